@@ -1,0 +1,90 @@
+//! A small HTTP client for talking to a running sidecar.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Answers are small; anything else is not a sidecar.
+const ANSWER_MAX: usize = 1024 * 1024;
+
+/// Where a sidecar listens: `host:port`, `http://host:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("no connection to {0}: {1}")]
+    Connect(String, std::io::Error),
+    #[error("no answer: {0}")]
+    Http(String),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Target::Unix(path.into()));
+        }
+        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        if authority.contains('/') || !authority.contains(':') {
+            return Err("expected host:port, http://host:port or unix:/path".to_owned());
+        }
+        Ok(Target::Tcp(authority.to_owned()))
+    }
+}
+
+/// Sends one request and reads the whole answer within `timeout`.
+pub(super) async fn send(
+    target: &Target,
+    request: Request<Full<Bytes>>,
+    timeout: Duration,
+) -> Result<Response<Bytes>, ClientError> {
+    let exchange = async {
+        match target {
+            Target::Tcp(authority) => {
+                let socket = TcpStream::connect(authority).await;
+                over(socket.map_err(|error| ClientError::Connect(authority.clone(), error))?, request).await
+            }
+            Target::Unix(path) => {
+                let socket = UnixStream::connect(path).await;
+                let name = path.display().to_string();
+                over(socket.map_err(|error| ClientError::Connect(name, error))?, request).await
+            }
+        }
+    };
+    tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(ClientError::Timeout(timeout)))
+}
+
+async fn over<S>(socket: S, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let http = |error: &dyn std::fmt::Display| ClientError::Http(error.to_string());
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|error| http(&error))?;
+    // The connection ends with the answer; its own error is the request's.
+    let driver = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|error| http(&error))?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| http(&error))?.to_bytes();
+    driver.abort();
+    Ok(Response::from_parts(head, body))
+}
+
+/// A runtime for one command.
+pub(super) fn block_on<T>(command: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(command))
+}

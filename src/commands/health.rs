@@ -1,0 +1,41 @@
+//! `amqpost health`: is the sidecar alive? For container health checks, without curl in the image.
+
+use super::client::{self, Target};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::Full;
+use hyper::Request;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(super) struct HealthArguments {
+    /// The admin listener of the sidecar.
+    #[arg(long, default_value = "127.0.0.1:9672", value_name = "HOST:PORT")]
+    admin: Target,
+    /// Ask for readiness instead of liveness.
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Exit code 0 when the answer is 200, else 1.
+pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
+    let path = if arguments.ready { "/readyz" } else { "/livez" };
+    let request = Request::get(path)
+        .header("host", "amqpost")
+        .body(Full::new(Bytes::new()))
+        .expect("the path and the header are valid");
+    match client::block_on(client::send(&arguments.admin, request, Duration::from_secs(3))) {
+        Ok(Ok(response)) => {
+            print!("{}", String::from_utf8_lossy(response.body()));
+            if response.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,83 @@
+//! The command line: `serve`, `check`, `health`, `publish`.
+
+mod client;
+mod health;
+mod publish;
+mod serve;
+
+use crate::config::{Config, Sources};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The configuration is wrong (EX_USAGE, as the contract fixes it).
+const EXIT_CONFIG: u8 = 64;
+
+/// Publishes to RabbitMQ for applications that speak HTTP, and tells the truth about each message.
+#[derive(Debug, Parser)]
+#[command(name = "amqpost", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar until SIGTERM or SIGINT.
+    Serve(ConfigArguments),
+    /// Check the configuration, print it with secrets redacted, and exit.
+    Check(ConfigArguments),
+    /// Ask a running sidecar whether it is alive; for container health checks.
+    Health(health::HealthArguments),
+    /// Publish one message through a running sidecar.
+    Publish(publish::PublishArguments),
+}
+
+/// Where the configuration comes from. Defaults < file < environment < flags.
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// A TOML file.
+    #[arg(long, env = "AMQPOST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, such as broker.connections=4; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl ConfigArguments {
+    /// The valid configuration, or the exit code after every problem was printed.
+    fn load(self) -> Result<Config, ExitCode> {
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let sources = Sources { file: self.config, environment: environment.collect(), flags: self.set };
+        Config::load(&sources).map_err(|problems| {
+            eprintln!("the configuration is not valid:\n{problems}");
+            ExitCode::from(EXIT_CONFIG)
+        })
+    }
+}
+
+/// Runs the process's command line; the exit code.
+#[must_use]
+pub fn run() -> ExitCode {
+    match CommandLine::parse().command {
+        Command::Serve(arguments) => match arguments.load() {
+            Ok(config) => serve::run(config),
+            Err(exit) => exit,
+        },
+        Command::Check(arguments) => match arguments.load() {
+            Ok(config) => {
+                println!("{}", config.effective());
+                ExitCode::SUCCESS
+            }
+            Err(exit) => exit,
+        },
+        Command::Health(arguments) => health::run(&arguments),
+        Command::Publish(arguments) => publish::run(arguments),
+    }
+}

@@ -1,0 +1,46 @@
+//! `amqpost serve`: the sidecar itself.
+
+use crate::app::App;
+use crate::config::Config;
+use crate::{shutdown, telemetry};
+use std::process::ExitCode;
+
+/// Runs until a signal asks it to stop.
+pub(super) fn run(config: Config) -> ExitCode {
+    if let Err(error) = telemetry::install(&config.log) {
+        eprintln!("the log cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.runtime.worker_threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = match builder.enable_all().thread_name("amqpost").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let exit = runtime.block_on(until_stopped(config));
+    // Whatever still runs has outlived every budget.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn until_stopped(config: Config) -> ExitCode {
+    let stop = shutdown::requested();
+    let app = match App::start(config).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    match stop.await {
+        Ok(signal) => tracing::info!(signal, "asked to stop"),
+        Err(error) => tracing::error!(%error, "signals cannot be received, stopping"),
+    }
+    shutdown::run(app).await;
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,69 @@
+//! `Kind`: what a key accepts, in a form that both the parser and the documents read.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::quantities::{format_duration, format_size};
+
+/// The type and range of a key. It displays as what an error says was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Flag,
+    /// An integer in a range, ends included.
+    Count { min: u64, max: u64 },
+    /// A duration in a range, ends included.
+    Duration { min: Duration, max: Duration },
+    /// A duration in whole seconds, for what the broker's protocol counts in seconds.
+    WholeSeconds { min: Duration, max: Duration },
+    /// Bytes in a range, ends included.
+    Size { min: u64, max: u64 },
+    /// 1 to so many characters.
+    Text { max_characters: usize },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// One listen address or a list of them.
+    Listen,
+    /// One TCP address.
+    Address,
+    /// One broker URI or a list of them.
+    Endpoints,
+    /// A user name or password; never shown.
+    Credential,
+    /// The path of a file.
+    Path,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => formatter.write_str("true or false"),
+            Self::Count { min, max } => write!(formatter, "an integer from {min} to {max}"),
+            Self::Duration { min, max } => {
+                let (min, max) = (format_duration(*min), format_duration(*max));
+                write!(formatter, "a duration from {min} to {max}, such as \"5s\"")
+            }
+            Self::WholeSeconds { min, max } => {
+                let (min, max) = (format_duration(*min), format_duration(*max));
+                write!(formatter, "a duration of whole seconds from {min} to {max}, such as \"5s\"")
+            }
+            Self::Size { min, max } => {
+                let (min, max) = (format_size(*min), format_size(*max));
+                write!(formatter, "a size from {min} to {max}, such as \"64KiB\"")
+            }
+            Self::Text { max_characters } => {
+                write!(formatter, "a text of 1 to {max_characters} characters, none a control character")
+            }
+            Self::Choice(words) => write!(formatter, "one of {}", words.join(", ")),
+            Self::Listen => {
+                formatter.write_str("host:port or unix:/path, or a list of these without doubles")
+            }
+            Self::Address => formatter.write_str("host:port, the host an IP address or localhost"),
+            Self::Endpoints => {
+                formatter.write_str("amqp://user:password@host:port/vhost or amqps://…, or a list of these")
+            }
+            Self::Credential => formatter.write_str("a text that is not empty and has no control characters"),
+            Self::Path => formatter.write_str("the path of a file"),
+        }
+    }
+}

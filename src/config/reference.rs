@@ -1,0 +1,156 @@
+//! The two documents that follow from the table of keys: `config/amqpost.toml` and `docs/configuration.md`.
+
+use std::fmt::Write as _;
+
+use super::keys::{KEYS, Key, SECTIONS, Section};
+use super::kind::Kind;
+use super::rules::{EXCLUSIVE, RULES};
+use super::{Config, Sources};
+
+/// Comments are wrapped after so many characters.
+const COMMENT_CHARACTERS_MAX: usize = 100;
+
+/// The default file: every key, with its meaning, what it accepts and its default.
+pub(super) fn default_file() -> String {
+    let mut text = String::new();
+    comment(
+        &mut text,
+        "The configuration of amqpost: every key, with its meaning, what it accepts and its default.",
+    );
+    text.push_str("#\n");
+    comment(
+        &mut text,
+        &format!(
+            "Environment variables override this file, and flags override both: AMQPOST__BROKER__CONNECTIONS=4 and \
+             --set broker.connections=4 both set broker.connections. An unknown key stops the start. {GENERATED}"
+        ),
+    );
+    for section in SECTIONS {
+        text.push('\n');
+        comment(&mut text, section.doc);
+        lines(&mut text, &[&format!("[{}]", section.name)]);
+        for key in keys_of(section) {
+            text.push('\n');
+            comment(&mut text, key.doc);
+            let default =
+                key.default.map_or("Unset by default.".to_owned(), |default| format!("Default: {default}"));
+            comment(&mut text, &format!("Accepts {}. {default}", key.kind));
+            let assignment = match key.default {
+                Some(default) => format!("{} = {}", key.name(), toml(&key.kind, default)),
+                None => format!("# {} = {}", key.name(), example(&key.kind)),
+            };
+            lines(&mut text, &[&assignment]);
+        }
+    }
+    text
+}
+
+/// The reference page.
+pub(super) fn page() -> String {
+    let mut text = String::from(INTRODUCTION);
+    lines(&mut text, &["", "## When something is wrong", ""]);
+    text.push_str(PROBLEMS);
+    lines(&mut text, &["", "```text", &example_of_problems(), "```", "", "## Keys"]);
+    for section in SECTIONS {
+        lines(&mut text, &["", &format!("### `[{}]`", section.name), "", section.doc, ""]);
+        lines(&mut text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
+        for key in keys_of(section) {
+            let default = key.default.map_or("unset".to_owned(), |default| format!("`{default}`"));
+            lines(&mut text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc)]);
+        }
+    }
+    lines(&mut text, &["", "## Rules between keys", ""]);
+    for rule in RULES {
+        lines(&mut text, &[&format!("- `{}`: {} `{}`", rule.key, rule.demand, rule.other)]);
+    }
+    for (key, other) in EXCLUSIVE {
+        lines(&mut text, &[&format!("- `{key}`: not beside `{other}`, wherever the two are given")]);
+    }
+    text.push('\n');
+    text.push_str(NOTES);
+    text
+}
+
+fn keys_of(section: &Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section() == section.name)
+}
+
+fn lines(text: &mut String, lines: &[&str]) {
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+}
+
+fn comment(text: &mut String, sentence: &str) {
+    let mut width = usize::MAX;
+    for word in sentence.split_whitespace() {
+        let needed = word.chars().count() + 1;
+        if width.saturating_add(needed) > COMMENT_CHARACTERS_MAX {
+            text.push_str(if width == usize::MAX { "#" } else { "\n#" });
+            width = 1;
+        }
+        write!(text, " {word}").expect("writing to a String cannot fail");
+        width += needed;
+    }
+    text.push('\n');
+}
+
+fn toml(kind: &Kind, default: &str) -> String {
+    match kind {
+        Kind::Flag | Kind::Count { .. } => default.to_owned(),
+        Kind::Endpoints => format!("[\"{default}\"]"),
+        Kind::Duration { .. }
+        | Kind::WholeSeconds { .. }
+        | Kind::Size { .. }
+        | Kind::Text { .. }
+        | Kind::Choice(_)
+        | Kind::Listen
+        | Kind::Address
+        | Kind::Credential
+        | Kind::Path => format!("\"{default}\""),
+    }
+}
+
+/// Something for an optional key to look like, commented out.
+fn example(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Path => "\"/path/to/file\"",
+        Kind::Credential => "\"…\"",
+        Kind::Flag
+        | Kind::Count { .. }
+        | Kind::Duration { .. }
+        | Kind::WholeSeconds { .. }
+        | Kind::Size { .. }
+        | Kind::Text { .. }
+        | Kind::Choice(_)
+        | Kind::Listen
+        | Kind::Address
+        | Kind::Endpoints => unreachable!("optional keys are paths and credentials"),
+    }
+}
+
+/// Real problems, so that the page cannot show a form that the program no longer has.
+fn example_of_problems() -> String {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let sources = Sources {
+        file: None,
+        environment: vec![
+            pair("AMQPOST__BROKER__HARTBEAT", "10s"),
+            pair("AMQPOST__BROKER__ENDPOINTS", "amqp://bob:secret@rabbit/%2f?heartbeat=10"),
+        ],
+        flags: vec![pair("broker.connections", "99"), pair("publish.timeout", "2m")],
+    };
+    Config::load(&sources).expect_err("each of the four is wrong").to_string()
+}
+
+const GENERATED: &str = "Generated by `cargo test` from src/config/keys.rs.";
+
+const PROBLEMS: &str = "\
+Everything is read and checked before amqpost listens or connects. All problems are listed together, one a
+line, and the process exits with 64. `amqpost check` does only this. Secrets are never shown, and of an unknown
+key not even the value: it may be a mistyped password.
+";
+
+const INTRODUCTION: &str = include_str!("reference_head.md");
+const NOTES: &str = include_str!("reference_tail.md");

@@ -1,0 +1,102 @@
+//! What an unknown key was probably meant to be.
+
+use super::keys::{KEYS, Key, SECTIONS};
+
+/// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key as its source would.
+pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
+    let near = nearest(written);
+    if !near.is_empty() {
+        let names: Vec<_> = near.into_iter().map(spell).collect();
+        return format!("did you mean {}?", names.join(" or "));
+    }
+    let section = written.split('.').next().unwrap_or_default();
+    let names: Vec<_> = KEYS.iter().filter(|key| key.section() == section).map(Key::name).collect();
+    if names.is_empty() {
+        let sections: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+        format!("the sections are {}", sections.join(", "))
+    } else {
+        format!("{section} has {}", names.join(", "))
+    }
+}
+
+/// The keys nearest to what was written; none if even those are far. First by the whole path, then, for a key
+/// put into the wrong section, by the name alone.
+fn nearest(written: &str) -> Vec<&'static Key> {
+    let written = written.to_ascii_lowercase().replace('-', "_");
+    let name = written.rsplit('.').next().unwrap_or_default();
+    let by_path = within_reach(&written, |key| key.path);
+    if by_path.is_empty() { within_reach(name, Key::name) } else { by_path }
+}
+
+fn within_reach(written: &str, part: impl Fn(&Key) -> &'static str) -> Vec<&'static Key> {
+    // A third of the letters wrong is a slip of the hand; more is another word.
+    let reach = (written.chars().count() / 3).min(4);
+    let distances: Vec<_> = KEYS.iter().map(|key| (distance(written, part(key)), key)).collect();
+    let Some(best) = distances.iter().map(|(distance, _)| *distance).filter(|best| *best <= reach).min()
+    else {
+        return Vec::new();
+    };
+    distances.into_iter().filter(|(distance, _)| *distance == best).map(|(_, key)| key).collect()
+}
+
+/// Letters to insert, drop, replace or swap with their neighbour to turn one text into the other.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (row, &left) in one.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, &right) in other.iter().enumerate() {
+            let replaced = last[column] + usize::from(left != right);
+            let mut best = replaced.min(last[column + 1] + 1).min(current[column] + 1);
+            if row > 0 && column > 0 && left == other[column - 1] && one[row - 1] == right {
+                best = best.min(before_last[column - 1] + 1);
+            }
+            current.push(best);
+        }
+        before_last = std::mem::replace(&mut last, current);
+    }
+    last[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_slips() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+        assert_eq!(distance("abc", "acb"), 1);
+        assert_eq!(distance("heartbeat", "hartbeet"), 2);
+    }
+
+    #[test]
+    fn near_misses_are_recognised() {
+        for (written, meant) in [
+            ("broker.hartbeat", "broker.heartbeat"),
+            ("brokr.conections", "broker.connections"),
+            ("publish.max-in-flight", "publish.max_in_flight"),
+            ("link.connections", "broker.connections"),
+            ("connections", "broker.connections"),
+            ("log.lvl", "log.level"),
+            ("server.listen", "http.listen or admin.listen"),
+        ] {
+            assert_eq!(
+                suggest(written, |key| key.path.to_owned()),
+                format!("did you mean {meant}?"),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_near_to_nothing_gets_the_list() {
+        insta::assert_snapshot!(suggest("log.colour", |key| key.path.to_owned()), @"log has level, format");
+        insta::assert_snapshot!(
+            suggest("zzz", |key| key.path.to_owned()),
+            @"the sections are http, admin, broker, publish, shutdown, log, runtime"
+        );
+    }
+}

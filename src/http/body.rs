@@ -1,0 +1,81 @@
+//! Reading a request's body within its bounds: size, bytes in flight, deadline.
+
+use super::rejection::Rejection;
+use crate::admission::Permit;
+use crate::deadline::Deadline;
+use crate::outcome::Outcome;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use hyper::header::{EXPECT, HeaderMap};
+use std::time::Duration;
+
+/// How long a client that is refused may go on sending before it is answered and cut off.
+const COURTESY: Duration = Duration::from_secs(1);
+
+/// Reads the whole body, byte for byte, into as little memory as possible.
+pub(super) async fn read(
+    mut body: Body,
+    permit: &mut Permit,
+    max_body: usize,
+    deadline: Deadline,
+) -> Result<Bytes, Rejection> {
+    let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if let Some(announced) = announced {
+        within(announced, max_body)?;
+        reserve(permit, announced)?;
+    }
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    loop {
+        let frame = tokio::time::timeout_at(deadline.instant(), body.frame()).await.map_err(|_| {
+            Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
+        })?;
+        let Some(frame) = frame else { break };
+        let frame =
+            frame.map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
+        // Trailers carry nothing that a message has a place for.
+        let Ok(data) = frame.into_data() else { continue };
+        let so_far = first.len() + rest.len();
+        within(so_far + data.len(), max_body)?;
+        if announced.is_none() {
+            reserve(permit, data.len())?;
+        }
+        if so_far == 0 {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.reserve(announced.unwrap_or(so_far + data.len()));
+                rest.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
+/// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
+pub(super) async fn discard(mut body: Body, headers: &HeaderMap) {
+    if body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
+    let everything = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whether it came to its end or not, the answer is the same.
+    drop(tokio::time::timeout(COURTESY, everything).await);
+}
+
+fn within(bytes: usize, max_body: usize) -> Result<(), Rejection> {
+    if bytes <= max_body {
+        return Ok(());
+    }
+    let detail = format!("the body has more than {max_body} bytes (publish.max_body)");
+    Err(Rejection::new(Outcome::PayloadTooLarge, detail))
+}
+
+fn reserve(permit: &mut Permit, bytes: usize) -> Result<(), Rejection> {
+    let detail = "too many bytes are in flight (publish.max_in_flight_bytes)";
+    permit.reserve(bytes).map_err(|_| Rejection::new(Outcome::Overloaded, detail))
+}

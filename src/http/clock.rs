@@ -1,0 +1,232 @@
+//! When a request began: the moment its first byte was read, taken down below hyper.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// The start of a request, carried in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestStart(Instant);
+
+impl RequestStart {
+    pub(super) fn at(instant: Instant) -> Self {
+        Self(instant)
+    }
+
+    /// The start of `request`; now, where nobody took it down.
+    pub(super) fn of<B>(request: &hyper::Request<B>) -> Self {
+        request.extensions().get().copied().unwrap_or_else(|| Self(Instant::now()))
+    }
+
+    pub(super) fn instant(self) -> Instant {
+        self.0
+    }
+}
+
+/// What is known of a connection: when its unfinished head began to arrive, what it is busy with, when it was last active.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionClock(Arc<Mutex<Times>>);
+
+#[derive(Debug)]
+struct Times {
+    /// The first byte read since the last byte written: the next request's first byte.
+    head_began: Option<Instant>,
+    last_active: Instant,
+    requests: usize,
+    /// HTTP/2 was seen: what is read between requests need not be the beginning of one.
+    multiplexed: bool,
+}
+
+/// Why a connection is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// The head of a request does not arrive.
+    Head,
+    /// Nothing happens.
+    Idle,
+}
+
+/// Counts a request as under way until dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(ConnectionClock);
+
+impl ConnectionClock {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Times {
+            head_began: None,
+            last_active: Instant::now(),
+            requests: 0,
+            multiplexed: false,
+        })))
+    }
+
+    /// A head is complete: its start, and a guard for as long as the request is under way.
+    ///
+    /// On HTTP/2 other streams share the socket, so there a request starts when its head is complete.
+    pub(super) fn request(&self, version: hyper::Version) -> (RequestStart, UnderWay) {
+        let now = Instant::now();
+        let mut times = self.lock();
+        times.multiplexed |= version >= hyper::Version::HTTP_2;
+        let began = times.head_began.take().filter(|_| !times.multiplexed);
+        times.requests += 1;
+        drop(times);
+        (RequestStart::at(began.unwrap_or(now)), UnderWay(self.clone()))
+    }
+
+    /// Whether the connection is of no more use, with nothing under way on it.
+    pub(super) fn expired(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Expired> {
+        let times = self.lock();
+        if times.requests > 0 {
+            return None;
+        }
+        if !times.multiplexed && times.head_began.is_some_and(|began| began.elapsed() > header_timeout) {
+            return Some(Expired::Head);
+        }
+        (times.last_active.elapsed() > idle_timeout).then_some(Expired::Idle)
+    }
+
+    fn read_some(&self) {
+        let now = Instant::now();
+        let mut times = self.lock();
+        times.last_active = now;
+        times.head_began.get_or_insert(now);
+    }
+
+    fn wrote_some(&self) {
+        let mut times = self.lock();
+        times.last_active = Instant::now();
+        // What is read after an answer belongs to the next request.
+        times.head_began = None;
+    }
+
+    // Plain fields: a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut times = self.0.lock();
+        times.requests -= 1;
+        times.last_active = Instant::now();
+        // Bytes read meanwhile were this request's body.
+        times.head_began = None;
+    }
+}
+
+/// A socket whose reads and writes are noted by a clock.
+#[derive(Debug)]
+pub(super) struct ClockedIo<S> {
+    socket: S,
+    clock: ConnectionClock,
+}
+
+impl<S> ClockedIo<S> {
+    pub(super) fn new(socket: S, clock: ConnectionClock) -> Self {
+        Self { socket, clock }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClockedIo<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.clock.read_some();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClockedIo<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, buf);
+        if polled.is_ready() {
+            self.clock.wrote_some();
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        if polled.is_ready() {
+            self.clock.wrote_some();
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::Version;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_starts_with_its_first_byte() {
+        let clock = ConnectionClock::new();
+        let first_byte = Instant::now();
+        clock.read_some();
+        tokio::time::advance(Duration::from_millis(300)).await;
+        clock.read_some();
+        let (start, _under_way) = clock.request(Version::HTTP_11);
+        assert_eq!(start.instant(), first_byte);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_body_of_one_request_is_not_the_start_of_the_next() {
+        let clock = ConnectionClock::new();
+        clock.read_some();
+        let (_, under_way) = clock.request(Version::HTTP_11);
+        clock.read_some();
+        clock.wrote_some();
+        drop(under_way);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let next = Instant::now();
+        clock.read_some();
+        assert_eq!(clock.request(Version::HTTP_11).0.instant(), next);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_sent_head_expires_before_an_idle_connection() {
+        let (head, idle) = (Duration::from_secs(10), Duration::from_secs(75));
+        let (half_sent, quiet) = (ConnectionClock::new(), ConnectionClock::new());
+        half_sent.read_some();
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(half_sent.expired(head, idle), Some(Expired::Head));
+        assert_eq!(quiet.expired(head, idle), None);
+        tokio::time::advance(Duration::from_secs(65)).await;
+        assert_eq!(quiet.expired(head, idle), Some(Expired::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_keeps_its_connection() {
+        let clock = ConnectionClock::new();
+        clock.read_some();
+        let (_, under_way) = clock.request(Version::HTTP_11);
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
+        drop(under_way);
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! The JSON envelope: a whole message in one document, with typed headers and binary payloads.
+
+use super::control::{self, Control};
+use super::raw;
+use super::rejection::Rejection;
+use crate::message::{
+    DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
+    exchange_on_the_wire, new_message_id,
+};
+use base64::Engine;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The document as it is written; texts are checked when it becomes a message.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    exchange: String,
+    #[serde(default)]
+    routing_key: String,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(default)]
+    payload_encoding: PayloadEncoding,
+    #[serde(default)]
+    properties: DocumentProperties,
+    timeout: Option<String>,
+    mandatory: Option<bool>,
+    mode: Option<String>,
+    retry: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum PayloadEncoding {
+    /// The payload is a JSON string; its text is the content.
+    #[default]
+    String,
+    /// The payload is a JSON string holding base64 (RFC 4648 §4, padded).
+    Base64,
+    /// The payload is any JSON value; its text, as written, is the content.
+    Json,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DocumentProperties {
+    message_id: Option<String>,
+    content_type: Option<String>,
+    content_encoding: Option<String>,
+    delivery_mode: Option<u64>,
+    priority: Option<u8>,
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    expiration: Option<Expiration>,
+    timestamp: Option<u64>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    user_id: Option<String>,
+    app_id: Option<String>,
+    headers: serde_json::Map<String, Value>,
+}
+
+/// Milliseconds as a number, or as the text that AMQP itself uses.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "milliseconds from 0 to 4294967295")]
+enum Expiration {
+    Number(u32),
+    Text(String),
+}
+
+/// A message and how to publish it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Envelope {
+    pub(super) message: Message,
+    pub(super) control: Control,
+}
+
+/// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
+pub(super) fn decode(text: &[u8]) -> Result<Envelope, Rejection> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let document: Document<'_> = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." { "envelope" } else { path.as_str() };
+        Rejection::invalid(field, error.inner())
+    })?;
+    deserializer.end().map_err(|error| Rejection::invalid("envelope", error))?;
+    document.into_envelope()
+}
+
+impl Document<'_> {
+    fn into_envelope(self) -> Result<Envelope, Rejection> {
+        if let Some(mode) = &self.mode {
+            control::mode("mode", mode)?;
+        }
+        let control = Control {
+            timeout: self.timeout.as_deref().map(|text| control::timeout("timeout", text)).transpose()?,
+            mandatory: self.mandatory,
+            retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
+        };
+        let mut properties = self.properties.into_properties()?;
+        if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
+            properties.content_type = Some(raw::short("content_type", "application/json")?);
+        }
+        let message = Message {
+            exchange: exchange_on_the_wire(raw::short("exchange", &self.exchange)?),
+            routing_key: raw::short("routing_key", &self.routing_key)?,
+            mandatory: true,
+            properties,
+            payload: payload(self.payload, self.payload_encoding)?,
+        };
+        Ok(Envelope { message, control })
+    }
+}
+
+fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejection> {
+    let text = || -> Result<String, Rejection> {
+        serde_json::from_str(value.get())
+            .map_err(|_| Rejection::invalid("payload", "expected a string with this payload_encoding"))
+    };
+    match encoding {
+        PayloadEncoding::Json => Ok(Bytes::copy_from_slice(value.get().as_bytes())),
+        PayloadEncoding::String => Ok(Bytes::from(text()?)),
+        PayloadEncoding::Base64 => base64::engine::general_purpose::STANDARD
+            .decode(text()?)
+            .map(Bytes::from)
+            .map_err(|error| Rejection::invalid("payload", format_args!("is not base64: {error}"))),
+    }
+}
+
+impl DocumentProperties {
+    fn into_properties(self) -> Result<Properties, Rejection> {
+        let text = |name: &str, text: Option<String>| -> Result<Option<ShortText>, Rejection> {
+            text.map(|text| raw::short(&format!("properties.{name}"), &text)).transpose()
+        };
+        let delivery_mode = match self.delivery_mode {
+            None => DeliveryMode::default(),
+            Some(number) => DeliveryMode::from_u64(number)
+                .ok_or_else(|| Rejection::invalid("properties.delivery_mode", "expected 1 or 2"))?,
+        };
+        let message_id = match &self.message_id {
+            Some(id) => raw::message_id("properties.message_id", id)?,
+            None => new_message_id(),
+        };
+        Ok(Properties {
+            message_id,
+            content_type: text("content_type", self.content_type)?,
+            content_encoding: text("content_encoding", self.content_encoding)?,
+            delivery_mode,
+            priority: self.priority,
+            correlation_id: text("correlation_id", self.correlation_id)?,
+            reply_to: text("reply_to", self.reply_to)?,
+            expiration_ms: self.expiration.map(Expiration::milliseconds).transpose()?,
+            timestamp: self.timestamp,
+            kind: text("type", self.kind)?,
+            user_id: text("user_id", self.user_id)?,
+            app_id: text("app_id", self.app_id)?,
+            headers: table("properties.headers", self.headers, 1)?,
+        })
+    }
+}
+
+impl Expiration {
+    fn milliseconds(self) -> Result<u32, Rejection> {
+        let number = match self {
+            Expiration::Number(number) => Some(number),
+            Expiration::Text(text) => {
+                text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+            }
+        };
+        let problem = "expected milliseconds from 0 to 4294967295";
+        number.ok_or_else(|| Rejection::invalid("properties.expiration", problem))
+    }
+}
+
+fn table(path: &str, map: serde_json::Map<String, Value>, depth: usize) -> Result<HeaderTable, Rejection> {
+    map.into_iter()
+        .map(|(name, value)| {
+            let path = format!("{path}.{name}");
+            Ok((raw::short(&path, &name)?, header_value(&path, value, depth)?))
+        })
+        .collect()
+}
+
+fn header_value(path: &str, value: Value, depth: usize) -> Result<HeaderValue, Rejection> {
+    if depth > MAX_HEADER_DEPTH {
+        return Err(Rejection::invalid(path, format_args!("nested deeper than {MAX_HEADER_DEPTH}")));
+    }
+    Ok(match value {
+        Value::Null => HeaderValue::Void,
+        Value::Bool(value) => HeaderValue::Bool(value),
+        Value::Number(number) => match (number.as_i64(), number.is_u64()) {
+            (Some(integer), _) => HeaderValue::Int(integer),
+            (None, true) => return Err(Rejection::invalid(path, "is above 9223372036854775807")),
+            (None, false) => HeaderValue::Double(number.as_f64().unwrap_or_default()),
+        },
+        Value::String(text) => HeaderValue::Text(text),
+        Value::Array(values) => HeaderValue::Array(
+            values
+                .into_iter()
+                .enumerate()
+                .map(|(index, value)| header_value(&format!("{path}[{index}]"), value, depth + 1))
+                .collect::<Result<_, _>>()?,
+        ),
+        Value::Object(map) => HeaderValue::Table(table(path, map, depth + 1)?),
+    })
+}
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;

@@ -1,0 +1,77 @@
+//! The door in: HTTP requests become messages, outcomes become responses.
+//!
+//! `serve` accepts connections, `clock` knows when a request began, `publish` walks a request through `raw` or
+//! `envelope` (with `control`, `percent`, `body`) to the link, `respond` makes every response, `observe` counts.
+
+mod body;
+mod clock;
+mod control;
+mod envelope;
+mod observe;
+mod percent;
+mod publish;
+mod raw;
+mod rejection;
+mod respond;
+mod serve;
+
+pub use observe::ROUTES;
+pub use respond::PROBLEM_TYPE_BASE;
+pub use serve::{BindError, Listeners};
+
+use crate::admission::Admission;
+use crate::config::PublishConfig;
+use crate::link::LinkHandle;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::post;
+use respond::Answer;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What every request needs: the bounds, the defaults, the way to the link.
+#[derive(Debug)]
+pub struct Door {
+    link: LinkHandle,
+    admission: Admission,
+    metrics: Metrics,
+    timeout: Duration,
+    max_timeout: Duration,
+    max_body: usize,
+}
+
+impl Door {
+    /// A door with the limits of `publish`.
+    #[must_use]
+    pub fn new(publish: &PublishConfig, link: LinkHandle, admission: Admission, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            link,
+            admission,
+            metrics,
+            timeout: publish.timeout,
+            max_timeout: publish.max_timeout,
+            max_body: publish.max_body,
+        })
+    }
+}
+
+/// The routes. One middleware counts every request, whatever answers it.
+pub fn router(door: Arc<Door>) -> Router {
+    let endpoint = |method_router: axum::routing::MethodRouter<Arc<Door>>| {
+        method_router.fallback(|| async { plain(Outcome::MethodNotAllowed) })
+    };
+    Router::new()
+        .route("/v1/exchanges/{exchange}/messages", endpoint(post(publish::to_exchange)))
+        .route("/v1/queues/{queue}/messages", endpoint(post(publish::to_queue)))
+        .route("/v1/messages", endpoint(post(publish::from_envelope)))
+        .fallback(|| async { plain(Outcome::NotFound) })
+        .layer(from_fn_with_state(Arc::clone(&door), observe::count))
+        .with_state(door)
+}
+
+fn plain(outcome: Outcome) -> Response {
+    Answer { outcome, detail: None, message_id: None }.into_response()
+}

@@ -1,0 +1,86 @@
+//! Counts every request once, under its route's template.
+
+use super::Door;
+use axum::body::Body;
+use axum::extract::State;
+use axum::middleware::Next;
+use axum::response::Response;
+use hyper::{Method, Request};
+use std::sync::Arc;
+
+/// The routes as metrics name them, with their methods.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("POST", "/v1/exchanges/{exchange}/messages"),
+    ("POST", "/v1/queues/{queue}/messages"),
+    ("POST", "/v1/messages"),
+];
+
+/// The status under which a request is counted whose client left before the answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// Counts on drop, so that a request whose client left is counted as well.
+struct Counted {
+    door: Arc<Door>,
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.door.metrics.request_finished(self.method, self.route, self.status);
+    }
+}
+
+pub(super) async fn count(State(door): State<Arc<Door>>, request: Request<Body>, next: Next) -> Response {
+    let mut counted = Counted {
+        door,
+        method: method_label(request.method()),
+        route: route_label(request.uri().path()),
+        status: CLIENT_LEFT,
+    };
+    let response = next.run(request).await;
+    counted.status = response.status().as_u16();
+    response
+}
+
+/// Methods are whatever clients make up; labels are not.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "POST" => "POST",
+        "GET" => "GET",
+        "PUT" => "PUT",
+        "HEAD" => "HEAD",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        "PATCH" => "PATCH",
+        _ => "other",
+    }
+}
+
+fn route_label(path: &str) -> &'static str {
+    let mut segments = path.split('/').skip(1);
+    let parts = [segments.next(), segments.next(), segments.next(), segments.next(), segments.next()];
+    match parts {
+        [Some("v1"), Some("exchanges"), Some(name), Some("messages"), None] if !name.is_empty() => ROUTES[0].1,
+        [Some("v1"), Some("queues"), Some(name), Some("messages"), None] if !name.is_empty() => ROUTES[1].1,
+        [Some("v1"), Some("messages"), None, None, None] => ROUTES[2].1,
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_routes_and_methods_become_labels() {
+        assert_eq!(route_label("/v1/exchanges/a%2Fb/messages"), "/v1/exchanges/{exchange}/messages");
+        assert_eq!(route_label("/v1/queues/q/messages"), "/v1/queues/{queue}/messages");
+        assert_eq!(route_label("/v1/messages"), "/v1/messages");
+        for unknown in ["/", "/v1", "/v1/messages/", "/v1/exchanges//messages", "/v1/queues/q/messages/x", "/%00"] {
+            assert_eq!(route_label(unknown), "unknown", "{unknown}");
+        }
+        assert_eq!(method_label(&Method::from_bytes(b"BREW").unwrap()), "other");
+    }
+}

@@ -1,0 +1,226 @@
+//! The raw form: path, query and headers in, everything but the payload of a message out.
+
+use super::control::{self, Control};
+use super::percent;
+use super::rejection::Rejection;
+use crate::message::{
+    DeliveryMode, HeaderTable, HeaderValue, Properties, ShortText, exchange_on_the_wire, new_message_id,
+};
+use hyper::header::{HeaderMap, HeaderName};
+
+/// Prefix of headers that become entries of the headers table.
+const TABLE_PREFIX: &str = "amqp-header-";
+/// Prefix of headers that become properties.
+const PROPERTY_PREFIX: &str = "amqp-";
+/// Prefix of headers that say how to publish.
+const CONTROL_PREFIX: &str = "amqpost-";
+
+/// Headers of the W3C trace context, carried along in the headers table.
+const TRACE_CONTEXT: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// Where a raw request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) exchange: ShortText,
+    pub(super) routing_key: ShortText,
+}
+
+/// What the headers of a request say.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Head {
+    pub(super) properties: Properties,
+    pub(super) control: Control,
+}
+
+/// `/v1/exchanges/{exchange}/messages?routing_key={key}`.
+pub(super) fn exchange_destination(path: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+    let exchange = name_in_path("exchange", path)?;
+    let routing_key = routing_key_in_query(query)?;
+    Ok(Destination { exchange: exchange_on_the_wire(exchange), routing_key })
+}
+
+/// `/v1/queues/{queue}/messages`.
+pub(super) fn queue_destination(path: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+    if let Some(parameter) = query.unwrap_or_default().split('&').find(|pair| !pair.is_empty()) {
+        let name = parameter.split('=').next().unwrap_or_default();
+        return Err(Rejection::invalid(name, "a queue takes no query parameters"));
+    }
+    Ok(Destination { exchange: ShortText::default(), routing_key: name_in_path("queue", path)? })
+}
+
+/// The router matched `/v1/{kind}/{name}/messages`, so the name is the fourth part of the undecoded path.
+fn name_in_path(field: &str, path: &str) -> Result<ShortText, Rejection> {
+    let segment = path.split('/').nth(3).unwrap_or_default();
+    let name = percent::decode(segment).map_err(|broken| Rejection::invalid(field, broken))?;
+    ShortText::new(name).map_err(|too_long| Rejection::invalid(field, too_long))
+}
+
+fn routing_key_in_query(query: Option<&str>) -> Result<ShortText, Rejection> {
+    let mut routing_key = None;
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = percent::decode_query(name).map_err(|broken| Rejection::invalid("query", broken))?;
+        if name != "routing_key" {
+            return Err(Rejection::invalid(&name, "unknown query parameter, expected routing_key"));
+        }
+        let value =
+            percent::decode_query(value).map_err(|broken| Rejection::invalid("routing_key", broken))?;
+        let value = ShortText::new(value).map_err(|too_long| Rejection::invalid("routing_key", too_long))?;
+        if routing_key.replace(value).is_some() {
+            return Err(Rejection::invalid("routing_key", "given twice"));
+        }
+    }
+    Ok(routing_key.unwrap_or_default())
+}
+
+/// Properties and control values of a raw request. The message id is assigned here when there is none.
+pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
+    let mut properties = Properties::default();
+    let mut control = Control::default();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if let Some(entry) = text.strip_prefix(TABLE_PREFIX) {
+            let value = HeaderValue::Text(single(headers, name)?.to_owned());
+            properties.headers.insert(table_name(text, entry)?, value);
+        } else if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
+            control_value(&mut control, control_name, text, single(headers, name)?)?;
+        } else if let Some(property) = text.strip_prefix(PROPERTY_PREFIX) {
+            property_value(&mut properties, property, text, single(headers, name)?)?;
+        } else {
+            other(&mut properties, headers, name)?;
+        }
+    }
+    if properties.message_id.is_empty() {
+        properties.message_id = new_message_id();
+    }
+    Ok(Head { properties, control })
+}
+
+/// Control values of a request whose message comes in an envelope: `Amqp-` headers would be ignored silently.
+pub(super) fn envelope_control(headers: &HeaderMap) -> Result<Control, Rejection> {
+    let mut control = Control::default();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
+            control_value(&mut control, control_name, text, single(headers, name)?)?;
+        } else if text.starts_with(PROPERTY_PREFIX) {
+            return Err(Rejection::invalid(text, "an envelope carries its properties itself"));
+        } else if text == "idempotency-key" {
+            return Err(idempotency_key());
+        }
+    }
+    Ok(control)
+}
+
+/// The trace context of a request, where the message does not carry one of its own.
+pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) -> Result<(), Rejection> {
+    for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
+        if headers.contains_key(&name) {
+            let entry = ShortText::new(name.as_str()).expect("the names are short");
+            if !table.contains_key(&entry) {
+                table.insert(entry, HeaderValue::Text(joined(headers, &name)?));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn idempotency_key() -> Rejection {
+    Rejection::invalid("idempotency-key", "not available in this version")
+}
+
+fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) -> Result<(), Rejection> {
+    let text = name.as_str();
+    match text {
+        "content-type" => properties.content_type = Some(short(text, single(headers, name)?)?),
+        "content-encoding" => properties.content_encoding = Some(short(text, single(headers, name)?)?),
+        "idempotency-key" => return Err(idempotency_key()),
+        _ if TRACE_CONTEXT.contains(&text) => {
+            let entry = ShortText::new(text).expect("the names are short");
+            properties.headers.insert(entry, HeaderValue::Text(joined(headers, name)?));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn property_value(properties: &mut Properties, property: &str, field: &str, text: &str) -> Result<(), Rejection> {
+    match property {
+        "message-id" => properties.message_id = message_id(field, text)?,
+        "correlation-id" => properties.correlation_id = Some(short(field, text)?),
+        "reply-to" => properties.reply_to = Some(short(field, text)?),
+        "type" => properties.kind = Some(short(field, text)?),
+        "app-id" => properties.app_id = Some(short(field, text)?),
+        "user-id" => properties.user_id = Some(short(field, text)?),
+        "expiration" => {
+            properties.expiration_ms = Some(number(field, text, "milliseconds from 0 to 4294967295")?);
+        }
+        "priority" => properties.priority = Some(number(field, text, "a number from 0 to 255")?),
+        "timestamp" => properties.timestamp = Some(number(field, text, "Unix seconds")?),
+        "delivery-mode" => {
+            let mode = number(field, text, "1 or 2").ok().and_then(DeliveryMode::from_u64);
+            properties.delivery_mode = mode.ok_or_else(|| Rejection::invalid(field, "expected 1 or 2"))?;
+        }
+        _ => return Err(Rejection::invalid(field, "unknown property")),
+    }
+    Ok(())
+}
+
+fn control_value(control: &mut Control, name: &str, field: &str, text: &str) -> Result<(), Rejection> {
+    match name {
+        "timeout" => control.timeout = Some(control::timeout(field, text)?),
+        "mandatory" => control.mandatory = Some(control::mandatory(field, text)?),
+        "mode" => control::mode(field, text)?,
+        "retry" => control.retry = Some(control::retry(field, text)?),
+        _ => return Err(Rejection::invalid(field, "unknown control header")),
+    }
+    Ok(())
+}
+
+/// A message id: not empty, and fit to be answered in a header.
+pub(super) fn message_id(field: &str, text: &str) -> Result<ShortText, Rejection> {
+    if text.is_empty() {
+        return Err(Rejection::invalid(field, "is empty: leave it out and one is assigned"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Rejection::invalid(field, "has control characters"));
+    }
+    short(field, text)
+}
+
+fn table_name(field: &str, entry: &str) -> Result<ShortText, Rejection> {
+    if entry.is_empty() {
+        return Err(Rejection::invalid(field, "the name of the entry is missing"));
+    }
+    short(field, entry)
+}
+
+/// A text of at most 255 bytes.
+pub(super) fn short(field: &str, text: &str) -> Result<ShortText, Rejection> {
+    ShortText::new(text).map_err(|too_long| Rejection::invalid(field, too_long))
+}
+
+fn number<N: std::str::FromStr>(field: &str, text: &str, expected: &str) -> Result<N, Rejection> {
+    let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let parsed = text.parse().ok().filter(|_| digits_only);
+    parsed.ok_or_else(|| Rejection::invalid(field, format_args!("expected {expected}")))
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Rejection> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(hyper::header::HeaderValue::as_bytes).unwrap_or_default();
+    if values.next().is_some() {
+        return Err(Rejection::invalid(name.as_str(), "given twice"));
+    }
+    std::str::from_utf8(value).map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Result<String, Rejection> {
+    let values: Result<Vec<_>, _> =
+        headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes())).collect();
+    Ok(values.map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))?.join(","))
+}
+
+#[cfg(test)]
+#[path = "raw_tests.rs"]
+mod tests;

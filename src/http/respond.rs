@@ -1,0 +1,101 @@
+//! An outcome as an HTTP response: the only place where responses are made.
+
+use crate::outcome::{Outcome, Retry};
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+/// What every problem type starts with. An identifier, not an address; docs/problems.md lists them.
+pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
+
+const OUTCOME: HeaderName = HeaderName::from_static("amqpost-outcome");
+const CODE: HeaderName = HeaderName::from_static("amqpost-code");
+const MESSAGE_ID: HeaderName = HeaderName::from_static("amqpost-message-id");
+
+/// Everything a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer<'a> {
+    pub(super) outcome: Outcome,
+    /// More than the outcome's title: which field, which limit. No host names, no credentials.
+    pub(super) detail: Option<&'a str>,
+    /// The id of the message, once there is one.
+    pub(super) message_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Success<'a> {
+    outcome: &'static str,
+    code: &'static str,
+    message_id: Option<&'a str>,
+}
+
+/// RFC 9457, with the contract's members.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    outcome: &'static str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+}
+
+impl Answer<'_> {
+    /// The response for this answer.
+    pub(super) fn into_response(self) -> Response {
+        let row = self.outcome.row();
+        let (media_type, body) = self.body();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(row.status).expect("the outcome table holds HTTP statuses only");
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(OUTCOME, HeaderValue::from_static(row.class.as_str()));
+        headers.insert(CODE, HeaderValue::from_static(row.code));
+        if let Some(seconds) = row.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // Ids with control characters are refused when they come in, so this holds for every id.
+        if let Some(id) = self.message_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+            headers.insert(MESSAGE_ID, id);
+        }
+        if self.outcome == Outcome::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+
+    fn body(&self) -> (&'static str, Bytes) {
+        let row = self.outcome.row();
+        let (outcome, code, message_id) = (row.class.as_str(), row.code, self.message_id);
+        if row.retry == Retry::None {
+            return ("application/json", json(&Success { outcome, code, message_id }));
+        }
+        let problem = Problem {
+            r#type: format!("{PROBLEM_TYPE_BASE}{code}"),
+            title: row.title,
+            status: row.status,
+            detail: self.detail.unwrap_or(row.title),
+            outcome,
+            code,
+            retry: row.retry.as_str(),
+            message_id,
+        };
+        ("application/problem+json", json(&problem))
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    Bytes::from(serde_json::to_vec(value).expect("plain structs of texts and numbers always serialise"))
+}
+
+#[cfg(test)]
+#[path = "respond_tests.rs"]
+mod tests;

@@ -1,0 +1,255 @@
+//! Listening and serving: TCP and Unix sockets, HTTP/1.1 and HTTP/2, bounded connections, an orderly end.
+
+use super::clock::{ClockedIo, ConnectionClock, Expired};
+use crate::config::{HttpConfig, ListenAddress};
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+/// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Streams one HTTP/2 connection may have open.
+const HTTP2_STREAMS_MAX: u32 = 256;
+
+/// A listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}")]
+pub struct BindError {
+    address: String,
+    cause: io::Error,
+}
+
+/// Bound listeners, not yet serving.
+#[derive(Debug)]
+pub struct Listeners {
+    bound: Vec<Listener>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, UnlinkOnDrop),
+}
+
+#[derive(Debug)]
+struct Settings {
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    max_header_bytes: usize,
+    max_connections: usize,
+}
+
+/// Removes the socket's file when the listener is gone.
+#[derive(Debug)]
+struct UnlinkOnDrop(PathBuf);
+
+impl Drop for UnlinkOnDrop {
+    fn drop(&mut self) {
+        // Somebody else may have removed it: what is wanted is that it is gone.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+impl Listeners {
+    /// Binds every address of the configuration.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound, with the system's reason.
+    pub async fn bind(http: &HttpConfig) -> Result<Self, BindError> {
+        let mut bound = Vec::new();
+        for address in &http.listen {
+            let listener = match address {
+                ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
+                ListenAddress::Unix(path) => bind_unix(path),
+            };
+            bound.push(listener.map_err(|cause| BindError { address: address.to_string(), cause })?);
+        }
+        let settings = Arc::new(Settings {
+            header_timeout: http.header_timeout,
+            idle_timeout: http.idle_timeout,
+            max_header_bytes: http.max_header_bytes,
+            max_connections: http.max_connections,
+        });
+        Ok(Self { bound, settings })
+    }
+
+    /// The addresses as bound: port 0 has become a real one.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        self.bound.iter().map(Listener::address).collect()
+    }
+
+    /// Serves until `stop` is true, then accepts no more and ends when every connection has.
+    ///
+    /// A connection ends after the request it is working on, at once when it has none.
+    pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.settings.max_connections));
+        let mut listeners = JoinSet::new();
+        for listener in self.bound {
+            let acceptor = Acceptor {
+                places: Arc::clone(&places),
+                settings: Arc::clone(&self.settings),
+                router: router.clone(),
+                stop: stop.clone(),
+                connections: JoinSet::new(),
+            };
+            listeners.spawn(acceptor.run(listener));
+        }
+        while listeners.join_next().await.is_some() {}
+    }
+}
+
+impl Listener {
+    fn address(&self) -> String {
+        match self {
+            Listener::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(error) => format!("unknown ({error})"),
+            },
+            Listener::Unix(_, path) => format!("unix:{}", path.0.display()),
+        }
+    }
+}
+
+/// A socket file that a killed process left behind is replaced; one that answers belongs to somebody.
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::from(io::ErrorKind::AddrInUse));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("the path exists and is not a socket")),
+        Err(_) => {}
+    }
+    Ok(Listener::Unix(UnixListener::bind(path)?, UnlinkOnDrop(path.to_owned())))
+}
+
+struct Acceptor {
+    places: Arc<Semaphore>,
+    settings: Arc<Settings>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+    connections: JoinSet<()>,
+}
+
+impl Acceptor {
+    async fn run(mut self, listener: Listener) {
+        let mut stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                Some(_) = self.connections.join_next() => {}
+                accepted = accept(&listener, &self.places) => match accepted {
+                    Ok((Socket::Tcp(socket), place)) => {
+                        // Without it every small answer may wait for a delayed ACK; a failure costs speed only.
+                        drop(socket.set_nodelay(true));
+                        self.spawn(socket, place);
+                    }
+                    Ok((Socket::Unix(socket), place)) => self.spawn(socket, place),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        while self.connections.join_next().await.is_some() {}
+    }
+
+    fn spawn<S>(&mut self, socket: S, place: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (settings, router, stop) = (Arc::clone(&self.settings), self.router.clone(), self.stop.clone());
+        self.connections.spawn(async move {
+            connection(socket, router, &settings, stop).await;
+            drop(place);
+        });
+    }
+}
+
+enum Socket {
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+/// One more connection, as soon as there is a place for it. Those beyond wait in the kernel's queue.
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Socket, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let socket = match listener {
+        Listener::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
+        Listener::Unix(listener, _) => Socket::Unix(listener.accept().await?.0),
+    };
+    Ok((socket, place))
+}
+
+async fn connection<S>(socket: S, router: Router, settings: &Settings, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let clock = ConnectionClock::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (start, under_way) = clock.request(request.version());
+        let router = router.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(start);
+            let response = router.oneshot(request).await;
+            drop(under_way);
+            response
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(settings.max_header_bytes).keep_alive(true);
+    let header_list_max = u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX);
+    builder.http2().max_header_list_size(header_list_max).max_concurrent_streams(HTTP2_STREAMS_MAX);
+    let io = TokioIo::new(ClockedIo::new(socket, clock.clone()));
+    let serving = builder.serve_connection(io, service);
+    tokio::pin!(serving);
+    let mut check = tokio::time::interval(settings.header_timeout.min(settings.idle_timeout) / 2);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a client's connection ended early");
+                }
+                break;
+            }
+            () = stopped(&mut stop), if !ending => {
+                ending = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            _ = check.tick() => match clock.expired(settings.header_timeout, settings.idle_timeout) {
+                Some(Expired::Head) => break,
+                Some(Expired::Idle) if ending => break,
+                Some(Expired::Idle) => {
+                    ending = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                None => {}
+            },
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Without a sender the sidecar itself is gone.
+    drop(stop.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,34 @@
+//! amqpost: a sidecar that publishes to RabbitMQ for applications that speak HTTP, and tells the truth about each message.
+//!
+//! A message moves one way and one outcome comes back:
+//!
+//! ```text
+//! http → message → link → outcome → http
+//! ```
+//!
+//! * [`http`] turns requests into messages and outcomes into responses;
+//! * [`message`] is what an application wants published, checked once;
+//! * [`admission`] bounds what is in flight;
+//! * [`link`] owns the broker connections and turns a message into exactly one outcome;
+//! * [`outcome`] is the one table of what became of a message;
+//! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
+//! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
+//! * [`commands`] is the command line.
+//!
+//! ARCHITECTURE.md has the walk of one publish and the invariants.
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod admission;
+pub mod app;
+pub mod commands;
+pub mod config;
+pub mod deadline;
+pub mod http;
+pub mod link;
+pub mod message;
+pub mod metrics;
+pub mod outcome;
+pub mod shutdown;
+pub mod telemetry;

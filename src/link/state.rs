@@ -1,0 +1,167 @@
+//! The states of a connection and of the link: pure functions, no I/O, no clock.
+
+/// The state of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// The first attempt since the start has not ended yet.
+    Connecting,
+    /// Publishes are accepted.
+    Up,
+    /// The broker sent `connection.blocked`.
+    Blocked,
+    /// Not connected: waiting for the next attempt, or trying.
+    Down,
+    /// Shutting down; final.
+    Draining,
+}
+
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionEvent {
+    /// An attempt succeeded, channels included.
+    Connected,
+    /// An attempt failed.
+    ConnectFailed,
+    /// The broker blocks publishes.
+    Blocked,
+    /// The broker takes publishes again.
+    Unblocked,
+    /// An established connection is gone.
+    Lost,
+    /// The sidecar shuts down.
+    Drain,
+}
+
+impl ConnectionState {
+    /// Every state, in the order of the metrics.
+    pub const ALL: [ConnectionState; 5] = [
+        ConnectionState::Connecting,
+        ConnectionState::Up,
+        ConnectionState::Blocked,
+        ConnectionState::Down,
+        ConnectionState::Draining,
+    ];
+
+    /// The state after `event`. An event that makes no sense in a state changes nothing.
+    #[must_use]
+    pub fn next(self, event: ConnectionEvent) -> ConnectionState {
+        use ConnectionEvent as E;
+        use ConnectionState as S;
+        match (self, event) {
+            // Draining => Draining
+            (S::Draining, _) => S::Draining,
+            // any => Draining
+            (S::Connecting | S::Up | S::Blocked | S::Down, E::Drain) => S::Draining,
+            // Connecting, Down => Up
+            (S::Connecting | S::Down, E::Connected) => S::Up,
+            // Connecting => Down
+            (S::Connecting, E::ConnectFailed) => S::Down,
+            // Up => Blocked, Blocked => Up
+            (S::Up, E::Blocked) => S::Blocked,
+            (S::Blocked, E::Unblocked) => S::Up,
+            // Up, Blocked => Down
+            (S::Up | S::Blocked, E::Lost) => S::Down,
+            (S::Connecting, E::Blocked | E::Unblocked | E::Lost) => S::Connecting,
+            (S::Down, E::ConnectFailed | E::Blocked | E::Unblocked | E::Lost) => S::Down,
+            (S::Up, E::Connected | E::ConnectFailed | E::Unblocked) => S::Up,
+            (S::Blocked, E::Connected | E::ConnectFailed | E::Blocked) => S::Blocked,
+        }
+    }
+
+    /// The text used in JSON, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ConnectionState::Connecting => "connecting",
+            ConnectionState::Up => "up",
+            ConnectionState::Blocked => "blocked",
+            ConnectionState::Down => "down",
+            ConnectionState::Draining => "draining",
+        }
+    }
+}
+
+/// The state of the link: up while one connection is up.
+///
+/// Otherwise the state that says most about what an operator can do: blocked before draining, draining before
+/// connecting, connecting before down.
+#[must_use]
+pub(super) fn link_state(connections: impl IntoIterator<Item = ConnectionState>) -> ConnectionState {
+    const fn precedence(state: ConnectionState) -> u8 {
+        match state {
+            ConnectionState::Up => 0,
+            ConnectionState::Blocked => 1,
+            ConnectionState::Draining => 2,
+            ConnectionState::Connecting => 3,
+            ConnectionState::Down => 4,
+        }
+    }
+    connections.into_iter().min_by_key(|state| precedence(*state)).unwrap_or(ConnectionState::Down)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ConnectionEvent as E;
+    use ConnectionState as S;
+    use proptest::prelude::*;
+
+    fn event() -> impl Strategy<Value = E> {
+        prop::sample::select(vec![
+            E::Connected,
+            E::ConnectFailed,
+            E::Blocked,
+            E::Unblocked,
+            E::Lost,
+            E::Drain,
+        ])
+    }
+
+    fn state() -> impl Strategy<Value = S> {
+        prop::sample::select(S::ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn a_connection_is_up_only_while_its_last_word_was_good(events in prop::collection::vec(event(), 0..40)) {
+            let mut state = S::Connecting;
+            for event in events {
+                let before = state;
+                state = state.next(event);
+                if before == S::Draining {
+                    prop_assert_eq!(state, S::Draining);
+                }
+                if state == S::Up && before != S::Up {
+                    prop_assert!(matches!(event, E::Connected | E::Unblocked));
+                }
+                if matches!(event, E::Lost | E::ConnectFailed) && before != S::Up && before != S::Blocked {
+                    prop_assert!(state != S::Up);
+                }
+                prop_assert!(event != E::Lost || state != S::Up);
+            }
+        }
+
+        #[test]
+        fn the_link_is_up_exactly_while_a_connection_is(states in prop::collection::vec(state(), 1..8)) {
+            let up = states.contains(&S::Up);
+            prop_assert_eq!(link_state(states) == S::Up, up);
+        }
+    }
+
+    #[test]
+    fn a_link_without_connections_is_down() {
+        assert_eq!(link_state([]), S::Down);
+    }
+
+    #[test]
+    fn a_broker_outage_reads_as_one_state_from_loss_to_recovery() {
+        let states: Vec<_> = [E::Connected, E::Lost, E::ConnectFailed, E::ConnectFailed, E::Connected]
+            .into_iter()
+            .scan(S::Connecting, |state, event| {
+                *state = state.next(event);
+                Some(*state)
+            })
+            .collect();
+        assert_eq!(states, [S::Up, S::Down, S::Down, S::Down, S::Up]);
+    }
+}

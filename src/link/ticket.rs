@@ -1,0 +1,178 @@
+//! One publish between its request and a channel, and the hand-over: the one place where it stops being cancellable.
+
+use crate::admission::Permit;
+use crate::message::Message;
+use crate::outcome::Outcome;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// A message with the permit that bounds it.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) message: Message,
+    pub(super) permit: Permit,
+}
+
+/// Why a request stopped waiting for its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GaveUp {
+    /// Its deadline passed.
+    DeadlinePassed,
+    /// Its client closed the connection.
+    ClientLeft,
+}
+
+/// What became of a withdrawal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Withdrawal {
+    /// No byte of the message reaches the broker.
+    InTime,
+    /// It was handed over before: it may reach the broker.
+    TooLate,
+}
+
+/// What a channel answers a request.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// What became of the message, with a text for the client where there is more to say than the outcome.
+    Settled(Outcome, Option<String>),
+    /// It was never handed over, and is given back for another connection.
+    NotHandedOver(Parcel, Outcome),
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Parcel),
+    HandedOver,
+    GivenUp { handed_over: bool, why: GaveUp },
+}
+
+/// Shared by a request and the channel that may publish its message.
+#[derive(Debug)]
+pub(super) struct Ticket(Mutex<State>);
+
+/// A ticket on its way to a channel, with the way back.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) reply: oneshot::Sender<Reply>,
+}
+
+impl Ticket {
+    pub(super) fn new(parcel: Parcel) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State::Waiting(parcel))))
+    }
+
+    /// **The hand-over** (contract §2): takes the message out for the channel that polls its publish next.
+    ///
+    /// Before this call a request can withdraw its message and nothing of it is ever sent. After it, no
+    /// cancellation is possible: lapin's queue does not give frames back (lapin.md, T1). `None` when the
+    /// request has withdrawn. Nothing else in the program takes a message out of a ticket for sending.
+    pub(super) fn hand_over(&self) -> Option<Parcel> {
+        let mut state = self.lock();
+        match std::mem::replace(&mut *state, State::HandedOver) {
+            State::Waiting(parcel) => Some(parcel),
+            other @ (State::HandedOver | State::GivenUp { .. }) => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// The request stops waiting. What is not handed over yet is dropped here, its permit with it.
+    pub(super) fn withdraw(&self, why: GaveUp) -> Withdrawal {
+        let mut state = self.lock();
+        let (handed_over, withdrawal) = match &*state {
+            State::Waiting(_) => (false, Withdrawal::InTime),
+            State::HandedOver | State::GivenUp { handed_over: true, .. } => (true, Withdrawal::TooLate),
+            State::GivenUp { handed_over: false, .. } => (false, Withdrawal::InTime),
+        };
+        *state = State::GivenUp { handed_over, why };
+        withdrawal
+    }
+
+    /// Looks at a message that still waits; `None` when it does not.
+    pub(super) fn peek<T>(&self, look: impl FnOnce(&Message) -> T) -> Option<T> {
+        match &*self.lock() {
+            State::Waiting(parcel) => Some(look(&parcel.message)),
+            State::HandedOver | State::GivenUp { .. } => None,
+        }
+    }
+
+    /// Why nobody listens any more, when nobody does.
+    pub(super) fn given_up(&self) -> Option<GaveUp> {
+        match &*self.lock() {
+            State::GivenUp { why, .. } => Some(*why),
+            State::Waiting(_) | State::HandedOver => None,
+        }
+    }
+
+    // A panic while the lock is held leaves a state that is still one of the three.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Job {
+    /// Answers the request without publishing, when it still waits for that.
+    pub(super) fn give_back(self, outcome: Outcome) {
+        if let Some(parcel) = self.ticket.hand_over() {
+            // The request may have left in this very moment: then the message is dropped, unpublished.
+            drop(self.reply.send(Reply::NotHandedOver(parcel, outcome)));
+        }
+    }
+
+    /// Answers the request that its message cannot be published, with the reason.
+    pub(super) fn reject(self, outcome: Outcome, detail: Option<String>) {
+        if self.ticket.hand_over().is_some() {
+            drop(self.reply.send(Reply::Settled(outcome, detail)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Admission;
+    use crate::message::{Properties, ShortText};
+    use bytes::Bytes;
+
+    fn ticket(admission: &Admission) -> Arc<Ticket> {
+        let message = Message {
+            exchange: ShortText::default(),
+            routing_key: ShortText::default(),
+            mandatory: true,
+            properties: Properties::default(),
+            payload: Bytes::new(),
+        };
+        Ticket::new(Parcel { message, permit: admission.admit().unwrap() })
+    }
+
+    #[test]
+    fn withdrawn_before_the_hand_over_is_never_handed_over() {
+        let admission = Admission::new(1, 1);
+        let ticket = ticket(&admission);
+        assert_eq!(ticket.withdraw(GaveUp::DeadlinePassed), Withdrawal::InTime);
+        assert!(ticket.hand_over().is_none());
+        assert_eq!(admission.in_flight(), 0, "the permit is given back at once");
+    }
+
+    #[test]
+    fn withdrawn_after_the_hand_over_is_too_late_and_keeps_its_permit() {
+        let admission = Admission::new(1, 1);
+        let ticket = ticket(&admission);
+        let parcel = ticket.hand_over();
+        assert_eq!(ticket.withdraw(GaveUp::ClientLeft), Withdrawal::TooLate);
+        assert_eq!(ticket.given_up(), Some(GaveUp::ClientLeft));
+        assert_eq!(admission.in_flight(), 1);
+        drop(parcel);
+        assert_eq!(admission.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_message_is_handed_over_once() {
+        let ticket = ticket(&Admission::new(1, 1));
+        assert!(ticket.hand_over().is_some());
+        assert!(ticket.hand_over().is_none());
+    }
+}

@@ -1,0 +1,9 @@
+//! The `amqpost` executable: arguments in, exit code out.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amqpost::commands::run()
+}

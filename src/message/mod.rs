@@ -1,0 +1,59 @@
+//! The message: what an application wants published, checked once and valid ever after.
+//!
+//! Names no library of HTTP, AMQP or metrics: `http` builds these values, `link` sends them.
+
+mod headers;
+mod id;
+mod properties;
+mod text;
+
+pub use headers::{HeaderTable, HeaderValue, MAX_HEADER_DEPTH};
+pub use id::new_message_id;
+pub use properties::{DeliveryMode, Properties};
+pub use text::{ShortText, TooLong};
+
+use bytes::Bytes;
+use std::fmt;
+
+/// The name under which the default exchange is addressed over HTTP; on the wire its name is empty.
+pub const DEFAULT_EXCHANGE: &str = "amq.default";
+
+/// One message and where it goes.
+#[derive(Clone, PartialEq)]
+pub struct Message {
+    /// The exchange; empty is the broker's default exchange.
+    pub exchange: ShortText,
+    /// The routing key; with the default exchange the name of the queue.
+    pub routing_key: ShortText,
+    /// Whether a message that no queue takes is an error.
+    pub mandatory: bool,
+    /// The AMQP basic properties, the message id among them.
+    pub properties: Properties,
+    /// The content, byte for byte.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// Bytes this message keeps in memory while it is in flight, for the byte bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const FRAME_OVERHEAD: usize = 512;
+        self.payload.len() + self.properties.encoded_len() + FRAME_OVERHEAD
+    }
+}
+
+impl fmt::Debug for Message {
+    /// Names the message without its content: payloads and header values never reach a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("message_id", &self.properties.message_id)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The exchange name on the wire for a name given over HTTP.
+#[must_use]
+pub fn exchange_on_the_wire(name: ShortText) -> ShortText {
+    if name.as_str() == DEFAULT_EXCHANGE { ShortText::default() } else { name }
+}

@@ -1,0 +1,53 @@
+//! What a scrape shows, and that nothing is missing from it.
+
+use super::*;
+
+const VOCABULARY: Vocabulary = Vocabulary {
+    link_states: &["connecting", "up", "blocked", "down", "draining"],
+    connect_failures: &["refused"],
+    loss_reasons: &["io"],
+    routes: &[("POST", "/v1/messages")],
+};
+
+fn observed(link_state: &'static str) -> Observed {
+    Observed { in_flight: 3, in_flight_limit: 10, link_state, connections: vec!["up", "down"] }
+}
+
+fn sample(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.starts_with(series) && line[series.len()..].starts_with(' '))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn every_outcome_of_a_message_has_a_series_from_the_start() {
+    let text = Metrics::new(VOCABULARY).render(&observed("down"));
+    for outcome in Outcome::ALL {
+        let class = outcome.class().as_str();
+        let series = format!("amqpost_publishes_total{{code=\"{}\",outcome=\"{class}\"}}", outcome.code());
+        let expected = if matches!(outcome, Outcome::NotFound | Outcome::MethodNotAllowed) { None } else { Some(0.0) };
+        assert_eq!(sample(&text, &series), expected, "{series}");
+    }
+}
+
+#[test]
+fn a_publish_is_counted_under_its_own_outcome() {
+    let metrics = Metrics::new(VOCABULARY);
+    metrics.publish_answered(Outcome::Unroutable, Duration::from_millis(2));
+    metrics.published(Outcome::Nacked);
+    let text = metrics.render(&observed("up"));
+    let publishes = |labels| sample(&text, &format!("amqpost_publishes_total{{{labels}}}"));
+    assert_eq!(publishes("code=\"unroutable\",outcome=\"not_published\""), Some(1.0));
+    assert_eq!(publishes("code=\"nacked\",outcome=\"unknown\""), Some(1.0));
+    let answered = "amqpost_publish_duration_seconds_count{outcome=\"not_published\"}";
+    assert_eq!(sample(&text, answered), Some(1.0));
+}
+
+#[test]
+fn gauges_show_what_is_observed_at_the_scrape() {
+    let text = Metrics::new(VOCABULARY).render(&observed("blocked"));
+    assert_eq!(sample(&text, "amqpost_link_up"), Some(0.0));
+    assert_eq!(sample(&text, "amqpost_link_state{state=\"blocked\"}"), Some(1.0));
+    assert_eq!(sample(&text, "amqpost_connections{state=\"up\"}"), Some(1.0));
+    assert_eq!(sample(&text, "amqpost_in_flight"), Some(3.0));
+    assert!(sample(&text, "process_resident_memory_bytes").is_some());
+}

@@ -1,0 +1,44 @@
+//! The end, in order: readiness off, no more accepting, requests, confirms, broker, admin; each with its budget.
+
+use crate::admin::Readiness;
+use crate::app::App;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The admin listener only has to finish a scrape.
+const ADMIN_BUDGET: Duration = Duration::from_secs(1);
+
+/// Waits for SIGTERM or SIGINT; its name.
+///
+/// # Errors
+/// When the process cannot listen to signals.
+pub async fn requested() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
+pub async fn run(app: App) {
+    let App { config, link, admission, admin, readiness, stop_accepting, mut serving, .. } = app;
+    let budgets = &config.shutdown;
+    readiness.send_replace(Readiness::Draining);
+    tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
+    tokio::time::sleep(budgets.lame_duck).await;
+
+    stop_accepting.send_replace(true);
+    tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
+    if tokio::time::timeout(budgets.request_budget, &mut serving).await.is_err() {
+        tracing::warn!(in_flight = admission.in_flight(), "requests outlived their budget and are cut off");
+        serving.abort();
+    }
+
+    tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
+    link.drain(budgets.broker_budget).await;
+
+    admin.stop(ADMIN_BUDGET).await;
+    tracing::info!("stopped");
+}
