@@ -7,6 +7,7 @@ mod serve;
 
 use crate::config::{Config, Sources};
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,14 +15,14 @@ use std::process::ExitCode;
 const EXIT_CONFIG: u8 = 64;
 
 /// Publishes to RabbitMQ for applications that speak HTTP, and tells the truth about each message.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "amqpost", version)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the sidecar until SIGTERM or SIGINT.
     Serve(ConfigArguments),
@@ -34,7 +35,9 @@ enum Command {
 }
 
 /// Where the configuration comes from. Defaults < file < environment < flags.
-#[derive(Debug, Args)]
+///
+/// Deliberately without `Debug`: a value may be a password.
+#[derive(Args)]
 struct ConfigArguments {
     /// A TOML file.
     #[arg(long, env = "AMQPOST_CONFIG", value_name = "FILE")]
@@ -52,9 +55,9 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 impl ConfigArguments {
     /// The valid configuration, or the exit code after every problem was printed.
     fn load(self) -> Result<Config, ExitCode> {
-        let environment =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let sources = Sources { file: self.config, environment: environment.collect(), flags: self.set };
+        let lossy = |text: OsString| text.to_string_lossy().into_owned();
+        let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
+        let sources = Sources { file: self.config, environment, flags: self.set };
         Config::load(&sources).map_err(|problems| {
             eprintln!("the configuration is not valid:\n{problems}");
             ExitCode::from(EXIT_CONFIG)

@@ -129,7 +129,7 @@ pub(super) const KEYS: &[Key] = &[
         duration(ms(10), seconds(60)),
         "The pause before connecting again grows up to here.",
     ),
-    key("broker.frame_max", "32KiB", size(4 * KIB, MIB), "The largest AMQP frame asked of the broker."),
+    key("broker.frame_max", "32KiB", size(8 * KIB, MIB), "The largest AMQP frame asked of the broker."),
     key(
         "broker.write_window",
         "4MiB",

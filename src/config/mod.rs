@@ -122,7 +122,7 @@ pub struct BrokerConfig {
     /// The longest pause between attempts to connect; 10 ms to 60 s.
     #[serde(serialize_with = "quantities::duration_text")]
     pub reconnect_max: Duration,
-    /// The largest AMQP frame to negotiate, in bytes; 4 KiB to 1 MiB.
+    /// The largest AMQP frame to negotiate, in bytes; 8 KiB (lapin takes no smaller one) to 1 MiB.
     #[serde(serialize_with = "quantities::size_text")]
     pub frame_max: u32,
     /// Bytes per connection that may wait inside the AMQP library; 64 KiB to 64 MiB, at least `frame_max`.

@@ -33,8 +33,8 @@ pub(super) async fn read(
             Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
         })?;
         let Some(frame) = frame else { break };
-        let frame =
-            frame.map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
+        let frame = frame
+            .map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
         // Trailers carry nothing that a message has a place for.
         let Ok(data) = frame.into_data() else { continue };
         let so_far = first.len() + rest.len();

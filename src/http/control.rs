@@ -75,9 +75,10 @@ pub(super) fn mandatory(field: &str, text: &str) -> Result<bool, Rejection> {
 pub(super) fn mode(field: &str, text: &str) -> Result<(), Rejection> {
     match text {
         "direct" => Ok(()),
-        "fallback" | "spool" => {
-            Err(Rejection::invalid(field, format_args!("{text} needs a [spool] section in the configuration")))
-        }
+        "fallback" | "spool" => Err(Rejection::invalid(
+            field,
+            format_args!("{text} needs a [spool] section in the configuration"),
+        )),
         _ => Err(Rejection::invalid(field, "expected direct, fallback or spool")),
     }
 }
@@ -109,7 +110,8 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_cap_is_refused_not_shortened() {
         let control = Control { timeout: Some(Duration::from_secs(61)), ..Control::default() };
-        let refused = control.timeout_within("Amqpost-Timeout", Duration::from_secs(5), Duration::from_secs(60));
+        let refused =
+            control.timeout_within("Amqpost-Timeout", Duration::from_secs(5), Duration::from_secs(60));
         let detail = refused.unwrap_err().detail;
         assert_eq!(detail, "Amqpost-Timeout: at most 60000ms (publish.max_timeout)");
     }

@@ -46,7 +46,12 @@ pub struct Door {
 impl Door {
     /// A door with the limits of `publish`.
     #[must_use]
-    pub fn new(publish: &PublishConfig, link: LinkHandle, admission: Admission, metrics: Metrics) -> Arc<Self> {
+    pub fn new(
+        publish: &PublishConfig,
+        link: LinkHandle,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             link,
             admission,

@@ -62,7 +62,9 @@ fn route_label(path: &str) -> &'static str {
     let mut segments = path.split('/').skip(1);
     let parts = [segments.next(), segments.next(), segments.next(), segments.next(), segments.next()];
     match parts {
-        [Some("v1"), Some("exchanges"), Some(name), Some("messages"), None] if !name.is_empty() => ROUTES[0].1,
+        [Some("v1"), Some("exchanges"), Some(name), Some("messages"), None] if !name.is_empty() => {
+            ROUTES[0].1
+        }
         [Some("v1"), Some("queues"), Some(name), Some("messages"), None] if !name.is_empty() => ROUTES[1].1,
         [Some("v1"), Some("messages"), None, None, None] => ROUTES[2].1,
         _ => "unknown",
@@ -78,7 +80,9 @@ mod tests {
         assert_eq!(route_label("/v1/exchanges/a%2Fb/messages"), "/v1/exchanges/{exchange}/messages");
         assert_eq!(route_label("/v1/queues/q/messages"), "/v1/queues/{queue}/messages");
         assert_eq!(route_label("/v1/messages"), "/v1/messages");
-        for unknown in ["/", "/v1", "/v1/messages/", "/v1/exchanges//messages", "/v1/queues/q/messages/x", "/%00"] {
+        for unknown in
+            ["/", "/v1", "/v1/messages/", "/v1/exchanges//messages", "/v1/queues/q/messages/x", "/%00"]
+        {
             assert_eq!(route_label(unknown), "unknown", "{unknown}");
         }
         assert_eq!(method_label(&Method::from_bytes(b"BREW").unwrap()), "other");

@@ -140,7 +140,12 @@ fn is_json(head: &Parts) -> Result<(), Rejection> {
 
 impl Door {
     /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
-    async fn take_in(&self, head: &Parts, body: Body, deadline: Deadline) -> Result<(Bytes, Permit), Rejection> {
+    async fn take_in(
+        &self,
+        head: &Parts,
+        body: Body,
+        deadline: Deadline,
+    ) -> Result<(Bytes, Permit), Rejection> {
         let refused = |outcome: Outcome| Rejection::new(outcome, outcome.row().title);
         let admitted = match self.link.refusal() {
             Some(outcome) => Err(refused(outcome)),
@@ -167,6 +172,7 @@ impl Door {
         let elapsed = start.instant().elapsed();
         self.metrics.publish_answered(outcome, elapsed);
         tracing::debug!(code = outcome.code(), message_id = finished.message_id, ?elapsed, "answered");
-        Answer { outcome, detail: detail.as_deref(), message_id: finished.message_id.as_deref() }.into_response()
+        Answer { outcome, detail: detail.as_deref(), message_id: finished.message_id.as_deref() }
+            .into_response()
     }
 }

@@ -144,7 +144,12 @@ fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) ->
     Ok(())
 }
 
-fn property_value(properties: &mut Properties, property: &str, field: &str, text: &str) -> Result<(), Rejection> {
+fn property_value(
+    properties: &mut Properties,
+    property: &str,
+    field: &str,
+    text: &str,
+) -> Result<(), Rejection> {
     match property {
         "message-id" => properties.message_id = message_id(field, text)?,
         "correlation-id" => properties.correlation_id = Some(short(field, text)?),

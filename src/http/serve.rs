@@ -132,7 +132,9 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
         return Err(io::Error::from(io::ErrorKind::AddrInUse));
     }
     match std::fs::symlink_metadata(path) {
-        Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => std::fs::remove_file(path)?,
+        Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+            std::fs::remove_file(path)?
+        }
         Ok(_) => return Err(io::Error::other("the path exists and is not a socket")),
         Err(_) => {}
     }

@@ -54,7 +54,12 @@ fn run() -> impl Strategy<Value = Run> {
             prop::collection::vec(any::<bool>(), n),
             prop::collection::vec(any::<bool>(), n),
         )
-            .prop_map(|(truths, acks, passes, early_returns)| Run { truths, acks, passes, early_returns })
+            .prop_map(|(truths, acks, passes, early_returns)| Run {
+                truths,
+                acks,
+                passes,
+                early_returns,
+            })
     })
 }
 

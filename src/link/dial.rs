@@ -2,7 +2,7 @@
 
 use super::failure::{ConnectFailure, DialError};
 use super::publisher::open_channel;
-use crate::config::{BrokerConfig, Endpoint};
+use crate::config::{BrokerConfig, Endpoint, Secret};
 use async_compat::Compat;
 use futures_util::stream::{BoxStream, StreamExt};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
@@ -11,7 +11,7 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::{Shutdown, TcpStream as StdTcpStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -56,7 +56,9 @@ impl Drop for KillSwitch {
 /// Connects to `endpoint` within `broker.connect_timeout`, first channel included.
 pub(super) async fn dial(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
     let too_late = || DialError::new(ConnectFailure::Timeout, "broker.connect_timeout passed");
-    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker)).await.unwrap_or_else(|_| Err(too_late()))
+    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker))
+        .await
+        .unwrap_or_else(|_| Err(too_late()))
 }
 
 async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
@@ -130,8 +132,10 @@ fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
 /// The URI for lapin, with the credentials as they are now: files are read again at each attempt, so that a
 /// rotated password works without a restart.
 fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError> {
-    let read = |file: &Option<std::path::PathBuf>, otherwise: &str| match file {
-        Some(path) => read_credential(path),
+    let read = |file: &Option<PathBuf>, otherwise: &str| match file {
+        Some(path) => Secret::read(path)
+            .map(|secret| secret.expose().to_owned())
+            .map_err(|problem| DialError::new(ConnectFailure::Credentials, problem)),
         None => Ok(otherwise.to_owned()),
     };
     let username = read(&broker.user_file, &endpoint.user)?;
@@ -151,12 +155,6 @@ fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError>
             ..AMQPQueryString::default()
         },
     })
-}
-
-fn read_credential(path: &Path) -> Result<String, DialError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| DialError::new(ConnectFailure::Credentials, format!("{}: {error}", path.display())))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn client_properties(broker: &BrokerConfig) -> ConnectionProperties {

@@ -112,8 +112,7 @@ impl Link {
             };
             supervisors.spawn(supervisor.run());
         }
-        let handle =
-            LinkHandle { state, stage: stage_reader, turn: Arc::new(AtomicUsize::new(0)), metrics };
+        let handle = LinkHandle { state, stage: stage_reader, turn: Arc::new(AtomicUsize::new(0)), metrics };
         (Self { supervisors, stage }, handle)
     }
 

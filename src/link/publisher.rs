@@ -213,7 +213,8 @@ impl Publisher {
 
     fn receive(&mut self, cx: &mut Context<'_>, mode: Mode) -> bool {
         let mut received = std::mem::take(&mut self.received);
-        let any = matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
+        let any =
+            matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
         for job in received.drain(..) {
             if mode == Mode::Blocked { job.give_back(Outcome::BrokerBlocked) } else { self.route(job) }
         }

@@ -76,7 +76,13 @@ impl Supervisor {
                 Err(error) => {
                     let code = error.failure.code();
                     self.metrics.connect_failed(code);
-                    tracing::warn!(connection = self.slot, endpoint = authority, reason = code, cause = error.text, "could not connect");
+                    tracing::warn!(
+                        connection = self.slot,
+                        endpoint = authority,
+                        reason = code,
+                        cause = error.text,
+                        "could not connect"
+                    );
                     self.apply(ConnectionEvent::ConnectFailed, Some(format!("{code}: {}", error.text)), None);
                 }
             }
@@ -190,7 +196,13 @@ impl Supervisor {
 
     fn lost(&self, reason: LossReason, text: String, authority: &str) {
         self.metrics.disconnected(reason.code());
-        tracing::warn!(connection = self.slot, endpoint = authority, reason = reason.code(), cause = text, "connection lost");
+        tracing::warn!(
+            connection = self.slot,
+            endpoint = authority,
+            reason = reason.code(),
+            cause = text,
+            "connection lost"
+        );
     }
 
     fn apply(&self, event: ConnectionEvent, reason: Option<String>, lane: Option<mpsc::Sender<Job>>) {

@@ -46,7 +46,7 @@ pub(super) fn lost_alone(error: &lapin::Error, exchange: &str) -> (Outcome, Opti
         }
         AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS | AMQPSoftError::RESOURCELOCKED => {
             return UNKNOWN;
-        },
+        }
     };
     (outcome, Some(detail))
 }

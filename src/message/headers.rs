@@ -39,9 +39,7 @@ impl HeaderValue {
             HeaderValue::Bool(_) => 1,
             HeaderValue::Int(_) | HeaderValue::Double(_) => 8,
             HeaderValue::Text(text) => LENGTH + text.len(),
-            HeaderValue::Array(values) => {
-                LENGTH + values.iter().map(HeaderValue::encoded_len).sum::<usize>()
-            }
+            HeaderValue::Array(values) => LENGTH + values.iter().map(HeaderValue::encoded_len).sum::<usize>(),
             HeaderValue::Table(table) => table_encoded_len(table),
         }
     }

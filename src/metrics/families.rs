@@ -82,8 +82,11 @@ impl Families {
         let durations = timed("publish_duration_seconds", "From a request's first byte to its outcome.");
         let publish_duration = declare.register(HistogramVec::new(durations, &["outcome"]))?;
         let confirms = timed("confirm_duration_seconds", "From the hand-over to the broker's verdict.");
-        let retries =
-            declare.counters("retries_total", "Publishes tried again, by why the attempt failed.", &["reason"])?;
+        let retries = declare.counters(
+            "retries_total",
+            "Publishes tried again, by why the attempt failed.",
+            &["reason"],
+        )?;
         let down = named("link_down_seconds_total", "Seconds in which no connection was up.");
         let families = Self {
             publishes: of_outcomes(is_about_a_message, |outcome| {
@@ -95,7 +98,11 @@ impl Families {
             confirm_duration: declare.register(Histogram::with_opts(confirms))?,
             retries: of_outcomes(is_tried_again, |outcome| retries.with_label_values(&[outcome.code()])),
             requests: declare.counters("requests_total", "HTTP requests.", &["method", "route", "status"])?,
-            connects: declare.counters("connects_total", "Attempts to connect to the broker.", &["result"])?,
+            connects: declare.counters(
+                "connects_total",
+                "Attempts to connect to the broker.",
+                &["result"],
+            )?,
             disconnects: declare.counters("disconnects_total", "Connections lost.", &["reason"])?,
             link_down_seconds: declare.register(Counter::with_opts(down))?,
             late_confirms: declare.counter(
@@ -152,7 +159,10 @@ const fn is_tried_again(outcome: Outcome) -> bool {
 
 /// A counter for each outcome, by `Outcome as usize`.
 fn of_outcomes(occurs: fn(Outcome) -> bool, counter: impl Fn(Outcome) -> IntCounter) -> Vec<IntCounter> {
-    Outcome::ALL.into_iter().map(|outcome| if occurs(outcome) { counter(outcome) } else { detached() }).collect()
+    Outcome::ALL
+        .into_iter()
+        .map(|outcome| if occurs(outcome) { counter(outcome) } else { detached() })
+        .collect()
 }
 
 /// A counter that no registry shows, for outcomes that cannot occur in a family.

@@ -24,7 +24,8 @@ fn every_outcome_of_a_message_has_a_series_from_the_start() {
     for outcome in Outcome::ALL {
         let class = outcome.class().as_str();
         let series = format!("amqpost_publishes_total{{code=\"{}\",outcome=\"{class}\"}}", outcome.code());
-        let expected = if matches!(outcome, Outcome::NotFound | Outcome::MethodNotAllowed) { None } else { Some(0.0) };
+        let expected =
+            if matches!(outcome, Outcome::NotFound | Outcome::MethodNotAllowed) { None } else { Some(0.0) };
         assert_eq!(sample(&text, &series), expected, "{series}");
     }
 }

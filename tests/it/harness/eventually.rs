@@ -1,0 +1,65 @@
+//! Waits until a condition holds, with a deadline, in place of bare sleeps.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// What a look at the world found: either the answer or what it saw instead.
+pub trait Look {
+    /// What the wait gives back.
+    type Answer;
+    /// The answer, or a description of what was seen instead.
+    ///
+    /// # Errors
+    /// The description, when the condition does not hold yet.
+    fn settle(self) -> Result<Self::Answer, String>;
+}
+
+impl Look for bool {
+    type Answer = ();
+    fn settle(self) -> Result<(), String> {
+        if self { Ok(()) } else { Err("false".into()) }
+    }
+}
+
+impl<T> Look for Option<T> {
+    type Answer = T;
+    fn settle(self) -> Result<T, String> {
+        self.ok_or_else(|| "None".into())
+    }
+}
+
+impl<T, E: Debug> Look for Result<T, E> {
+    type Answer = T;
+    fn settle(self) -> Result<T, String> {
+        self.map_err(|seen| format!("{seen:?}"))
+    }
+}
+
+/// Looks again and again until the look gives `true`, `Some(answer)` or `Ok(answer)`.
+///
+/// Return `Err(what_was_seen)` from the look to have it shown when the deadline passes.
+///
+/// # Panics
+/// When the deadline passes, with `what` and what was seen last.
+pub async fn eventually<L: Look>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl AsyncFnMut() -> L,
+) -> L::Answer {
+    let end = Instant::now() + deadline;
+    let mut seen = String::from("no look came to its end");
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, look()).await {
+            Ok(look) => match look.settle() {
+                Ok(answer) => return answer,
+                Err(last) => seen = last,
+            },
+            Err(_elapsed) => panic!("not within {deadline:?}: {what}; last seen: {seen}"),
+        }
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}; last seen: {seen}");
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}

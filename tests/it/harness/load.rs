@@ -1,0 +1,98 @@
+//! Concurrent publishing with unique ids, and a record of every answer.
+
+use super::answer::Answer;
+use super::sidecar::Sidecar;
+use futures::StreamExt;
+use futures::stream;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// One message that was sent and what was answered.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its message id.
+    pub id: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// confirmed, not_published or unknown.
+    pub outcome: String,
+    /// The code.
+    pub code: String,
+    /// When the request was sent.
+    pub at: Instant,
+    /// How long the answer took.
+    pub took: Duration,
+}
+
+/// Publishes to `path` with `concurrency` requests under way, until `enough` says so; ids are `{prefix}-{n}`.
+pub async fn load(
+    sidecar: &Sidecar,
+    path: &str,
+    prefix: &str,
+    concurrency: usize,
+    mut enough: impl FnMut(usize) -> bool,
+) -> Vec<Sent> {
+    let messages = (0usize..).take_while(|n| !enough(*n));
+    stream::iter(messages)
+        .map(|n| async move {
+            let id = format!("{prefix}-{n}");
+            let at = Instant::now();
+            let headers = [("amqp-message-id", id.as_str()), ("amqpost-timeout", "10s")];
+            let answer = sidecar.post(path, &headers, id.clone()).await;
+            record(id.clone(), at, &answer)
+        })
+        .buffer_unordered(concurrency)
+        .collect()
+        .await
+}
+
+fn record(id: String, at: Instant, answer: &Answer) -> Sent {
+    assert_eq!(answer.message_id(), id, "an answer is about its own message");
+    Sent {
+        id,
+        status: answer.status(),
+        outcome: answer.outcome().to_owned(),
+        code: answer.code().to_owned(),
+        at,
+        took: answer.elapsed,
+    }
+}
+
+/// The messages with an outcome.
+pub fn with_outcome<'a>(sent: &'a [Sent], outcome: &str) -> Vec<&'a Sent> {
+    sent.iter().filter(|message| message.outcome == outcome).collect()
+}
+
+/// How many answers had each code, for assertions and for people.
+pub fn codes(sent: &[Sent]) -> std::collections::BTreeMap<String, usize> {
+    let mut codes = std::collections::BTreeMap::new();
+    for message in sent {
+        *codes.entry(message.code.clone()).or_default() += 1;
+    }
+    codes
+}
+
+/// Compares what was answered with what is in the queue.
+///
+/// # Panics
+/// When a confirmed message is missing (a loss) or a `not_published` one is there (a ghost).
+pub fn assert_no_loss_and_no_ghost(sent: &[Sent], arrived: &HashSet<String>) {
+    let lost: Vec<_> = with_outcome(sent, "confirmed")
+        .into_iter()
+        .filter(|message| !arrived.contains(&message.id))
+        .collect();
+    let ghosts: Vec<_> = with_outcome(sent, "not_published")
+        .into_iter()
+        .filter(|message| arrived.contains(&message.id))
+        .collect();
+    assert!(lost.is_empty(), "{} confirmed messages are missing: {:?}", lost.len(), lost.first());
+    assert!(ghosts.is_empty(), "{} ghosts: {:?}", ghosts.len(), ghosts.first());
+}
+
+/// The `share` quantile of how long answers took.
+pub fn quantile(sent: &[&Sent], share: f64) -> Duration {
+    let mut took: Vec<_> = sent.iter().map(|message| message.took).collect();
+    took.sort_unstable();
+    let position = (took.len().saturating_sub(1) as f64 * share).round();
+    took.get(position as usize).copied().unwrap_or_default()
+}

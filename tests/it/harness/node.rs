@@ -1,0 +1,291 @@
+//! Lays out and starts one private RabbitMQ node, without epmd and without distribution.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::certificates::Certificates;
+use super::control::{Control, SERVER, SOCKET_VARIABLE};
+use super::ports::ReservedPort;
+use super::watchdog::Watchdog;
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the kernel takes as the path of a Unix socket.
+const LONGEST_SOCKET_PATH: usize = 108;
+
+/// Where Debian puts the server; the newest version in it is taken.
+const INSTALLED: &str = "/usr/lib/rabbitmq/lib";
+
+/// The applications a node without plugins needs. Erlang asks every directory of its code path
+/// for every module it loads, so that each one left out makes the start faster.
+const APPLICATIONS: [&str; 21] = [
+    "amqp10_common",
+    "aten",
+    "credentials_obfuscation",
+    "cuttlefish",
+    "enough",
+    "gen_batch_server",
+    "getopt",
+    "jsx",
+    "observer_cli",
+    "osiris",
+    "ra",
+    "rabbit",
+    "rabbit_common",
+    "rabbitmq_prelaunch",
+    "ranch",
+    "recon",
+    "seshat",
+    "stdout_formatter",
+    "sysmon_handler",
+    "syslog",
+    "systemd",
+];
+
+/// When a node's start reached its two milestones.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    /// When the start was ordered.
+    pub ordered: Instant,
+    /// When the AMQP port first accepted a TCP connection.
+    pub port_open: Instant,
+    /// When the node had answered an AMQP protocol header and said that it is running.
+    pub ready: Instant,
+}
+
+/// What a node is made of, apart from its defaults.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Further lines of rabbitmq.conf.
+    pub lines: Vec<String>,
+    /// Whether there is a TLS listener.
+    pub tls: bool,
+    /// How many Erlang schedulers the node runs.
+    pub schedulers: u16,
+}
+
+/// A node's TLS listener.
+#[derive(Debug)]
+pub struct TlsListener {
+    /// Its port.
+    pub port: ReservedPort,
+    /// Its certificates.
+    pub certificates: Certificates,
+}
+
+/// A node: its directory, its ports, its process.
+#[derive(Debug)]
+pub struct Node {
+    /// The AMQP port without TLS.
+    pub port: ReservedPort,
+    /// The listener with TLS, when the plan has one.
+    pub tls: Option<TlsListener>,
+    /// Runs Erlang inside the node.
+    pub control: Control,
+    /// Owns the process.
+    pub watchdog: Watchdog,
+    directory: PathBuf,
+}
+
+impl Node {
+    /// Writes the node's files; does not start it.
+    ///
+    /// # Panics
+    /// When RabbitMQ is not installed or the files cannot be written.
+    pub fn lay_out(plan: &Plan) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("amqpost-broker-")
+            .tempdir()
+            .unwrap_or_else(|e| panic!("making the broker's directory: {e}"));
+        let path = directory.path().to_path_buf();
+        let port = ReservedPort::take();
+        let tls = plan
+            .tls
+            .then(|| TlsListener { port: ReservedPort::take(), certificates: Certificates::make_in(&path) });
+        let installed = write_files(&path, &configuration(plan, &port, tls.as_ref()))
+            .unwrap_or_else(|e| panic!("laying out a RabbitMQ node: {e}"));
+        let control = Control::new(path.join("control"));
+        assert!(
+            control.socket().as_os_str().len() < LONGEST_SOCKET_PATH,
+            "TMPDIR is too long for a Unix socket in it"
+        );
+        let environment = environment(&path, &installed, control.socket());
+        let watchdog = Watchdog::over(&path, &command(&path, plan.schedulers), &environment);
+        Self { port, tls, control, watchdog, directory: directory.keep() }
+    }
+
+    /// Starts the process and waits until it serves AMQP.
+    ///
+    /// # Panics
+    /// When it does not within a minute, with the end of its logs.
+    pub async fn start(&self) -> Started {
+        let ordered = Instant::now();
+        self.watchdog.start();
+        let end = ordered + START_DEADLINE;
+        let port_open = self.poll(end, async || self.connect().await.is_some()).await;
+        self.poll(end, async || self.is_running().await).await;
+        let ready = self.poll(end, async || self.greets().await).await;
+        Started { ordered, port_open, ready }
+    }
+
+    /// Where the node's files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The end of what the node printed and logged, for a failure's message.
+    pub fn last_words(&self) -> String {
+        let [output, log] = ["output", "log/broker.log"].map(|name| {
+            let text = fs::read(self.directory.join(name)).unwrap_or_default();
+            let tail = text.len().saturating_sub(3000);
+            String::from_utf8_lossy(text.get(tail..).unwrap_or_default()).into_owned()
+        });
+        format!("--- output\n{output}\n--- log\n{log}")
+    }
+
+    async fn poll(&self, end: Instant, look: impl AsyncFn() -> bool) -> Instant {
+        loop {
+            if look().await {
+                return Instant::now();
+            }
+            assert!(
+                self.watchdog.is_alive() && Instant::now() < end,
+                "the broker did not start:\n{}",
+                self.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn connect(&self) -> Option<TcpStream> {
+        let address = (Ipv4Addr::LOCALHOST, self.port.number());
+        TcpStream::connect(address).await.ok()
+    }
+
+    async fn is_running(&self) -> bool {
+        let asked = self.control.try_run("rabbit:is_running().", Duration::from_secs(5));
+        asked.await.is_ok_and(|value| value == "true")
+    }
+
+    /// Whether an AMQP protocol header is answered with the method frame `connection.start`.
+    async fn greets(&self) -> bool {
+        let Some(mut stream) = self.connect().await else {
+            return false;
+        };
+        let mut frame = [0; 11];
+        let greeting = async {
+            stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+            stream.read_exact(&mut frame).await
+        };
+        let greeted = tokio::time::timeout(Duration::from_secs(5), greeting).await;
+        matches!(greeted, Ok(Ok(_))) && frame[0] == 1 && frame[7..] == [0, 10, 0, 10]
+    }
+}
+
+fn write_files(directory: &Path, configuration: &str) -> std::io::Result<PathBuf> {
+    for name in ["home", "mnesia", "log", "applications", "conf.d"] {
+        fs::create_dir(directory.join(name))?;
+    }
+    fs::write(directory.join("rabbitmq.conf"), configuration)?;
+    fs::write(directory.join("enabled_plugins"), "[].\n")?;
+    fs::write(directory.join("advanced.config"), "[].\n")?;
+    // Without this Erlang asks the system's resolver for the name of 127.0.0.1, which may wait
+    // for a name server.
+    fs::write(directory.join("inetrc"), "{lookup, [file]}.\n{host, {127,0,0,1}, [\"localhost\"]}.\n")?;
+    let installed = newest_server()?;
+    for entry in fs::read_dir(installed.join("plugins"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let application = name.to_str().and_then(|name| name.rsplit_once('-'));
+        if application.is_some_and(|(name, _)| APPLICATIONS.contains(&name)) {
+            symlink(entry.path(), directory.join("applications").join(&name))?;
+        }
+    }
+    Ok(installed)
+}
+
+fn newest_server() -> std::io::Result<PathBuf> {
+    let mut servers = Vec::new();
+    for entry in fs::read_dir(INSTALLED)? {
+        servers.push(entry?.path());
+    }
+    servers.sort();
+    servers.pop().ok_or_else(|| std::io::Error::other("no rabbitmq-server is installed"))
+}
+
+fn configuration(plan: &Plan, port: &ReservedPort, tls: Option<&TlsListener>) -> String {
+    let mut lines = vec![
+        format!("listeners.tcp.1 = 127.0.0.1:{}", port.number()),
+        "log.file = broker.log".into(),
+        "log.file.level = info".into(),
+        "log.console = false".into(),
+        // A machine that is short of disk must not raise the alarm tests raise on purpose.
+        "disk_free_limit.absolute = 1MB".into(),
+        "vm_memory_high_watermark.absolute = 2GB".into(),
+    ];
+    if let Some(tls) = tls {
+        let Certificates { ca, server, server_key } = &tls.certificates;
+        lines.push(format!("listeners.ssl.1 = 127.0.0.1:{}", tls.port.number()));
+        lines.push(format!("ssl_options.cacertfile = {}", ca.display()));
+        lines.push(format!("ssl_options.certfile = {}", server.display()));
+        lines.push(format!("ssl_options.keyfile = {}", server_key.display()));
+        lines.push("ssl_options.verify = verify_none".into());
+    }
+    lines.extend(plan.lines.iter().cloned());
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn environment(directory: &Path, installed: &Path, control: &Path) -> Vec<(&'static str, PathBuf)> {
+    let own = |name: &str| directory.join(name);
+    vec![
+        ("HOME", own("home")),
+        ("ERL_LIBS", own("applications")),
+        ("ERL_CRASH_DUMP", PathBuf::from("/dev/null")),
+        ("ERL_CRASH_DUMP_SECONDS", PathBuf::from("0")),
+        ("RABBITMQ_HOME", installed.to_path_buf()),
+        ("RABBITMQ_PLUGINS_DIR", own("applications")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", own("enabled_plugins")),
+        ("RABBITMQ_CONFIG_FILE", own("rabbitmq.conf")),
+        // Each of these would otherwise be read from the system's /etc/rabbitmq.
+        ("RABBITMQ_CONFIG_FILES", own("conf.d/*.conf")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", own("advanced.config")),
+        ("RABBITMQ_CONF_ENV_FILE", own("no-such-file")),
+        ("RABBITMQ_MNESIA_BASE", own("mnesia")),
+        ("RABBITMQ_LOG_BASE", own("log")),
+        ("RABBITMQ_NODENAME", PathBuf::from(NODE_NAME)),
+        (SOCKET_VARIABLE, control.to_path_buf()),
+    ]
+}
+
+/// Every node has the same name: none listens for other nodes, so none can meet another.
+const NODE_NAME: &str = "broker@localhost";
+
+fn command(directory: &Path, schedulers: u16) -> Vec<OsString> {
+    let inetrc = format!("\"{}\"", directory.join("inetrc").display());
+    let schedulers = format!("{schedulers}:{schedulers}");
+    let arguments = [
+        // More schedulers than work cost a second or more of waiting for each other at the
+        // start, and so do schedulers that sleep at once where they could spin for a moment.
+        &["erl", "+S", &schedulers, "+SDio", "1", "+A", "1"][..],
+        &["+W", "w", "+B", "i", "+sbwt", "short"],
+        &["+sbwtdcpu", "none", "+sbwtdio", "short"],
+        &["-noinput", "-boot", "start_sasl", "-sname", NODE_NAME],
+        &["-setcookie", "private", "-dist_listen", "false"],
+        // RabbitMQ asks epmd for its own port for five seconds unless the port is given here.
+        &["-start_epmd", "false", "-erl_epmd_port", "1"],
+        &["-kernel", "inetrc", &inetrc],
+        &["-kernel", "prevent_overlapping_partitions", "false"],
+        &["-syslog", "logger", "[]"],
+        &["-syslog", "syslog_error_logger", "false"],
+        &["-eval", SERVER, "-s", "rabbit", "boot"],
+    ];
+    arguments.concat().iter().map(OsString::from).collect()
+}

@@ -1,0 +1,211 @@
+//! One direction of one proxied connection: what is read, kept, delayed, lost and written.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+const READ_AT_ONCE: usize = 64 * 1024;
+
+/// How far a throttled lane may be behind its rate and still make up for it.
+const CATCH_UP: Duration = Duration::from_millis(40);
+
+/// What happens to the bytes that travel in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// They flow.
+    Flow,
+    /// They are accepted and lost.
+    Discard,
+    /// They wait, in the proxy and in the kernel's buffers, until they may flow again.
+    Hold,
+    /// They flow this much later.
+    Delay(Duration),
+    /// They flow at this many bytes per second.
+    Throttle(u64),
+}
+
+impl Way {
+    /// Whether nothing gets through, not even the end of the connection.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Self::Hold | Self::Discard)
+    }
+
+    /// How many bytes the proxy takes in before it lets the sender feel that they do not flow.
+    fn capacity(self) -> usize {
+        match self {
+            Self::Delay(_) => 16 * 1024 * 1024,
+            Self::Flow | Self::Discard | Self::Hold | Self::Throttle(_) => READ_AT_ONCE,
+        }
+    }
+}
+
+/// Bytes on their way; no bytes stand for the end of the stream.
+#[derive(Debug)]
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// One direction of one connection.
+#[derive(Debug)]
+pub struct Lane {
+    way: Way,
+    pieces: VecDeque<Piece>,
+    kept: usize,
+    /// The sender's end of the stream was read.
+    ended: bool,
+    /// The end of the stream has come to the front and is to be passed on.
+    closing: bool,
+    /// Something was lost: what would follow makes no sense to the receiver any more.
+    lossy: bool,
+    next_write: Instant,
+}
+
+impl Lane {
+    /// A lane on which nothing has travelled yet.
+    pub fn new(way: Way) -> Self {
+        Self {
+            way,
+            pieces: VecDeque::new(),
+            kept: 0,
+            ended: false,
+            closing: false,
+            lossy: false,
+            next_write: Instant::now(),
+        }
+    }
+
+    /// What happens on the lane: once bytes were lost, all that follow are.
+    pub fn way(&self) -> Way {
+        if self.lossy { Way::Discard } else { self.way }
+    }
+
+    /// Has other things happen from now on, also to what is on its way.
+    pub fn set_way(&mut self, way: Way) {
+        self.way = way;
+        if way == Way::Discard && !self.pieces.is_empty() {
+            self.lose();
+        }
+    }
+
+    /// Loses all that is on its way and all that follows.
+    pub fn lose(&mut self) {
+        self.lossy = true;
+        self.pieces.clear();
+        self.kept = 0;
+    }
+
+    /// Whether the end of the stream is to be passed on now.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether nothing will travel here any more.
+    pub fn is_over(&self) -> bool {
+        self.closing || (self.ended && self.lossy)
+    }
+
+    /// Reads or writes once, whichever can be done first. Nothing is lost when it is cancelled.
+    ///
+    /// # Errors
+    /// What reading or writing gave.
+    pub async fn step(&mut self, from: &TcpStream, to: &TcpStream) -> Result<(), Broken> {
+        let way = self.way();
+        let may_read = !self.ended && way != Way::Hold && self.kept < way.capacity();
+        let due = match self.pieces.front() {
+            Some(_) if way == Way::Hold => None,
+            Some(piece) if matches!(way, Way::Delay(_)) => Some(piece.due),
+            Some(_) => Some(self.next_write),
+            None => None,
+        };
+        let write_at = due.unwrap_or_else(Instant::now);
+        tokio::select! {
+            ready = from.readable(), if may_read => {
+                ready.and_then(|()| self.read(from)).map_err(Broken::Reading)
+            }
+            ready = writable_at(to, write_at), if due.is_some() => {
+                ready.and_then(|()| self.write(to)).map_err(Broken::Writing)
+            }
+            else => std::future::pending().await,
+        }
+    }
+
+    fn read(&mut self, from: &TcpStream) -> io::Result<()> {
+        let mut bytes = vec![0; READ_AT_ONCE];
+        let count = match from.try_read(&mut bytes) {
+            Ok(count) => count,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            // The receiver must not learn of a broken sender through a black hole.
+            Err(_) if self.way() == Way::Discard => 0,
+            Err(e) => return Err(e),
+        };
+        bytes.truncate(count);
+        self.ended = count == 0;
+        match self.way() {
+            Way::Discard => self.lose(),
+            way => {
+                let later = if let Way::Delay(later) = way { later } else { Duration::ZERO };
+                self.kept += count;
+                self.pieces.push_back(Piece { due: Instant::now() + later, bytes, written: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, to: &TcpStream) -> io::Result<()> {
+        let Some(piece) = self.pieces.front_mut() else {
+            return Ok(());
+        };
+        let mut rest = piece.bytes.get(piece.written..).unwrap_or_default();
+        if rest.is_empty() {
+            self.pieces.clear();
+            self.closing = true;
+            return Ok(());
+        }
+        if let Way::Throttle(rate) = self.way {
+            // Fifty writes a second make a flow of it rather than bursts.
+            let slice = usize::try_from(rate / 50).unwrap_or(usize::MAX).max(1);
+            rest = rest.get(..slice).unwrap_or(rest);
+        }
+        let count = match to.try_write(rest) {
+            Ok(count) => count,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        piece.written += count;
+        self.kept -= count;
+        if piece.written == piece.bytes.len() {
+            self.pieces.pop_front();
+        }
+        let now = Instant::now();
+        self.next_write = if let Way::Throttle(rate) = self.way {
+            let nanoseconds = (count as u64).saturating_mul(1_000_000_000) / rate.max(1);
+            // Late wake-ups are made up for, or a busy machine would throttle further.
+            let due = self.next_write.max(now - CATCH_UP);
+            due + Duration::from_nanos(nanoseconds)
+        } else {
+            now
+        };
+        Ok(())
+    }
+}
+
+/// Which end of a lane is broken.
+#[derive(Debug)]
+pub enum Broken {
+    /// The sender's.
+    Reading(io::Error),
+    /// The receiver's.
+    Writing(io::Error),
+}
+
+async fn writable_at(to: &TcpStream, at: Instant) -> io::Result<()> {
+    if at > Instant::now() {
+        sleep_until(at).await;
+    }
+    to.writable().await
+}

@@ -1,0 +1,245 @@
+//! The built `amqpost` as a child process, on ports of its own, with its log kept and its metrics readable.
+
+use super::answer::Answer;
+use super::eventually::eventually;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
+
+/// A sidecar may take this long to listen on a machine that is busy with other tests.
+const START_MAX: Duration = Duration::from_secs(20);
+
+/// Settings of a sidecar to be started.
+pub struct SidecarBuilder {
+    settings: Vec<(String, String)>,
+}
+
+/// A running sidecar. Killed when dropped.
+pub struct Sidecar {
+    child: Child,
+    http: String,
+    admin: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    log: Arc<Mutex<String>>,
+    _config: NamedTempFile,
+}
+
+impl SidecarBuilder {
+    /// One setting, such as `("publish.timeout", "\"2s\"")`: the value as TOML.
+    pub fn set(mut self, key: &str, toml: &str) -> Self {
+        self.settings.push((key.to_owned(), toml.to_owned()));
+        self
+    }
+
+    /// The same, in place of an earlier value.
+    pub fn set_instead(mut self, key: &str, toml: &str) -> Self {
+        self.settings.retain(|(earlier, _)| earlier != key);
+        self.set(key, toml)
+    }
+
+    /// Starts the sidecar and waits until it listens; whether it has a broker is another matter.
+    pub async fn start(self) -> Sidecar {
+        let mut config = NamedTempFile::with_suffix(".toml").expect("a temporary file");
+        for (key, value) in &self.settings {
+            writeln!(config, "{key} = {value}").expect("written");
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
+            .args(["serve", "--config"])
+            .arg(config.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in lines.lines().map_while(Result::ok) {
+                    let mut log = log.lock().expect("no panic while logging");
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(2048).build_http();
+        let mut sidecar =
+            Sidecar { child, http: String::new(), admin: String::new(), client, log, _config: config };
+        let (http, admin) = eventually("the sidecar listens", START_MAX, async || {
+            let log = sidecar.log();
+            let line = log.lines().find(|line| line.contains("listening http="));
+            let addresses = line.and_then(|line| Some((field(line, "http=\"")?, field(line, "admin=\"")?)));
+            addresses.ok_or(log)
+        })
+        .await;
+        sidecar.http = http;
+        sidecar.admin = admin;
+        sidecar
+    }
+}
+
+fn field(line: &str, name: &str) -> Option<String> {
+    let rest = &line[line.find(name)? + name.len()..];
+    Some(rest[..rest.find('"')?].to_owned())
+}
+
+impl Sidecar {
+    /// A sidecar for the broker at `uri`, everything else at its default but ports, which are free ones.
+    pub fn builder(uri: &str) -> SidecarBuilder {
+        SidecarBuilder { settings: Vec::new() }
+            .set("broker.endpoints", &format!("[\"{uri}\"]"))
+            .set("http.listen", "\"127.0.0.1:0\"")
+            .set("admin.listen", "\"127.0.0.1:0\"")
+    }
+
+    /// Started with defaults, and its link is up.
+    pub async fn up(uri: &str) -> Sidecar {
+        Self::builder(uri).start().await.with_link_up().await
+    }
+
+    /// Waits until the link is up.
+    pub async fn with_link_up(self) -> Sidecar {
+        self.link_is("up", Duration::from_secs(15)).await;
+        self
+    }
+
+    /// Waits until the link is in `state`.
+    pub async fn link_is(&self, state: &str, within: Duration) {
+        eventually(&format!("the link is {state}"), within, async || {
+            let seen = self.link_state().await;
+            if seen == state { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    }
+
+    /// The link's state as `/link` shows it.
+    pub async fn link_state(&self) -> String {
+        let answer = self.admin("/link").await;
+        answer.json()["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The listener for requests, `host:port`.
+    pub fn http(&self) -> &str {
+        &self.http
+    }
+
+    /// Sends a request to the listener and reads the whole answer.
+    ///
+    /// # Panics
+    /// When there is no answer: a sidecar answers every request.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        self.try_send(request).await.expect("every request is answered")
+    }
+
+    /// The same, for tests that take the sidecar away.
+    pub async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let start = Instant::now();
+        let response = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        Ok(Answer::new(head, body, start.elapsed()))
+    }
+
+    /// A POST to `path` with `headers` and `body`.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        self.send(self.request("POST", path, headers, body)).await
+    }
+
+    /// A request to the listener.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.http));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Full::new(body.into())).expect("a valid request")
+    }
+
+    /// A GET from the admin listener.
+    pub async fn admin(&self, path: &str) -> Answer {
+        let request = Request::get(format!("http://{}{path}", self.admin));
+        self.send(request.body(Full::default()).expect("a valid request")).await
+    }
+
+    /// The admin listener, `host:port`.
+    pub fn admin_address(&self) -> &str {
+        &self.admin
+    }
+
+    /// A sample of `/metrics` by its whole series name, such as `amqpost_in_flight`.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics").await.text();
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let line = line.unwrap_or_else(|| panic!("no series {series} in:\n{text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    /// How often `code` was answered or observed.
+    pub async fn published(&self, outcome: &str, code: &str) -> f64 {
+        self.metric(&format!("amqpost_publishes_total{{code=\"{code}\",outcome=\"{outcome}\"}}")).await
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic while logging").clone()
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success(), "the signal was not sent");
+    }
+
+    /// SIGTERM, and the exit status.
+    pub async fn terminate(&mut self, within: Duration) -> ExitStatus {
+        self.signal("TERM");
+        self.exited(within).await
+    }
+
+    /// The exit status, once there is one.
+    pub async fn exited(&mut self, within: Duration) -> ExitStatus {
+        let log = Arc::clone(&self.log);
+        let child = Mutex::new(&mut self.child);
+        eventually("the sidecar exits", within, async || {
+            let status = child.lock().expect("one user").try_wait().expect("a child can be waited for");
+            status.ok_or_else(|| log.lock().expect("no panic while logging").clone())
+        })
+        .await
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("--- the sidecar's log ---\n{}", self.log());
+        }
+    }
+}
