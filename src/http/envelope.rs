@@ -9,9 +9,13 @@ use crate::message::{
 };
 use base64::Engine;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::fmt;
+use std::marker::PhantomData;
 
 /// The document as it is written; texts are checked when it becomes a message.
 #[derive(Deserialize)]
@@ -25,7 +29,7 @@ struct Document<'a> {
     #[serde(default)]
     payload_encoding: PayloadEncoding,
     #[serde(default)]
-    properties: DocumentProperties,
+    properties: Object<DocumentProperties>,
     timeout: Option<String>,
     mandatory: Option<bool>,
     mode: Option<String>,
@@ -65,11 +69,15 @@ struct DocumentProperties {
 
 /// Milliseconds as a number, or as the text that AMQP itself uses.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "milliseconds from 0 to 4294967295")]
+#[serde(untagged, expecting = "expected milliseconds from 0 to 4294967295")]
 enum Expiration {
     Number(u32),
     Text(String),
 }
+
+/// A `T` written as a JSON object. Left to itself serde takes an array as well, with the fields by position.
+#[derive(Default)]
+struct Object<T>(T);
 
 /// A message and how to publish it.
 #[derive(Debug, PartialEq)]
@@ -81,13 +89,35 @@ pub(super) struct Envelope {
 /// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
 pub(super) fn decode(text: &[u8]) -> Result<Envelope, Rejection> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let document: Document<'_> = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { "envelope" } else { path.as_str() };
-        Rejection::invalid(field, error.inner())
-    })?;
+    let document: Object<Document<'_>> =
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            // The root, and a field whose name did not arrive.
+            let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
+            Rejection::invalid(field, error.inner())
+        })?;
     deserializer.end().map_err(|error| Rejection::invalid("envelope", error))?;
-    document.into_envelope()
+    document.0.into_envelope()
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 impl Document<'_> {
@@ -100,7 +130,7 @@ impl Document<'_> {
             mandatory: self.mandatory,
             retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
         };
-        let mut properties = self.properties.into_properties()?;
+        let mut properties = self.properties.0.into_properties()?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
             properties.content_type = Some(raw::short("content_type", "application/json")?);
         }
@@ -117,8 +147,13 @@ impl Document<'_> {
 
 fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejection> {
     let text = || -> Result<String, Rejection> {
-        serde_json::from_str(value.get())
-            .map_err(|_| Rejection::invalid("payload", "expected a string with this payload_encoding"))
+        serde_json::from_str(value.get()).map_err(|error| {
+            if value.get().starts_with('"') {
+                Rejection::invalid("payload", error)
+            } else {
+                Rejection::invalid("payload", "expected a string with this payload_encoding")
+            }
+        })
     };
     match encoding {
         PayloadEncoding::Json => Ok(Bytes::copy_from_slice(value.get().as_bytes())),

@@ -7,6 +7,7 @@ use crate::message::{
     DeliveryMode, HeaderTable, HeaderValue, Properties, ShortText, exchange_on_the_wire, new_message_id,
 };
 use hyper::header::{HeaderMap, HeaderName};
+use std::collections::btree_map::Entry;
 
 /// Prefix of headers that become entries of the headers table.
 const TABLE_PREFIX: &str = "amqp-header-";
@@ -52,6 +53,10 @@ pub(super) fn queue_destination(path: &str, query: Option<&str>) -> Result<Desti
 fn name_in_path(field: &str, path: &str) -> Result<ShortText, Rejection> {
     let segment = path.split('/').nth(3).unwrap_or_default();
     let name = percent::decode(segment).map_err(|broken| Rejection::invalid(field, broken))?;
+    // The router lets it through; it would be a message to the default exchange that nobody asked for.
+    if name.is_empty() {
+        return Err(Rejection::invalid(field, "the name is missing"));
+    }
     ShortText::new(name).map_err(|too_long| Rejection::invalid(field, too_long))
 }
 
@@ -90,6 +95,7 @@ pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
             other(&mut properties, headers, name)?;
         }
     }
+    add_trace_context(&mut properties.headers, headers)?;
     if properties.message_id.is_empty() {
         properties.message_id = new_message_id();
     }
@@ -117,8 +123,8 @@ pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) ->
     for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
         if headers.contains_key(&name) {
             let entry = ShortText::new(name.as_str()).expect("the names are short");
-            if !table.contains_key(&entry) {
-                table.insert(entry, HeaderValue::Text(joined(headers, &name)?));
+            if let Entry::Vacant(vacant) = table.entry(entry) {
+                vacant.insert(HeaderValue::Text(joined(headers, &name)?));
             }
         }
     }
@@ -135,10 +141,6 @@ fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) ->
         "content-type" => properties.content_type = Some(short(text, single(headers, name)?)?),
         "content-encoding" => properties.content_encoding = Some(short(text, single(headers, name)?)?),
         "idempotency-key" => return Err(idempotency_key()),
-        _ if TRACE_CONTEXT.contains(&text) => {
-            let entry = ShortText::new(text).expect("the names are short");
-            properties.headers.insert(entry, HeaderValue::Text(joined(headers, name)?));
-        }
         _ => {}
     }
     Ok(())

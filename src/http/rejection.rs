@@ -2,6 +2,9 @@
 
 use crate::outcome::Outcome;
 
+/// The longest detail, in bytes: a client's own text may be quoted in it, and that may be a whole body.
+const DETAIL_BYTES_MAX: usize = 512;
+
 /// Why a request is refused at the door.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
@@ -15,10 +18,19 @@ pub(super) struct Rejection {
 impl Rejection {
     /// `field` has a value that is not acceptable.
     pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Self {
-        Self { outcome: Outcome::InvalidRequest, detail: format!("{field}: {problem}") }
+        Self { outcome: Outcome::InvalidRequest, detail: shortened(format!("{field}: {problem}")) }
     }
 
     pub(super) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self { outcome, detail: detail.into() }
     }
+}
+
+fn shortened(mut detail: String) -> String {
+    if detail.len() > DETAIL_BYTES_MAX {
+        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
 }

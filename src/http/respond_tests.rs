@@ -1,1 +1,265 @@
+//! What a client is told for each outcome: status, headers, body.
 
+use super::*;
+use crate::admission::Admission;
+use crate::config::{Config, Sources};
+use crate::http::{Door, router};
+use crate::link::Link;
+use crate::metrics::{Metrics, Vocabulary};
+use axum::Router;
+use hyper::{Method, Request};
+use serde_json::Value;
+use std::fmt::Write;
+use tower::ServiceExt;
+
+fn bare(outcome: Outcome) -> Answer<'static> {
+    Answer { outcome, detail: None, message_id: None }
+}
+
+fn header(response: &Response, name: &str) -> Option<String> {
+    let mut values = response.headers().get_all(name).iter();
+    let value = values.next().map(|value| String::from_utf8(value.as_bytes().to_vec()).unwrap());
+    assert_eq!(values.next(), None, "{name} is there twice");
+    value
+}
+
+async fn text(response: Response) -> String {
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+async fn shown(answer: Answer<'_>) -> String {
+    let response = answer.into_response();
+    let mut shown = format!("{}\n", response.status());
+    for (name, value) in response.headers() {
+        writeln!(shown, "{name}: {}", String::from_utf8_lossy(value.as_bytes())).unwrap();
+    }
+    let body: Value = serde_json::from_str(&text(response).await).unwrap();
+    shown + &serde_json::to_string_pretty(&body).unwrap()
+}
+
+/// The table that clients, alerts and runbooks rely on: a change here is a change of the contract.
+#[test]
+fn the_outcome_table_is_the_one_of_the_contract() {
+    let mut table = String::new();
+    for outcome in Outcome::ALL {
+        let row = outcome.row();
+        let retry = row.retry.as_str().unwrap_or("-");
+        let after = row.retry_after.map_or("-".to_owned(), |seconds| seconds.to_string());
+        let (code, class, status, title) = (row.code, row.class.as_str(), row.status, row.title);
+        writeln!(table, "{code} | {class} | {status} | {retry} | {after} | {title}").unwrap();
+    }
+    insta::assert_snapshot!(table, @r"
+    confirmed | confirmed | 200 | - | - | The broker has the message
+    link_down | not_published | 503 | safe | 1 | No connection to the broker is up
+    broker_blocked | not_published | 503 | safe | 1 | The broker accepts no publishes at the moment
+    overloaded | not_published | 503 | safe | 1 | The in-flight limit is reached
+    deadline_not_sent | not_published | 503 | safe | - | The deadline passed before the message was sent
+    draining | not_published | 503 | safe | 1 | The sidecar is shutting down
+    unroutable | not_published | 422 | pointless | - | No queue takes this message
+    exchange_not_found | not_published | 404 | pointless | - | The exchange does not exist
+    access_refused | not_published | 403 | pointless | - | The broker refuses this user the exchange
+    invalid_request | not_published | 400 | pointless | - | The request is not valid
+    unsupported_media_type | not_published | 415 | pointless | - | This endpoint does not take that media type
+    payload_too_large | not_published | 413 | pointless | - | The body is too large
+    request_timeout | not_published | 408 | pointless | - | The body stopped arriving
+    not_found | not_published | 404 | pointless | - | There is no such endpoint
+    method_not_allowed | not_published | 405 | pointless | - | The endpoint does not take this method
+    confirm_timeout | unknown | 504 | may_duplicate | - | The broker gave no verdict before the deadline
+    link_lost | unknown | 502 | may_duplicate | - | The connection was lost before the broker's verdict
+    nacked | unknown | 502 | may_duplicate | - | The broker refused the message (basic.nack)
+    ");
+}
+
+#[tokio::test]
+async fn a_confirmed_message_is_answered_with_its_id() {
+    let answer = Answer { message_id: Some("m-1"), ..bare(Outcome::Confirmed) };
+    insta::assert_snapshot!(shown(answer).await, @r#"
+    200 OK
+    content-type: application/json
+    amqpost-outcome: confirmed
+    amqpost-code: confirmed
+    amqpost-message-id: m-1
+    {
+      "code": "confirmed",
+      "message_id": "m-1",
+      "outcome": "confirmed"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_problem_with_a_message_names_it() {
+    let answer = Answer {
+        outcome: Outcome::ExchangeNotFound,
+        detail: Some("the broker has no exchange 'orders'"),
+        message_id: Some("m-1"),
+    };
+    insta::assert_snapshot!(shown(answer).await, @r#"
+    404 Not Found
+    content-type: application/problem+json
+    amqpost-outcome: not_published
+    amqpost-code: exchange_not_found
+    amqpost-message-id: m-1
+    {
+      "code": "exchange_not_found",
+      "detail": "the broker has no exchange 'orders'",
+      "message_id": "m-1",
+      "outcome": "not_published",
+      "retry": "pointless",
+      "status": 404,
+      "title": "The exchange does not exist",
+      "type": "https://amqpost.invalid/problems/exchange_not_found"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_problem_before_there_is_a_message_has_no_message_id() {
+    let answer = Answer { detail: Some("exchange: has 256 bytes"), ..bare(Outcome::InvalidRequest) };
+    insta::assert_snapshot!(shown(answer).await, @r#"
+    400 Bad Request
+    content-type: application/problem+json
+    amqpost-outcome: not_published
+    amqpost-code: invalid_request
+    {
+      "code": "invalid_request",
+      "detail": "exchange: has 256 bytes",
+      "outcome": "not_published",
+      "retry": "pointless",
+      "status": 400,
+      "title": "The request is not valid",
+      "type": "https://amqpost.invalid/problems/invalid_request"
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_problem_without_a_detail_repeats_its_title() {
+    let body: Value = serde_json::from_str(&text(bare(Outcome::LinkLost).into_response()).await).unwrap();
+    assert_eq!(body["detail"], body["title"]);
+}
+
+#[tokio::test]
+async fn headers_and_body_say_the_same_for_every_outcome() {
+    for outcome in Outcome::ALL {
+        let row = outcome.row();
+        let response = bare(outcome).into_response();
+        assert_eq!(response.status().as_u16(), row.status, "{}", row.code);
+        assert_eq!(header(&response, "amqpost-outcome").as_deref(), Some(row.class.as_str()));
+        assert_eq!(header(&response, "amqpost-code").as_deref(), Some(row.code));
+        assert_eq!(header(&response, "retry-after"), row.retry_after.map(|seconds| seconds.to_string()));
+        assert_eq!(header(&response, "allow").is_some(), row.status == 405, "{}", row.code);
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!((&body["outcome"], &body["code"]), (&row.class.as_str().into(), &row.code.into()));
+    }
+}
+
+#[tokio::test]
+async fn every_outcome_but_success_is_a_problem_document() {
+    for outcome in Outcome::ALL {
+        let row = outcome.row();
+        let response = bare(outcome).into_response();
+        let is_problem = header(&response, "content-type").unwrap() == "application/problem+json";
+        assert_eq!(is_problem, row.status >= 300, "{}", row.code);
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        if is_problem {
+            assert_eq!(body["type"], format!("{PROBLEM_TYPE_BASE}{}", row.code));
+            assert_eq!(body["status"], row.status, "{}", row.code);
+            assert_eq!(body["retry"].as_str(), row.retry.as_str(), "{}", row.code);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_id_beyond_ascii_comes_back_in_utf_8() {
+    for id in ["käse-🧀", "an id with spaces", "\"quoted\\"] {
+        let response = Answer { message_id: Some(id), ..bare(Outcome::Confirmed) }.into_response();
+        assert_eq!(header(&response, "amqpost-message-id").as_deref(), Some(id));
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        assert_eq!(body["message_id"], id);
+    }
+}
+
+#[tokio::test]
+async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
+    let detail = "payload: '\"'\n\u{1}";
+    let response = Answer { detail: Some(detail), ..bare(Outcome::InvalidRequest) }.into_response();
+    let body: Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(body["detail"], detail);
+}
+
+// === through the router ===
+
+/// The routes above a link whose only endpoint refuses: every publish is answered `link_down`.
+fn routes() -> (Link, Router) {
+    let flags = vec![("broker.endpoints".to_owned(), "amqp://127.0.0.1:1".to_owned())];
+    let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+    let vocabulary =
+        Vocabulary { link_states: &["up"], connect_failures: &[], loss_reasons: &[], routes: &[] };
+    let metrics = Metrics::new(vocabulary);
+    let (link, handle) = Link::start(config.broker.clone(), 8, metrics.clone());
+    (link, router(Door::new(&config.publish, handle, Admission::new(8, 1 << 20), metrics)))
+}
+
+/// Status, code and message id of the answer to a request with a small body.
+async fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> (Response, String) {
+    let (_link, routes) = routes();
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = routes.oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+    let code = header(&response, "amqpost-code").unwrap();
+    assert_eq!(header(&response, "amqpost-outcome").as_deref(), Some("not_published"));
+    let status_and_code = format!("{} {code}", response.status().as_u16());
+    (response, status_and_code)
+}
+
+#[tokio::test]
+async fn every_endpoint_allows_post_and_nothing_else() {
+    for uri in ["/v1/exchanges/e/messages", "/v1/queues/q/messages", "/v1/messages"] {
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
+            let (response, answer) = asked(method, uri, &[]).await;
+            assert_eq!(answer, "405 method_not_allowed", "{uri}");
+            assert_eq!(header(&response, "allow").as_deref(), Some("POST"), "{uri}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_endpoint_is_answered_in_the_same_form() {
+    for uri in ["/", "/v1", "/v1/messages/", "/v1/exchanges/messages", "/v1/exchanges/a/b/messages", "/%ff"] {
+        let (response, answer) = asked(Method::POST, uri, &[]).await;
+        assert_eq!(answer, "404 not_found", "{uri}");
+        assert_eq!(header(&response, "content-type").as_deref(), Some("application/problem+json"), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_checked_before_the_link_is_asked() {
+    let json = ("content-type", "application/json");
+    let cases = [
+        ("/v1/exchanges/e/messages", ("amqp-priority", "300"), "400 invalid_request"),
+        ("/v1/exchanges/%zz/messages", ("x", "x"), "400 invalid_request"),
+        ("/v1/exchanges//messages", ("x", "x"), "400 invalid_request"),
+        ("/v1/queues/q/messages?routing_key=a", ("x", "x"), "400 invalid_request"),
+        ("/v1/queues/q/messages", ("amqpost-timeout", "61s"), "400 invalid_request"),
+        ("/v1/messages", ("content-type", "text/plain"), "415 unsupported_media_type"),
+        ("/v1/messages", ("x", "x"), "415 unsupported_media_type"),
+        ("/v1/messages", json, "503 link_down"),
+        ("/v1/queues/q/messages", ("amqp-message-id", "m-1"), "503 link_down"),
+    ];
+    for (uri, header, expected) in cases {
+        assert_eq!(asked(Method::POST, uri, &[header]).await.1, expected, "{uri} {header:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_message_that_is_not_published_keeps_its_id_for_the_retry() {
+    let (response, answer) =
+        asked(Method::POST, "/v1/queues/q/messages", &[("amqp-message-id", "m-1")]).await;
+    assert_eq!(answer, "503 link_down");
+    assert_eq!(header(&response, "retry-after").as_deref(), Some("1"));
+    assert_eq!(header(&response, "amqpost-message-id").as_deref(), Some("m-1"));
+}

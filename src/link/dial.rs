@@ -1,7 +1,7 @@
 //! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill switch.
 
 use super::failure::{ConnectFailure, DialError};
-use super::publisher::open_channel;
+use super::lanes::open_channel;
 use crate::config::{BrokerConfig, Endpoint, Secret};
 use async_compat::Compat;
 use futures_util::stream::{BoxStream, StreamExt};

@@ -1,7 +1,7 @@
 //! One confirm-mode channel: polls its publishes and hands out verdicts only after a quiet pass.
 
 use super::attribution::{Attribution, BrokerVerdict};
-use super::ticket::{Parcel, Reply};
+use super::ticket::{Parcel, Reply, Ticket};
 use super::wire::{basic_properties, short_string};
 use crate::admission::Permit;
 use crate::message::{Message, ShortText};
@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     /// The broker's word.
     Broker(BrokerVerdict),
     /// `basic_publish` failed: nothing of it was published, and its message is given back.
-    NotSent(Message, lapin::Error),
+    NotSent(Box<Message>, lapin::Error),
     /// The channel or connection died before the broker's word.
     Lost(lapin::Error),
 }
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) reply: oneshot::Sender<Reply>,
-    pub(super) ticket: Arc<super::ticket::Ticket>,
+    pub(super) ticket: Arc<Ticket>,
     pub(super) permit: Permit,
     pub(super) exchange: ShortText,
     pub(super) routing_key: ShortText,
@@ -42,8 +42,12 @@ pub(super) struct Flight {
 }
 
 enum Resolution {
-    NotSent(Message, lapin::Error),
-    Confirmed(Confirmation),
+    NotSent(Box<Message>, lapin::Error),
+    /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
+    Confirmed {
+        ack: bool,
+        returned: Option<ShortText>,
+    },
     Lost(lapin::Error),
 }
 
@@ -96,12 +100,7 @@ impl Lane {
     }
 
     /// Starts one publish. Its first poll, in the next pass, puts its frames into lapin's queue.
-    pub(super) fn publish(
-        &mut self,
-        parcel: Parcel,
-        ticket: Arc<super::ticket::Ticket>,
-        reply: oneshot::Sender<Reply>,
-    ) {
+    pub(super) fn publish(&mut self, parcel: Parcel, ticket: Arc<Ticket>, reply: oneshot::Sender<Reply>) {
         let Parcel { message, permit } = parcel;
         let slot = self.next_slot;
         self.next_slot += 1;
@@ -161,14 +160,8 @@ impl Lane {
     fn resolved(&mut self, slot: usize, resolution: Resolution, settled: &mut Vec<(Flight, Verdict)>) {
         let expected_id = self.flights.get(&slot).and_then(|flight| flight.expected_id.clone());
         match resolution {
-            Resolution::Confirmed(Confirmation::Ack(returned)) => {
-                self.attribution.completed(slot, expected_id, true, message_id_of(returned).as_ref());
-            }
-            Resolution::Confirmed(Confirmation::Nack(returned)) => {
-                self.attribution.completed(slot, expected_id, false, message_id_of(returned).as_ref());
-            }
-            Resolution::Confirmed(Confirmation::NotRequested) => {
-                unreachable!("confirm.select succeeded before the lane was made")
+            Resolution::Confirmed { ack, returned } => {
+                self.attribution.completed(slot, expected_id, ack, returned.as_ref());
             }
             Resolution::NotSent(message, error) => {
                 self.attribution.withdraw(slot, expected_id.as_ref());
@@ -195,7 +188,7 @@ impl Lane {
 async fn publish(
     channel: Channel,
     slot: usize,
-    message: Message,
+    message: Box<Message>,
     unwritten: Arc<AtomicUsize>,
 ) -> (usize, Resolution) {
     let weight = message.weight();
@@ -216,7 +209,15 @@ async fn publish(
     };
     drop(message);
     match confirm.await {
-        Ok(confirmation) => (slot, Resolution::Confirmed(confirmation)),
+        Ok(Confirmation::Ack(returned)) => {
+            (slot, Resolution::Confirmed { ack: true, returned: message_id_of(returned) })
+        }
+        Ok(Confirmation::Nack(returned)) => {
+            (slot, Resolution::Confirmed { ack: false, returned: message_id_of(returned) })
+        }
+        Ok(Confirmation::NotRequested) => {
+            unreachable!("confirm.select succeeded before the lane was made")
+        }
         Err(error) => (slot, Resolution::Lost(error)),
     }
 }

@@ -1,7 +1,7 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
-//! * [`supervisor`] keeps one connection alive (`dial`, `backoff`, `failure`);
-//! * [`publisher`] owns a connection's channels and decides which one a message goes to (`exchanges`);
+//! * [`supervisor`] keeps one connection alive (`dial`, `backoff`, `failure`, `outage_log`);
+//! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`);
 //! * [`lane`] is one channel: it polls publishes and hands out exact verdicts (`attribution`, `verdict`, `wire`);
 //! * [`ticket`] is a publish between its request and a channel; the hand-over is there;
 //! * [`state`] and [`status`] are what everybody else reads.
@@ -12,6 +12,8 @@ mod dial;
 mod exchanges;
 mod failure;
 mod lane;
+mod lanes;
+mod outage_log;
 mod publisher;
 mod state;
 mod status;
@@ -136,7 +138,7 @@ impl LinkHandle {
         deadline: Deadline,
         policy: RetryPolicy,
     ) -> Settlement {
-        let mut parcel = Parcel { message, permit };
+        let mut parcel = Parcel { message: Box::new(message), permit };
         let mut attempts = 0;
         let mut detail = None;
         let outcome = loop {

@@ -1,28 +1,21 @@
 //! The owner task of one connection's channels: takes tickets, decides which channel each goes to, answers them.
 
+use super::LinkSettings;
 use super::exchanges::{ProvenExchanges, may_close_its_channel};
 use super::lane::{Flight, Lane, Verdict};
+use super::lanes::{LaneKind, Lanes};
 use super::ticket::{Job, Parcel, Reply};
-use super::verdict::{lost_alone, of_broker};
-use super::{LinkSettings, verdict};
+use super::verdict::{deliver, lost_alone, of_broker};
 use crate::message::{Message, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
-use futures_util::stream::{FuturesUnordered, Stream};
-use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Connection};
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-
-/// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
-/// channels and stays low up to 16 (lapin.md).
-const SOLO_LANES_MAX: usize = 4;
 
 /// Exchanges kept as proven: at most twice this.
 const PROVEN_GENERATION: usize = 2048;
@@ -63,18 +56,8 @@ pub(super) enum Ended {
     Stopped,
 }
 
-#[derive(Clone, Copy)]
-enum LaneKind {
-    Shared,
-    Solo,
-}
-
-type Opening = Pin<Box<dyn Future<Output = (LaneKind, Result<Channel, lapin::Error>)> + Send>>;
-
 /// The state of the task. One publisher owns all publishing channels of one connection.
 pub(super) struct Publisher {
-    connection: Arc<Connection>,
-    settings: Arc<LinkSettings>,
     metrics: Metrics,
     user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
@@ -85,15 +68,12 @@ pub(super) struct Publisher {
     waiting_solo: VecDeque<Job>,
     /// A publish with the same message id is in flight on the shared lane.
     held: VecDeque<Job>,
-    shared: Option<Lane>,
-    solo: Vec<Lane>,
-    opening: FuturesUnordered<Opening>,
-    opening_solo: usize,
+    waiting_max: usize,
+    lanes: Lanes,
+    /// Exchanges with a publish in flight that is to prove them.
     probing: HashSet<ShortText>,
     proven: ProvenExchanges,
-    unwritten: Arc<AtomicUsize>,
     properties_max: usize,
-    closed_channels: usize,
 }
 
 impl Publisher {
@@ -101,16 +81,14 @@ impl Publisher {
     pub(super) fn new(
         connection: Arc<Connection>,
         shared: Channel,
-        settings: Arc<LinkSettings>,
+        settings: &LinkSettings,
         user: Arc<str>,
         metrics: Metrics,
         jobs: mpsc::Receiver<Job>,
     ) -> Self {
         const FRAME_ENVELOPE: usize = 8;
-        let unwritten = Arc::new(AtomicUsize::new(0));
-        let properties_max = (connection.configuration().frame_max() as usize).saturating_sub(FRAME_ENVELOPE);
+        let frame_max = connection.configuration().frame_max() as usize;
         Self {
-            connection,
             metrics,
             user,
             jobs,
@@ -118,16 +96,11 @@ impl Publisher {
             waiting: VecDeque::new(),
             waiting_solo: VecDeque::new(),
             held: VecDeque::new(),
-            shared: Some(Lane::new(shared, Arc::clone(&unwritten))),
-            solo: Vec::new(),
-            opening: FuturesUnordered::new(),
-            opening_solo: 0,
+            waiting_max: 2 * settings.max_in_flight,
+            lanes: Lanes::new(connection, shared, settings),
             probing: HashSet::new(),
             proven: ProvenExchanges::new(PROVEN_GENERATION),
-            unwritten,
-            properties_max,
-            closed_channels: 0,
-            settings,
+            properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
         }
     }
 
@@ -155,43 +128,35 @@ impl Publisher {
         self.give_everything_back(Outcome::LinkDown);
         let resolved = poll_fn(|cx| {
             self.poll_lanes(cx);
-            if self.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
+            if self.lanes.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
         });
         if tokio::time::timeout(WIND_UP_MAX, resolved).await.is_err() {
-            tracing::warn!(in_flight = self.in_flight(), "publishes were abandoned unresolved");
+            tracing::warn!(in_flight = self.lanes.in_flight(), "publishes were abandoned unresolved");
         }
-        let mut lanes: Vec<_> = self.shared.take().into_iter().chain(self.solo.drain(..)).collect();
-        for (flight, verdict) in lanes.iter_mut().flat_map(|lane| lane.abandon(error)) {
-            self.conclude(flight, verdict, LaneKind::Shared);
+        for (flight, verdict) in self.lanes.abandon(error) {
+            self.conclude(LaneKind::Shared, flight, verdict);
         }
         while let Ok(job) = self.jobs.try_recv() {
             job.give_back(Outcome::LinkDown);
         }
     }
 
-    /// Publishes that are with the broker.
-    fn in_flight(&self) -> usize {
-        self.lanes().map(Lane::in_flight).sum()
-    }
-
-    fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.shared.iter().chain(&self.solo)
-    }
-
     /// One turn of the task: everything that can be done now is done, then it waits.
     fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
         loop {
             let received = self.receive(cx, mode);
-            let opened = match self.poll_openings(cx) {
+            let opened = match self.lanes.poll_openings(cx) {
                 Ok(opened) => opened,
                 Err(error) => return Poll::Ready(Ended::Lost(error)),
             };
             let dispatched = mode != Mode::Blocked && self.dispatch();
             let settled = self.poll_lanes(cx);
-            if let Err(error) = self.replace_dead_lanes() {
-                return Poll::Ready(Ended::Lost(error));
+            match self.lanes.replace_dead() {
+                Ok(true) => self.doubt_every_exchange(),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Ended::Lost(error)),
             }
-            if self.closed_channels >= CLOSED_CHANNELS_MAX && mode == Mode::Publishing {
+            if self.lanes.closed() >= CLOSED_CHANNELS_MAX && mode == Mode::Publishing {
                 return Poll::Ready(Ended::WornOut);
             }
             if mode == Mode::Finishing && self.is_idle() {
@@ -208,7 +173,7 @@ impl Publisher {
             && self.waiting.is_empty()
             && self.waiting_solo.is_empty()
             && self.held.is_empty()
-            && self.in_flight() == 0
+            && self.lanes.in_flight() == 0
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, mode: Mode) -> bool {
@@ -226,7 +191,7 @@ impl Publisher {
     /// Withdrawn tickets are skipped when their turn comes; while no turn comes they must not pile up.
     fn forget_withdrawn(&mut self) {
         for queue in [&mut self.waiting, &mut self.waiting_solo, &mut self.held] {
-            if queue.len() > 2 * self.settings.max_in_flight {
+            if queue.len() > self.waiting_max {
                 queue.retain(|job| job.ticket.peek(|_| ()).is_some());
             }
         }
@@ -270,35 +235,24 @@ impl Publisher {
         shared || solo
     }
 
-    /// Whether lapin may be given `weight` more bytes. One message larger than the window goes alone.
-    fn window_takes(&self, weight: usize) -> bool {
-        let unwritten = self.unwritten.load(Ordering::Relaxed);
-        unwritten == 0 || unwritten + weight <= self.settings.write_window
-    }
-
     fn dispatch_shared(&mut self) -> bool {
         let mut any = false;
         while let Some(job) = self.waiting.pop_front() {
-            let Some(lane) = self.shared.as_ref().filter(|lane| lane.died().is_none()) else {
-                self.waiting.push_front(job);
-                return any;
+            let room = |message: &Message| self.lanes.window_takes(message.weight());
+            let Some((fits, id)) = job.ticket.peek(|message| {
+                let id = message.mandatory.then(|| message.properties.message_id.clone());
+                (room(message), id)
+            }) else {
+                continue;
             };
-            let known = job.ticket.peek(|message| {
-                let twin = message.mandatory && lane.carries(&message.properties.message_id);
-                (twin, self.window_takes(message.weight()))
-            });
-            match known {
-                None => {}
-                Some((true, _)) => self.held.push_back(job),
-                Some((false, false)) => {
-                    self.waiting.push_front(job);
-                    return any;
-                }
-                Some((false, true)) => {
-                    if let Some(lane) = self.shared.as_mut() {
-                        any |= start(lane, job);
-                    }
-                }
+            let Some(lane) = self.lanes.shared().filter(|_| fits) else {
+                self.waiting.push_front(job);
+                break;
+            };
+            if id.is_some_and(|id| lane.carries(&id)) {
+                self.held.push_back(job);
+            } else {
+                any |= start(lane, job);
             }
         }
         any
@@ -309,7 +263,8 @@ impl Publisher {
         let mut later = VecDeque::new();
         while let Some(job) = self.waiting_solo.pop_front() {
             let known = job.ticket.peek(|message| {
-                (message.exchange.clone(), self.goes_alone(message), self.window_takes(message.weight()))
+                let fits = self.lanes.window_takes(message.weight());
+                (message.exchange.clone(), self.goes_alone(message), fits)
             });
             let Some((exchange, alone, fits)) = known else { continue };
             if !alone {
@@ -317,10 +272,9 @@ impl Publisher {
                 any = true;
                 continue;
             }
-            let idle = self.solo.iter().position(|lane| lane.in_flight() == 0 && lane.died().is_none());
-            match idle {
+            match self.lanes.idle_solo() {
                 Some(lane) if fits && !self.probing.contains(&exchange) => {
-                    if start(&mut self.solo[lane], job) {
+                    if start(lane, job) {
                         self.probing.insert(exchange);
                         any = true;
                     }
@@ -328,10 +282,7 @@ impl Publisher {
                 Some(_) => later.push_back(job),
                 None => {
                     later.push_back(job);
-                    if self.solo.len() + self.opening_solo < SOLO_LANES_MAX {
-                        self.open(LaneKind::Solo);
-                        any = true;
-                    }
+                    any |= self.lanes.open_solo();
                     later.append(&mut self.waiting_solo);
                 }
             }
@@ -341,18 +292,10 @@ impl Publisher {
     }
 
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut any = false;
-        let settled = self.shared.as_mut().map(|lane| lane.poll_pass(cx)).unwrap_or_default();
-        any |= !settled.is_empty();
-        for (flight, verdict) in settled {
-            self.conclude(flight, verdict, LaneKind::Shared);
-        }
-        for lane in 0..self.solo.len() {
-            let settled = self.solo[lane].poll_pass(cx);
-            any |= !settled.is_empty();
-            for (flight, verdict) in settled {
-                self.conclude(flight, verdict, LaneKind::Solo);
-            }
+        let settled = self.lanes.poll_passes(cx);
+        let any = !settled.is_empty();
+        for (kind, flight, verdict) in settled {
+            self.conclude(kind, flight, verdict);
         }
         if any {
             while let Some(job) = self.held.pop_back() {
@@ -363,7 +306,7 @@ impl Publisher {
     }
 
     /// Tells the request what became of its publish, and learns from it about the exchange.
-    fn conclude(&mut self, flight: Flight, verdict: Verdict, kind: LaneKind) {
+    fn conclude(&mut self, kind: LaneKind, flight: Flight, verdict: Verdict) {
         self.probing.remove(&flight.exchange);
         let reply = match verdict {
             Verdict::Broker(verdict) => {
@@ -385,7 +328,7 @@ impl Publisher {
                 Reply::Settled(outcome, detail)
             }
         };
-        verdict::deliver(flight.reply, reply, &flight.ticket, &self.metrics);
+        deliver(flight.reply, reply, &flight.ticket, &self.metrics);
     }
 
     /// What the end of its channel says of a publish: on a shared channel nothing, alone on one the reason.
@@ -421,52 +364,12 @@ impl Publisher {
         }
     }
 
-    fn replace_dead_lanes(&mut self) -> Result<(), lapin::Error> {
-        let died = self.lanes().find_map(|lane| lane.died().cloned());
-        if let Some(error) = died
-            && !self.connection.status().connected()
-        {
-            return Err(error);
+    /// A shared channel died, and which exchange broke it is not certain: all of them prove themselves again.
+    fn doubt_every_exchange(&mut self) {
+        self.proven.clear();
+        for job in std::mem::take(&mut self.waiting) {
+            self.route(job);
         }
-        if self.shared.as_ref().is_some_and(|lane| lane.died().is_some() && lane.in_flight() == 0) {
-            self.shared = None;
-            self.closed_channels += 1;
-            // Which exchange broke the shared channel is not certain: all of them prove themselves again.
-            self.proven.clear();
-            for job in std::mem::take(&mut self.waiting) {
-                self.route(job);
-            }
-            self.open(LaneKind::Shared);
-        }
-        let before = self.solo.len();
-        self.solo.retain(|lane| lane.died().is_none() || lane.in_flight() > 0);
-        self.closed_channels += before - self.solo.len();
-        Ok(())
-    }
-
-    fn open(&mut self, kind: LaneKind) {
-        if matches!(kind, LaneKind::Solo) {
-            self.opening_solo += 1;
-        }
-        let connection = Arc::clone(&self.connection);
-        let bound = self.settings.connect_timeout;
-        self.opening.push(Box::pin(async move { (kind, open_channel(&connection, bound).await) }));
-    }
-
-    fn poll_openings(&mut self, cx: &mut Context<'_>) -> Result<bool, lapin::Error> {
-        let mut any = false;
-        while let Poll::Ready(Some((kind, channel))) = Pin::new(&mut self.opening).poll_next(cx) {
-            any = true;
-            let lane = Lane::new(channel?, Arc::clone(&self.unwritten));
-            match kind {
-                LaneKind::Shared => self.shared = Some(lane),
-                LaneKind::Solo => {
-                    self.opening_solo -= 1;
-                    self.solo.push(lane);
-                }
-            }
-        }
-        Ok(any)
     }
 
     fn give_everything_back(&mut self, outcome: Outcome) {
@@ -474,19 +377,6 @@ impl Publisher {
         for job in queues.into_iter().flat_map(std::mem::take) {
             job.give_back(outcome);
         }
-    }
-}
-
-/// Opens a channel in confirm mode within `bound`.
-pub(super) async fn open_channel(connection: &Connection, bound: Duration) -> Result<Channel, lapin::Error> {
-    let opening = async {
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
-    };
-    match tokio::time::timeout(bound, opening).await {
-        Ok(opened) => opened,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
     }
 }
 

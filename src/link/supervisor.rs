@@ -3,7 +3,8 @@
 use super::LinkSettings;
 use super::backoff::Backoff;
 use super::dial::{Dialled, dial};
-use super::failure::{LossReason, loss_reason};
+use super::failure::{DialError, LossReason, loss_reason};
+use super::outage_log::OutageLog;
 use super::publisher::{Ended, Mode, Publisher};
 use super::state::ConnectionEvent;
 use super::status::{LinkChange, StateWriter};
@@ -51,6 +52,7 @@ impl Supervisor {
     pub(super) async fn run(mut self) {
         let broker = &Arc::clone(&self.settings).broker;
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
+        let mut outage = OutageLog::default();
         let mut attempt = self.slot;
         while !self.is_draining() {
             let endpoint = &broker.endpoints[attempt % broker.endpoints.len()];
@@ -63,28 +65,18 @@ impl Supervisor {
             };
             match dialled {
                 Ok(dialled) => {
+                    outage.over();
                     self.metrics.connect_succeeded();
                     let started = Instant::now();
                     match self.serve(dialled, &authority).await {
                         SessionEnd::Drained => break,
-                        SessionEnd::Lost(reason, text) => self.lost(reason, text, &authority),
+                        SessionEnd::Lost(reason, text) => self.lost(reason, &text, &authority),
                     }
                     if started.elapsed() > broker.reconnect_max {
                         backoff.reset();
                     }
                 }
-                Err(error) => {
-                    let code = error.failure.code();
-                    self.metrics.connect_failed(code);
-                    tracing::warn!(
-                        connection = self.slot,
-                        endpoint = authority,
-                        reason = code,
-                        cause = error.text,
-                        "could not connect"
-                    );
-                    self.apply(ConnectionEvent::ConnectFailed, Some(format!("{code}: {}", error.text)), None);
-                }
+                Err(error) => self.not_connected(&error, &authority, &mut outage),
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
@@ -92,6 +84,17 @@ impl Supervisor {
             }
         }
         self.apply(ConnectionEvent::Drain, None, None);
+    }
+
+    fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
+        let reason = error.failure.code();
+        let text = format!("{reason}: {}", error.text);
+        self.metrics.connect_failed(reason);
+        if let Some(unlogged) = outage.worth_a_line(&text) {
+            let connection = self.slot;
+            tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
+        }
+        self.apply(ConnectionEvent::ConnectFailed, Some(text), None);
     }
 
     /// One session: from an open connection to its end, with everybody answered.
@@ -102,7 +105,7 @@ impl Supervisor {
         let mut publisher = Publisher::new(
             Arc::clone(&connection),
             shared,
-            Arc::clone(&self.settings),
+            &self.settings,
             user,
             self.metrics.clone(),
             receiver,
@@ -194,15 +197,9 @@ impl Supervisor {
         mode.send_if_modified(|mode| replace_if(mode, Mode::Publishing, Mode::Blocked));
     }
 
-    fn lost(&self, reason: LossReason, text: String, authority: &str) {
+    fn lost(&self, reason: LossReason, cause: &str, endpoint: &str) {
         self.metrics.disconnected(reason.code());
-        tracing::warn!(
-            connection = self.slot,
-            endpoint = authority,
-            reason = reason.code(),
-            cause = text,
-            "connection lost"
-        );
+        tracing::warn!(connection = self.slot, endpoint, reason = reason.code(), cause, "connection lost");
     }
 
     fn apply(&self, event: ConnectionEvent, reason: Option<String>, lane: Option<mpsc::Sender<Job>>) {

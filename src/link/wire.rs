@@ -10,12 +10,14 @@ pub(super) fn short_string(text: ShortText) -> ShortString {
     ShortString::try_new(text.into_string()).expect("a ShortText has at most 255 bytes")
 }
 
+type SetText = fn(BasicProperties, ShortString) -> BasicProperties;
+
 /// The properties of a message as lapin's.
 pub(super) fn basic_properties(properties: Properties) -> BasicProperties {
     let mut basic = BasicProperties::default()
         .with_message_id(short_string(properties.message_id))
         .with_delivery_mode(properties.delivery_mode.as_u8());
-    let texts: [(Option<ShortText>, fn(BasicProperties, ShortString) -> BasicProperties); 7] = [
+    let texts: [(Option<ShortText>, SetText); 7] = [
         (properties.content_type, BasicProperties::with_content_type),
         (properties.content_encoding, BasicProperties::with_content_encoding),
         (properties.correlation_id, BasicProperties::with_correlation_id),

@@ -72,6 +72,7 @@ async fn the_deadline_counts_from_the_first_byte() {
     let vhost = broker.vhost("first_byte").await;
     AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
     let sidecar = Sidecar::up(&vhost.uri()).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
 
     let begun = std::time::Instant::now();

@@ -17,7 +17,7 @@ async fn a_broker_killed_under_load_makes_no_ghosts_and_no_losses() {
     let (until_kill, until_restart) = (Duration::from_secs(2), Duration::from_secs(4));
 
     let recovered = std::sync::atomic::AtomicBool::new(false);
-    let publishing = load(&sidecar, QUEUE, "k", 64, |_| {
+    let publishing = paced_load(&sidecar, QUEUE, "k", 1_500, |_| {
         recovered.load(std::sync::atomic::Ordering::Relaxed) || begun.elapsed() > Duration::from_secs(60)
     });
     let outage = async {
@@ -40,7 +40,7 @@ async fn a_broker_killed_under_load_makes_no_ghosts_and_no_losses() {
     assert_no_loss_and_no_ghost(&sent, &arrived);
     report(&sent, killed, accepted);
     let unknown = with_outcome(&sent, "unknown").len();
-    assert!(unknown <= 64, "{unknown} unknown answers with 64 in flight: {:?}", codes(&sent));
+    assert!(unknown <= 1024, "{unknown} unknown answers, more than were in flight: {:?}", codes(&sent));
     assert!(with_outcome(&sent, "not_published").iter().all(|message| message.status == 503));
 }
 

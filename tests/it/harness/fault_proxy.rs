@@ -197,7 +197,7 @@ impl Drop for FaultProxy {
         self.door = None;
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was printed when it happened.
-            let _ = thread.join();
+            drop(thread.join());
         }
     }
 }
@@ -212,7 +212,7 @@ impl State {
     fn tell(&self, order: Order, done: &mpsc::Sender<()>) {
         for link in self.links.values() {
             // A connection that has ended needs no orders.
-            let _ = link.send((order, done.clone()));
+            drop(link.send((order, done.clone())));
         }
     }
 }
@@ -246,11 +246,11 @@ fn serve(
                     Some((true, done)) => {
                         let opened = open(port, &mut listener);
                         // Nobody waits for the answer when the owner's deadline has passed.
-                        let _ = done.send(opened);
+                        drop(done.send(opened));
                     }
                     Some((false, done)) => {
                         listener = None;
-                        let _ = done.send(Ok(()));
+                        drop(done.send(Ok(())));
                     }
                     None => return,
                 },

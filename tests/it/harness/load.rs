@@ -34,16 +34,41 @@ pub async fn load(
 ) -> Vec<Sent> {
     let messages = (0usize..).take_while(|n| !enough(*n));
     stream::iter(messages)
-        .map(|n| async move {
-            let id = format!("{prefix}-{n}");
-            let at = Instant::now();
-            let headers = [("amqp-message-id", id.as_str()), ("amqpost-timeout", "10s")];
-            let answer = sidecar.post(path, &headers, id.clone()).await;
-            record(id.clone(), at, &answer)
-        })
+        .map(|n| publish(sidecar, path, format!("{prefix}-{n}"), Instant::now))
         .buffer_unordered(concurrency)
         .collect()
         .await
+}
+
+/// Publishes `per_second` messages, each at its own moment whatever became of the ones before (open loop), until
+/// `enough` says so. How long an answer took counts from that moment, so that a stall is not left out.
+pub async fn paced_load(
+    sidecar: &Sidecar,
+    path: &str,
+    prefix: &str,
+    per_second: u32,
+    mut enough: impl FnMut(usize) -> bool,
+) -> Vec<Sent> {
+    const UNDER_WAY_MAX: usize = 4096;
+    let (begun, step) = (Instant::now(), Duration::from_secs(1) / per_second);
+    let messages = (0u32..).take_while(|n| !enough(*n as usize));
+    stream::iter(messages)
+        .then(|n| async move {
+            let moment = begun + step * n;
+            tokio::time::sleep_until(moment.into()).await;
+            (n, moment)
+        })
+        .map(|(n, moment)| publish(sidecar, path, format!("{prefix}-{n}"), move || moment))
+        .buffer_unordered(UNDER_WAY_MAX)
+        .collect()
+        .await
+}
+
+async fn publish(sidecar: &Sidecar, path: &str, id: String, at: impl FnOnce() -> Instant) -> Sent {
+    let at = at();
+    let headers = [("amqp-message-id", id.as_str()), ("amqpost-timeout", "10s")];
+    let answer = sidecar.post(path, &headers, id.clone()).await;
+    record(id, at, &answer)
 }
 
 fn record(id: String, at: Instant, answer: &Answer) -> Sent {
@@ -54,7 +79,7 @@ fn record(id: String, at: Instant, answer: &Answer) -> Sent {
         outcome: answer.outcome().to_owned(),
         code: answer.code().to_owned(),
         at,
-        took: answer.elapsed,
+        took: at.elapsed(),
     }
 }
 

@@ -32,7 +32,12 @@
 //! It takes two seconds. Whatever happens to the test process, no node and no directory of it is
 //! left: see [`watchdog`].
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "a test binary need not use all of the harness")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "a test binary need not use all of the harness"
+)]
 
 mod answer;
 mod broker;
@@ -56,7 +61,7 @@ pub use broker::{Broker, BrokerBuilder, shared};
 pub use eventually::{Look, eventually};
 pub use fault_proxy::{Direction, FaultProxy};
 pub use lapin::types::AMQPValue;
-pub use load::{Sent, assert_no_loss_and_no_ghost, codes, load, quantile, with_outcome};
+pub use load::{Sent, assert_no_loss_and_no_ghost, codes, load, paced_load, quantile, with_outcome};
 pub use node::Started;
 pub use queue::{AmqpClient, Received, arguments, text};
 pub use sidecar::{Sidecar, SidecarBuilder};

@@ -50,7 +50,7 @@ pub async fn carry(
     mut orders: UnboundedReceiver<Ordered>,
 ) {
     // An error would be the socket's, and the first read will tell.
-    let _ = client.set_nodelay(true);
+    drop(client.set_nodelay(true));
     if ways.to_broker == Way::Discard {
         return swallow(client, orders).await;
     }
@@ -71,7 +71,7 @@ pub async fn carry(
     };
     match dialled {
         Ok(upstream) => {
-            let _ = upstream.set_nodelay(true);
+            drop(upstream.set_nodelay(true));
             Link::new(client, upstream, ways).run(orders).await;
         }
         Err(_) if ways.to_broker.is_silent() || ways.from_broker.is_silent() => {
@@ -105,19 +105,19 @@ async fn swallow(client: TcpStream, mut orders: UnboundedReceiver<Ordered>) {
 fn reset<const N: usize>(streams: [TcpStream; N], done: mpsc::Sender<()>) {
     for stream in streams {
         // With no lingering the kernel sends RST when the socket is dropped.
-        let _ = stream.set_zero_linger();
+        drop(stream.set_zero_linger());
     }
     drop(done);
 }
 
 async fn close<const N: usize>(mut streams: [TcpStream; N], done: mpsc::Sender<()>) {
     for stream in &mut streams {
-        let _ = stream.shutdown().await;
+        drop(stream.shutdown().await);
     }
     drop(done);
     // Dropping a socket with unread bytes would send RST where FIN was ordered.
     for stream in &mut streams {
-        let _ = timeout(LINGER, tokio::io::copy(stream, &mut tokio::io::sink())).await;
+        drop(timeout(LINGER, tokio::io::copy(stream, &mut tokio::io::sink())).await);
     }
 }
 
@@ -165,11 +165,11 @@ impl Link {
             }
             if self.to_broker.is_closing() && !told_broker {
                 told_broker = true;
-                let _ = self.upstream.shutdown().await;
+                drop(self.upstream.shutdown().await);
             }
             if self.from_broker.is_closing() && !told_client {
                 told_client = true;
-                let _ = self.client.shutdown().await;
+                drop(self.client.shutdown().await);
             }
         }
     }

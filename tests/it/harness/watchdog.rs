@@ -164,6 +164,6 @@ impl Drop for Watchdog {
         let mut shell = self.shell();
         shell.orders = None;
         // An error means that the shell is gone, and there is nobody left to tell.
-        let _ = shell.child.wait();
+        drop(shell.child.wait());
     }
 }

@@ -1,0 +1,52 @@
+# Makes sure that the Debian packages a script needs are there. Sourced, not run.
+# shellcheck shell=bash
+
+# Judged by what a package brings and not by dpkg, so that a tool from elsewhere counts too.
+has_package() {
+    case $1 in
+        amqp-tools) command -v amqp-declare-queue ;;
+        gcc) command -v cc ;;
+        libc6-dev) [[ -e /usr/include/stdio.h ]] ;;
+        prometheus) command -v promtool ;;
+        rabbitmq-server) [[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]] ;;
+        *) command -v "$1" ;;
+    esac >/dev/null
+}
+
+# Installs those of the packages that are missing; says what to do and fails where it may not.
+ensure_packages() {
+    local package missing=() as_root=()
+    for package in "$@"; do
+        has_package "$package" || missing+=("$package")
+    done
+    ((${#missing[@]} > 0)) || return 0
+
+    local installer
+    installer=$(dirname -- "${BASH_SOURCE[0]}")/install-packages
+    if ((EUID != 0)); then
+        as_root=(sudo)
+        # Where nobody can type a password, sudo must do without or fail at once.
+        [[ -t 0 ]] || as_root=(sudo -n)
+    fi
+    if ! command -v apt-get >/dev/null; then
+        printf 'Missing: what Debian calls %s. This machine has no apt-get: install it by its own means.\n' \
+            "${missing[*]}" >&2
+        return 1
+    fi
+    if ((EUID == 0)) || command -v sudo >/dev/null; then
+        printf 'Installing %s (no service is started)\n' "${missing[*]}" >&2
+        if "${as_root[@]}" "$installer" "${missing[@]}"; then return 0; fi
+    fi
+    printf 'These Debian packages are missing: %s. As root, run:\n\n    %q %s\n\n' \
+        "${missing[*]}" "$(realpath -- "$installer")" "${missing[*]}" >&2
+    return 1
+}
+
+# rustup puts cargo where a shell that was open before does not look.
+ensure_cargo() {
+    if ! command -v cargo >/dev/null; then PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; fi
+    if ! command -v cargo >/dev/null; then
+        printf 'There is no Rust toolchain: cargo is not in PATH. Install one with rustup, then run this again.\n' >&2
+        return 1
+    fi
+}

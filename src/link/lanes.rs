@@ -1,0 +1,176 @@
+//! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
+
+use super::LinkSettings;
+use super::lane::{Flight, Lane, Verdict};
+use futures_util::stream::{FuturesUnordered, Stream};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
+/// channels and stays low up to 16 (lapin.md).
+const SOLO_LANES_MAX: usize = 4;
+
+/// Which kind of channel a publish travelled on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneKind {
+    /// Together with many others.
+    Shared,
+    /// Alone.
+    Solo,
+}
+
+type Opening = Pin<Box<dyn Future<Output = (LaneKind, Result<Channel, lapin::Error>)> + Send>>;
+
+/// All publishing channels of one connection.
+pub(super) struct Lanes {
+    connection: Arc<Connection>,
+    open_within: Duration,
+    write_window: usize,
+    /// Bytes handed to lapin and not yet on the socket.
+    unwritten: Arc<AtomicUsize>,
+    shared: Option<Lane>,
+    solo: Vec<Lane>,
+    opening: FuturesUnordered<Opening>,
+    opening_solo: usize,
+    closed: usize,
+}
+
+impl Lanes {
+    /// The lanes of a fresh connection whose first channel is open already.
+    pub(super) fn new(connection: Arc<Connection>, shared: Channel, settings: &LinkSettings) -> Self {
+        let unwritten = Arc::new(AtomicUsize::new(0));
+        Self {
+            connection,
+            open_within: settings.connect_timeout,
+            write_window: settings.write_window,
+            shared: Some(Lane::new(shared, Arc::clone(&unwritten))),
+            solo: Vec::new(),
+            opening: FuturesUnordered::new(),
+            opening_solo: 0,
+            closed: 0,
+            unwritten,
+        }
+    }
+
+    /// Publishes that are with the broker.
+    pub(super) fn in_flight(&self) -> usize {
+        self.all().map(Lane::in_flight).sum()
+    }
+
+    /// Channels of this connection that the broker closed so far.
+    pub(super) fn closed(&self) -> usize {
+        self.closed
+    }
+
+    /// Whether lapin may be given `weight` more bytes. One message larger than the window goes alone.
+    pub(super) fn window_takes(&self, weight: usize) -> bool {
+        let unwritten = self.unwritten.load(Ordering::Relaxed);
+        unwritten == 0 || unwritten + weight <= self.write_window
+    }
+
+    /// The shared lane, while it is open.
+    pub(super) fn shared(&mut self) -> Option<&mut Lane> {
+        self.shared.as_mut().filter(|lane| lane.died().is_none())
+    }
+
+    /// A solo lane with nothing in flight.
+    pub(super) fn idle_solo(&mut self) -> Option<&mut Lane> {
+        self.solo.iter_mut().find(|lane| lane.in_flight() == 0 && lane.died().is_none())
+    }
+
+    /// Starts opening one more solo lane, if there may be one more.
+    pub(super) fn open_solo(&mut self) -> bool {
+        let one_more = self.solo.len() + self.opening_solo < SOLO_LANES_MAX;
+        if one_more {
+            self.opening_solo += 1;
+            self.open(LaneKind::Solo);
+        }
+        one_more
+    }
+
+    /// One pass over every lane; the verdicts that are certain.
+    pub(super) fn poll_passes(&mut self, cx: &mut Context<'_>) -> Vec<(LaneKind, Flight, Verdict)> {
+        let mut settled = Vec::new();
+        let shared = self.shared.iter_mut().map(|lane| (LaneKind::Shared, lane));
+        let solo = self.solo.iter_mut().map(|lane| (LaneKind::Solo, lane));
+        for (kind, lane) in shared.chain(solo) {
+            settled.extend(lane.poll_pass(cx).into_iter().map(|(flight, verdict)| (kind, flight, verdict)));
+        }
+        settled
+    }
+
+    /// Takes in channels that are open now. An error means that the connection is useless.
+    pub(super) fn poll_openings(&mut self, cx: &mut Context<'_>) -> Result<bool, lapin::Error> {
+        let mut any = false;
+        while let Poll::Ready(Some((kind, channel))) = Pin::new(&mut self.opening).poll_next(cx) {
+            any = true;
+            let lane = Lane::new(channel?, Arc::clone(&self.unwritten));
+            match kind {
+                LaneKind::Shared => self.shared = Some(lane),
+                LaneKind::Solo => {
+                    self.opening_solo -= 1;
+                    self.solo.push(lane);
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// Forgets lanes that died and are empty, and opens a new shared one. Whether the shared one had died.
+    ///
+    /// # Errors
+    /// The reason, when they died with their connection.
+    pub(super) fn replace_dead(&mut self) -> Result<bool, lapin::Error> {
+        let died = self.all().find_map(|lane| lane.died().cloned());
+        if let Some(error) = died
+            && !self.connection.status().connected()
+        {
+            return Err(error);
+        }
+        let before = self.solo.len();
+        self.solo.retain(|lane| lane.died().is_none() || lane.in_flight() > 0);
+        self.closed += before - self.solo.len();
+        let shared_died =
+            self.shared.as_ref().is_some_and(|lane| lane.died().is_some() && lane.in_flight() == 0);
+        if shared_died {
+            self.shared = None;
+            self.closed += 1;
+            self.open(LaneKind::Shared);
+        }
+        Ok(shared_died)
+    }
+
+    /// Gives up on everything that is unresolved.
+    pub(super) fn abandon(&mut self, error: &lapin::Error) -> Vec<(Flight, Verdict)> {
+        let mut lanes: Vec<_> = self.shared.take().into_iter().chain(self.solo.drain(..)).collect();
+        lanes.iter_mut().flat_map(|lane| lane.abandon(error)).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Lane> {
+        self.shared.iter().chain(&self.solo)
+    }
+
+    fn open(&mut self, kind: LaneKind) {
+        let connection = Arc::clone(&self.connection);
+        let within = self.open_within;
+        self.opening.push(Box::pin(async move { (kind, open_channel(&connection, within).await) }));
+    }
+}
+
+/// Opens a channel in confirm mode, or gives up after `within`.
+pub(super) async fn open_channel(connection: &Connection, within: Duration) -> Result<Channel, lapin::Error> {
+    let opening = async {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    };
+    match tokio::time::timeout(within, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
