@@ -50,3 +50,8 @@ ensure_cargo() {
         return 1
     fi
 }
+
+# Where cargo puts what it builds.
+cargo_target() {
+    cargo metadata --format-version 1 --no-deps --locked | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
