@@ -8,16 +8,18 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The admin listener only has to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
-/// Waits for SIGTERM or SIGINT; its name.
+/// Listens to SIGTERM and SIGINT from now on; the future ends with the name of the first one.
 ///
 /// # Errors
 /// When the process cannot listen to signals.
-pub async fn requested() -> std::io::Result<&'static str> {
+pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     })
 }
 

@@ -29,7 +29,13 @@ pub(super) fn run(config: Config) -> ExitCode {
 }
 
 async fn until_stopped(config: Config) -> ExitCode {
-    let stop = shutdown::requested();
+    let stop = match shutdown::requested() {
+        Ok(stop) => stop,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return ExitCode::FAILURE;
+        }
+    };
     let app = match App::start(config).await {
         Ok(app) => app,
         Err(error) => {
@@ -37,10 +43,8 @@ async fn until_stopped(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match stop.await {
-        Ok(signal) => tracing::info!(signal, "asked to stop"),
-        Err(error) => tracing::error!(%error, "signals cannot be received, stopping"),
-    }
+    let signal = stop.await;
+    tracing::info!(signal, "asked to stop");
     shutdown::run(app).await;
     ExitCode::SUCCESS
 }

@@ -10,8 +10,9 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use hyper::header::{EXPECT, HeaderMap};
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// How long a client that is refused may go on sending before it is answered and cut off.
+/// How long a client that is refused may go on sending, at most, before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
 
 /// Reads the whole body, byte for byte, into as little memory as possible.
@@ -58,13 +59,14 @@ pub(super) async fn read(
 
 /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
 /// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
-pub(super) async fn discard(mut body: Body, headers: &HeaderMap) {
+pub(super) async fn discard(mut body: Body, headers: &HeaderMap, deadline: Deadline) {
     if body.is_end_stream() || headers.contains_key(EXPECT) {
         return;
     }
     let everything = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whether it came to its end or not, the answer is the same.
-    drop(tokio::time::timeout(COURTESY, everything).await);
+    let until = deadline.instant().min(Instant::now() + COURTESY);
+    drop(tokio::time::timeout_at(until, everything).await);
 }
 
 fn within(bytes: usize, max_body: usize) -> Result<(), Rejection> {

@@ -172,8 +172,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map(".{0,12}", inner, 0..5)
-                .prop_map(|map| Value::from_iter(map.into_iter().map(|(name, value)| (name, value)))),
+            prop::collection::btree_map(".{0,12}", inner, 0..5).prop_map(Value::from_iter),
         ]
     })
 }

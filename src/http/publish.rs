@@ -74,7 +74,7 @@ async fn publish_raw(
     let (destination, Head { properties, control }, deadline) = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
-            body::discard(body, &head.headers).await;
+            body::discard(body, &head.headers, door.default_deadline(start)).await;
             return rejection.into();
         }
     };
@@ -103,7 +103,7 @@ async fn publish_envelope(door: &Door, start: RequestStart, head: &Parts, body: 
     let (head_control, arrival_deadline) = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
-            body::discard(body, &head.headers).await;
+            body::discard(body, &head.headers, door.default_deadline(start)).await;
             return rejection.into();
         }
     };
@@ -139,6 +139,11 @@ fn is_json(head: &Parts) -> Result<(), Rejection> {
 }
 
 impl Door {
+    /// The deadline of a request whose own is not known.
+    fn default_deadline(&self, start: RequestStart) -> Deadline {
+        Deadline::after(start.instant(), self.timeout)
+    }
+
     /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
     async fn take_in(
         &self,
@@ -153,7 +158,7 @@ impl Door {
         };
         match admitted {
             Err(rejection) => {
-                body::discard(body, &head.headers).await;
+                body::discard(body, &head.headers, deadline).await;
                 Err(rejection)
             }
             Ok(mut permit) => {

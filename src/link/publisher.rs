@@ -24,6 +24,9 @@ const PROVEN_GENERATION: usize = 2048;
 /// with 2,047 of them every further channel fails (lapin.md, T5).
 const CLOSED_CHANNELS_MAX: usize = 400;
 
+/// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
+const ROUNDS_MAX: usize = 32;
+
 /// Jobs taken from the queue at once.
 const RECEIVE_BATCH: usize = 128;
 
@@ -143,7 +146,7 @@ impl Publisher {
 
     /// One turn of the task: everything that can be done now is done, then it waits.
     fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let received = self.receive(cx, mode);
             let opened = match self.lanes.poll_openings(cx) {
                 Ok(opened) => opened,
@@ -166,6 +169,8 @@ impl Publisher {
                 return Poll::Pending;
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn is_idle(&self) -> bool {

@@ -1,0 +1,223 @@
+//! The rules of this repository, checked like everything else: by tests.
+
+#[path = "tidy/code.rs"]
+mod code;
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/files.rs"]
+mod files;
+
+use code::Code;
+use files::{TextFile, rust_files, text_files};
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Libraries that stay behind one door each, so that what they do wrong is mended in one place.
+const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
+    ("lapin", &["link"]),
+    ("prometheus", &["metrics"]),
+    ("axum", &["http", "admin"]),
+    ("toml", &["config"]),
+];
+
+/// Which rooms each room may name: dependencies point one way, as src/lib.rs draws them.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    ("message", &[]),
+    ("outcome", &[]),
+    ("deadline", &[]),
+    ("admission", &[]),
+    ("config", &[]),
+    ("telemetry", &["config"]),
+    ("metrics", &["outcome"]),
+    ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
+    ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
+    ("admin", &["admission", "config", "http", "link", "metrics"]),
+    ("app", &["admin", "admission", "config", "http", "link", "metrics"]),
+    ("shutdown", &["admin", "app"]),
+    ("commands", &["app", "config", "shutdown", "telemetry"]),
+    ("main", &["commands"]),
+];
+
+/// Fails with every violation there is, each with its place.
+#[track_caller]
+fn none(violations: impl IntoIterator<Item = String>) {
+    let violations: Vec<_> = violations.into_iter().collect();
+    assert!(violations.is_empty(), "{} found:\n{}", violations.len(), violations.join("\n"));
+}
+
+/// The room of a file under src: its directory there, or its own name.
+fn room(file: &TextFile) -> &str {
+    let path = file.path.trim_start_matches("src/").trim_end_matches(".rs");
+    path.split('/').next().unwrap_or_default()
+}
+
+/// Lines that hold one of `texts`.
+fn lines_with<'a>(file: &'a TextFile, texts: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    let lines = file.text.lines().enumerate();
+    lines.flat_map(move |(line, text)| {
+        texts
+            .iter()
+            .filter(move |found| text.contains(**found))
+            .map(move |found| format!("{} {found}", file.at(line)))
+    })
+}
+
+// === rooms ===
+
+#[test]
+fn a_library_is_named_only_behind_its_door() {
+    let named = rust_files(&["src"]).into_iter().flat_map(|file| {
+        let code = Code::of(&file.text);
+        let words = code.identifiers();
+        let violations = words.iter().enumerate().filter_map(|(position, word)| {
+            let (library, rooms) = BEHIND_A_DOOR.iter().find(|(library, _)| word.text == *library)?;
+            let imported = position > 0 && words[position - 1].text == "use";
+            let in_path = code.after(word).starts_with("::") && code.is_first_of_path(word);
+            let outside = (imported || in_path) && !rooms.contains(&room(&file));
+            outside
+                .then(|| format!("{} names {library}, which belongs to {rooms:?}", file.at(code.line(word))))
+        });
+        violations.collect::<Vec<_>>()
+    });
+    none(named);
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    let mut violations = Vec::new();
+    for file in rust_files(&["src"]) {
+        let room = room(&file);
+        if room == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == room) else {
+            violations.push(format!("{}: the room {room} has no row in MAY_NAME", file.path));
+            continue;
+        };
+        let code = Code::of(&file.text);
+        let mut named = [code.named_below("crate::"), code.named_below("amqpost::")].concat();
+        let above = "super::".repeat(file.path.trim_end_matches("/mod.rs").matches('/').count());
+        let climbs = code.without_tests().named_below(&above);
+        named.extend(climbs.into_iter().filter(|(name, _)| MAY_NAME.iter().any(|(room, _)| room == name)));
+        for (named, line) in named {
+            if named != room && !allowed.contains(&named.as_str()) {
+                violations.push(format!("{} the room {room} names {named}", file.at(line)));
+            }
+        }
+    }
+    none(violations);
+}
+
+// === size and form ===
+
+#[test]
+fn every_rust_file_begins_by_saying_its_one_job() {
+    let files = rust_files(&["src", "tests", "benches"]).into_iter();
+    none(files.filter(|file| !file.text.starts_with("//! ")).map(|file| file.path));
+}
+
+#[test]
+fn no_rust_file_is_longer_than_its_limit() {
+    let files = rust_files(&["src", "tests", "benches"]).into_iter();
+    let lengths = files.map(|file| (file.text.lines().count(), file.path));
+    none(
+        lengths
+            .filter(|(lines, _)| *lines > FILE_LINES_MAX)
+            .map(|(lines, path)| format!("{path}: {lines} lines")),
+    );
+}
+
+#[test]
+fn no_function_is_longer_than_its_limit() {
+    let functions = rust_files(&["src", "tests", "benches"]).into_iter().flat_map(|file| {
+        let functions = Code::of(&file.text).functions().into_iter();
+        let long = functions.filter(|function| function.lines > FUNCTION_LINES_MAX);
+        long.map(|f| format!("{} fn {}: {} lines", file.at(f.line), f.name, f.lines)).collect::<Vec<_>>()
+    });
+    none(functions);
+}
+
+#[test]
+fn no_line_ends_in_white_space() {
+    let lines = text_files().into_iter().flat_map(|file| {
+        let lines = file.text.lines().enumerate().filter(|(_, line)| line.trim_end() != *line);
+        lines.map(|(line, _)| file.at(line)).collect::<Vec<_>>()
+    });
+    none(lines);
+}
+
+// === what is not there ===
+
+#[test]
+fn nothing_is_left_half_done() {
+    let macros = rust_files(&["src", "tests", "benches"]).into_iter().flat_map(|file| {
+        let code = Code::of(&file.text);
+        let words = code.identifiers().into_iter();
+        let unfinished = words.filter(|word| {
+            matches!(word.text.as_str(), "todo" | "unimplemented" | "dbg")
+                && code.after(word).starts_with('!')
+        });
+        unfinished.map(|word| format!("{} {}!", file.at(code.line(&word)), word.text)).collect::<Vec<_>>()
+    });
+    let marks = [concat!("TO", "DO"), concat!("FIX", "ME")];
+    let marked = text_files().into_iter().flat_map(|file| lines_with(&file, &marks).collect::<Vec<_>>());
+    none(macros.chain(marked));
+}
+
+#[test]
+fn nothing_but_a_test_unwraps() {
+    let files = rust_files(&["src"]);
+    let unwraps = files.iter().filter(|file| !is_for_tests(file, &files)).flat_map(|file| {
+        let code = Code::of(&file.text).without_tests();
+        let unwraps = code.identifiers().into_iter().filter(|word| word.text == "unwrap");
+        unwraps.map(|word| file.at(code.line(&word))).collect::<Vec<_>>()
+    });
+    none(unwraps);
+}
+
+/// Whether a file of src is compiled for tests only, by its name or by how its parent mounts it.
+fn is_for_tests(file: &TextFile, files: &[TextFile]) -> bool {
+    let (directory, name) = file.path.rsplit_once('/').unwrap_or_default();
+    let stem = name.trim_end_matches(".rs");
+    let mounted = format!("#[cfg(test)]\nmod {stem};");
+    stem == "tests"
+        || stem.ends_with("_tests")
+        || directory.ends_with("/tests")
+        || files
+            .iter()
+            .any(|parent| parent.path == format!("{directory}/mod.rs") && parent.text.contains(&mounted))
+}
+
+/// A sleep is either too short, and the test fails on a slow machine, or too long, and everybody waits.
+#[test]
+fn no_scenario_sleeps() {
+    let scenarios =
+        rust_files(&["tests"]).into_iter().filter(|file| !file.path.starts_with("tests/it/harness/"));
+    let sleeps = scenarios.flat_map(|file| {
+        let code = Code::of(&file.text);
+        let sleeps =
+            code.identifiers().into_iter().filter(|word| word.text == "sleep" || word.text == "sleep_until");
+        sleeps.map(|word| file.at(code.line(&word))).collect::<Vec<_>>()
+    });
+    none(sleeps);
+}
+
+#[test]
+fn no_file_names_a_machine_or_a_package_registry() {
+    let names = [
+        concat!("/wo", "rk/"),
+        concat!("/ho", "me/"),
+        concat!("/Us", "ers/"),
+        concat!("crates", ".io"),
+        concat!("docs", ".rs"),
+        concat!("pypi", ".org"),
+        concat!("npmjs", "."),
+        concat!("proxy.", "golang.org"),
+        concat!("rubygems", ".org"),
+        concat!("maven", ".org"),
+    ];
+    // Cargo writes the lock file, and where each package is from belongs into it.
+    let files = text_files().into_iter().filter(|file| file.path != "Cargo.lock");
+    none(files.flat_map(|file| lines_with(&file, &names).collect::<Vec<_>>()));
+}
