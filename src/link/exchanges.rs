@@ -1,48 +1,88 @@
-//! Which exchanges are proven: known to exist and to be open to this user, so that a publish to them harms nobody.
+//! Which destinations are proven: known to be open to this user, so that a publish to them harms nobody.
 
 use crate::message::{Message, ShortText};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// Exchanges that the broker gave a verdict for on this connection.
+/// After so many different routing keys without a refusal an exchange is trusted with any key.
+const KEYS_UNTIL_TRUSTED: usize = 256;
+
+/// Names kept in all. Beyond it everything proves itself again.
+const NAMES_MAX: usize = 16_384;
+
+/// Destinations that the broker gave a verdict for on this connection.
 ///
 /// A 404 or 403 closes the channel, and on a shared channel hundreds of neighbours lose their verdict with
-/// it. So publishes to an exchange that is not proven go alone over a channel of their own, where the error
-/// hits exactly the publish that caused it. Two generations bound the set without a clock.
-#[derive(Debug)]
-pub(super) struct ProvenExchanges {
-    recent: HashSet<ShortText>,
-    older: HashSet<ShortText>,
-    generation_max: usize,
+/// it. So publishes to a destination that is not proven go alone over a channel of their own, where the error
+/// hits exactly the publish that caused it. A destination is an exchange with a routing key, since permissions
+/// can depend on either; an exchange whose keys were never refused becomes trusted as a whole.
+#[derive(Debug, Default)]
+pub(super) struct ProvenDestinations {
+    exchanges: HashMap<ShortText, Keys>,
+    names: usize,
 }
 
-impl ProvenExchanges {
-    /// At most twice `generation_max` names are kept.
-    pub(super) fn new(generation_max: usize) -> Self {
-        Self { recent: HashSet::new(), older: HashSet::new(), generation_max }
+#[derive(Debug)]
+enum Keys {
+    /// Any routing key.
+    All,
+    /// These, so far; whether one was ever refused.
+    These { proven: HashSet<ShortText>, one_was_refused: bool },
+}
+
+impl ProvenDestinations {
+    pub(super) fn contains(&self, message: &Message) -> bool {
+        match self.exchanges.get(&message.exchange) {
+            None => false,
+            Some(Keys::All) => true,
+            Some(Keys::These { proven, .. }) => proven.contains(&message.routing_key),
+        }
     }
 
-    pub(super) fn contains(&self, exchange: &ShortText) -> bool {
-        self.recent.contains(exchange) || self.older.contains(exchange)
-    }
-
-    pub(super) fn insert(&mut self, exchange: ShortText) {
-        if self.recent.contains(&exchange) {
+    /// The broker gave a verdict for this message.
+    pub(super) fn insert(&mut self, message: &Message) {
+        if self.contains(message) {
             return;
         }
-        if self.recent.len() >= self.generation_max {
-            self.older = std::mem::take(&mut self.recent);
+        if self.names >= NAMES_MAX {
+            self.clear();
         }
-        self.recent.insert(exchange);
+        self.names += 1;
+        // On the default exchange every key is a queue's name, and permissions do not depend on it.
+        if message.exchange.is_empty() {
+            self.exchanges.insert(message.exchange.clone(), Keys::All);
+            return;
+        }
+        let keys = self
+            .exchanges
+            .entry(message.exchange.clone())
+            .or_insert_with(|| Keys::These { proven: HashSet::new(), one_was_refused: false });
+        if let Keys::These { proven, one_was_refused } = keys {
+            proven.insert(message.routing_key.clone());
+            if proven.len() >= KEYS_UNTIL_TRUSTED && !*one_was_refused {
+                self.names -= proven.len() - 1;
+                *keys = Keys::All;
+            }
+        }
     }
 
+    /// The exchange is gone, or closed to the user.
     pub(super) fn remove(&mut self, exchange: &ShortText) {
-        self.recent.remove(exchange);
-        self.older.remove(exchange);
+        match self.exchanges.remove(exchange) {
+            None => {}
+            Some(Keys::All) => self.names -= 1,
+            Some(Keys::These { proven, .. }) => self.names -= proven.len(),
+        }
+    }
+
+    /// A routing key of this exchange was refused: from now on each key proves itself.
+    pub(super) fn key_refused(&mut self, exchange: &ShortText) {
+        self.remove(exchange);
+        let keys = Keys::These { proven: HashSet::new(), one_was_refused: true };
+        self.exchanges.insert(exchange.clone(), keys);
     }
 
     pub(super) fn clear(&mut self) {
-        self.recent.clear();
-        self.older.clear();
+        *self = Self::default();
     }
 }
 
@@ -50,13 +90,17 @@ impl ProvenExchanges {
 /// `max_message_size` (16 MiB on RabbitMQ 4, 128 MiB before), which clients cannot see beforehand.
 const LARGE_PAYLOAD: usize = 8 * 1024 * 1024;
 
-/// Whether the broker may close the channel because of this message, whatever its exchange.
+/// The reply address that works only for a consumer on the same channel, which a sidecar never is.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Whether the broker may close the channel because of this message, whatever its destination.
 ///
 /// It does (406) for a user id that is not the connection's, for a `CC` or `BCC` header that is not a list of
-/// texts, and for a payload above its limit.
+/// texts, for a direct reply-to, and for a payload above its limit.
 pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
     let properties = &message.properties;
     properties.user_id.as_ref().is_some_and(|id| id.as_str() != user)
+        || properties.reply_to.as_ref().is_some_and(|reply_to| reply_to.as_str() == DIRECT_REPLY_TO)
         || message.payload.len() >= LARGE_PAYLOAD
         || properties.headers.keys().any(|name| matches!(name.as_str(), "CC" | "BCC"))
 }
@@ -64,28 +108,63 @@ pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Properties;
 
-    fn name(text: &str) -> ShortText {
-        ShortText::new(text).unwrap()
-    }
-
-    #[test]
-    fn the_set_is_bounded_and_keeps_the_newest() {
-        let mut proven = ProvenExchanges::new(10);
-        for n in 0..1000 {
-            proven.insert(name(&format!("e{n}")));
+    fn to(exchange: &str, routing_key: &str) -> Message {
+        let text = |text: &str| ShortText::new(text).unwrap();
+        Message {
+            exchange: text(exchange),
+            routing_key: text(routing_key),
+            mandatory: true,
+            properties: Properties::default(),
+            payload: bytes::Bytes::new(),
         }
-        assert!(proven.contains(&name("e999")));
-        assert!(!proven.contains(&name("e0")));
-        assert!(proven.recent.len() + proven.older.len() <= 20);
     }
 
     #[test]
-    fn a_removed_exchange_is_unproven_in_both_generations() {
-        let mut proven = ProvenExchanges::new(1);
-        proven.insert(name("a"));
-        proven.insert(name("b"));
-        proven.remove(&name("a"));
-        assert!(!proven.contains(&name("a")) && proven.contains(&name("b")));
+    fn a_new_routing_key_proves_itself_until_the_exchange_is_trusted() {
+        let mut proven = ProvenDestinations::default();
+        proven.insert(&to("e", "a"));
+        assert!(proven.contains(&to("e", "a")) && !proven.contains(&to("e", "b")));
+        for n in 0..KEYS_UNTIL_TRUSTED {
+            proven.insert(&to("e", &format!("k{n}")));
+        }
+        assert!(proven.contains(&to("e", "never seen")));
+    }
+
+    #[test]
+    fn after_a_refused_key_no_number_of_good_ones_is_enough() {
+        let mut proven = ProvenDestinations::default();
+        proven.key_refused(&to("e", "").exchange);
+        for n in 0..2 * KEYS_UNTIL_TRUSTED {
+            proven.insert(&to("e", &format!("k{n}")));
+        }
+        assert!(proven.contains(&to("e", "k0")) && !proven.contains(&to("e", "bad")));
+    }
+
+    #[test]
+    fn on_the_default_exchange_one_verdict_is_enough() {
+        let mut proven = ProvenDestinations::default();
+        proven.insert(&to("", "orders"));
+        assert!(proven.contains(&to("", "others")));
+    }
+
+    #[test]
+    fn the_names_kept_are_bounded() {
+        let mut proven = ProvenDestinations::default();
+        for n in 0..3 * NAMES_MAX {
+            proven.insert(&to(&format!("e{}", n / 7), &format!("k{n}")));
+            assert!(proven.names <= NAMES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_removed_exchange_is_unproven() {
+        let mut proven = ProvenDestinations::default();
+        proven.insert(&to("a", ""));
+        proven.insert(&to("b", ""));
+        proven.remove(&to("a", "").exchange);
+        assert!(!proven.contains(&to("a", "")) && proven.contains(&to("b", "")));
+        assert_eq!(proven.names, 1);
     }
 }

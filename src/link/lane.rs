@@ -1,6 +1,8 @@
 //! One confirm-mode channel: polls its publishes and hands out verdicts only after a quiet pass.
 
 use super::attribution::{Attribution, BrokerVerdict};
+use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
+use super::quiet::QuietWaker;
 use super::ticket::{Parcel, Reply, Ticket};
 use super::wire::{basic_properties, short_string};
 use crate::admission::Permit;
@@ -12,8 +14,8 @@ use lapin::{Channel, Confirmation};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -22,10 +24,12 @@ use tokio::time::Instant;
 pub(super) enum Verdict {
     /// The broker's word.
     Broker(BrokerVerdict),
-    /// `basic_publish` failed: nothing of it was published, and its message is given back.
-    NotSent(Box<Message>, lapin::Error),
+    /// It did not reach a queue and is not at fault: it may be published elsewhere.
+    NotPublished,
+    /// The broker closed the channel because of this publish.
+    Refused(lapin::Error),
     /// The channel or connection died before the broker's word.
-    Lost(lapin::Error),
+    Lost,
 }
 
 /// A publish that is with the broker, and who wants to know.
@@ -34,15 +38,13 @@ pub(super) struct Flight {
     pub(super) reply: oneshot::Sender<Reply>,
     pub(super) ticket: Arc<Ticket>,
     pub(super) permit: Permit,
-    pub(super) exchange: ShortText,
-    pub(super) routing_key: ShortText,
+    pub(super) message: Arc<Message>,
     pub(super) handed_over_at: Instant,
-    /// The message id when the publish is mandatory: only those are returned.
-    expected_id: Option<ShortText>,
 }
 
 enum Resolution {
-    NotSent(Box<Message>, lapin::Error),
+    /// `basic_publish` failed: nothing of it was published (lapin.md).
+    NotSent(lapin::Error),
     /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
     Confirmed {
         ack: bool,
@@ -51,7 +53,14 @@ enum Resolution {
     Lost(lapin::Error),
 }
 
-type Resolving = Pin<Box<dyn Future<Output = (usize, Resolution)> + Send>>;
+/// A publish with the place in the channel's order at which lapin took it.
+struct Resolved {
+    slot: usize,
+    order: usize,
+    resolution: Resolution,
+}
+
+type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
 /// place in its frame queue under two locks, and two pollers would swap confirms (lapin.md, T2).
@@ -60,12 +69,17 @@ pub(super) struct Lane {
     resolving: FuturesUnordered<Resolving>,
     flights: HashMap<usize, Flight>,
     next_slot: usize,
+    /// Counts publishes in the order in which lapin takes them, which is their order on the wire.
+    order: Arc<AtomicUsize>,
     attribution: Attribution,
     quiet: Arc<QuietWaker>,
     quiet_waker: Waker,
     /// Bytes handed to lapin and not yet on the socket, shared by the lanes of a connection.
     unwritten: Arc<AtomicUsize>,
     died: Option<lapin::Error>,
+    lost: Vec<Unresolved>,
+    /// Exchanges that the reason of its end names.
+    named: Vec<ShortText>,
 }
 
 impl Lane {
@@ -76,11 +90,14 @@ impl Lane {
             resolving: FuturesUnordered::new(),
             flights: HashMap::new(),
             next_slot: 0,
+            order: Arc::new(AtomicUsize::new(0)),
             attribution: Attribution::default(),
             quiet_waker: Waker::from(Arc::clone(&quiet)),
             quiet,
             unwritten,
             died: None,
+            lost: Vec::new(),
+            named: Vec::new(),
         }
     }
 
@@ -99,31 +116,29 @@ impl Lane {
         self.died.as_ref()
     }
 
+    /// The exchanges that the reason of its end names, once everything on it is settled.
+    pub(super) fn take_named(&mut self) -> Vec<ShortText> {
+        std::mem::take(&mut self.named)
+    }
+
     /// Starts one publish. Its first poll, in the next pass, puts its frames into lapin's queue.
     pub(super) fn publish(&mut self, parcel: Parcel, ticket: Arc<Ticket>, reply: oneshot::Sender<Reply>) {
         let Parcel { message, permit } = parcel;
         let slot = self.next_slot;
         self.next_slot += 1;
-        let expected_id = message.mandatory.then(|| message.properties.message_id.clone());
-        if let Some(id) = &expected_id {
+        if let Some(id) = returnable_id(&message) {
             self.attribution.expect(id.clone(), slot);
         }
-        let flight = Flight {
-            reply,
-            ticket,
-            permit,
-            exchange: message.exchange.clone(),
-            routing_key: message.routing_key.clone(),
-            handed_over_at: Instant::now(),
-            expected_id,
-        };
-        self.flights.insert(slot, flight);
-        self.resolving.push(Box::pin(publish(
+        let publishing = publish(
             self.channel.clone(),
+            Arc::clone(&message),
             slot,
-            message,
+            Arc::clone(&self.order),
             Arc::clone(&self.unwritten),
-        )));
+        );
+        let flight = Flight { reply, ticket, permit, message, handed_over_at: Instant::now() };
+        self.flights.insert(slot, flight);
+        self.resolving.push(Box::pin(publishing));
     }
 
     /// One pass: polls until nothing is newly ready, then returns the verdicts that are certain.
@@ -134,7 +149,7 @@ impl Lane {
         let mut cx = Context::from_waker(&quiet_waker);
         loop {
             match Pin::new(&mut self.resolving).poll_next(&mut cx) {
-                Poll::Ready(Some((slot, resolution))) => self.resolved(slot, resolution, &mut settled),
+                Poll::Ready(Some(resolved)) => self.resolved(resolved),
                 Poll::Ready(None) => break,
                 // FuturesUnordered may stop early and wake itself: only a poll without a wake is quiet.
                 Poll::Pending if self.quiet.woken() => {}
@@ -144,37 +159,58 @@ impl Lane {
         for (slot, verdict) in self.attribution.end_of_pass(self.resolving.len()) {
             self.settle(slot, Verdict::Broker(verdict), &mut settled);
         }
-        if let Some(error) = self.died.clone() {
-            for slot in self.attribution.abandon() {
-                self.settle(slot, Verdict::Lost(error.clone()), &mut settled);
-            }
+        if let Some(error) = self.died.clone()
+            && self.resolving.is_empty()
+        {
+            self.settle_the_lost(&error, &mut settled);
         }
         settled
     }
 
     /// Gives up on everything unresolved, when lapin did not resolve it in time.
-    pub(super) fn abandon(&mut self, error: &lapin::Error) -> Vec<(Flight, Verdict)> {
-        self.flights.drain().map(|(_, flight)| (flight, Verdict::Lost(error.clone()))).collect()
+    pub(super) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
+        self.flights.drain().map(|(_, flight)| (flight, Verdict::Lost)).collect()
     }
 
-    fn resolved(&mut self, slot: usize, resolution: Resolution, settled: &mut Vec<(Flight, Verdict)>) {
-        let expected_id = self.flights.get(&slot).and_then(|flight| flight.expected_id.clone());
-        match resolution {
+    fn resolved(&mut self, resolved: Resolved) {
+        let Resolved { slot, order, resolution } = resolved;
+        let Some(flight) = self.flights.get(&slot) else { return };
+        let message = Arc::clone(&flight.message);
+        let expected_id = returnable_id(&message);
+        let (sent, error) = match resolution {
             Resolution::Confirmed { ack, returned } => {
-                self.attribution.completed(slot, expected_id, ack, returned.as_ref());
+                self.attribution.completed(slot, expected_id.cloned(), ack, returned.as_ref());
+                return;
             }
-            Resolution::NotSent(message, error) => {
-                self.attribution.withdraw(slot, expected_id.as_ref());
-                self.attribution.channel_died();
-                self.died = Some(error.clone());
-                self.settle(slot, Verdict::NotSent(message, error), settled);
+            // A publish cut off in the middle of its own frames may still be the cause: it is judged with the rest.
+            Resolution::NotSent(error) => (false, error),
+            Resolution::Lost(error) => (true, error),
+        };
+        self.attribution.withdraw(slot, expected_id);
+        self.attribution.channel_died();
+        self.died.get_or_insert(error);
+        self.lost.push(Unresolved { slot, order, sent, message });
+    }
+
+    /// Every publish of the dead channel is known now: what its end says of each of them.
+    fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<(Flight, Verdict)>) {
+        for slot in self.attribution.abandon() {
+            self.settle(slot, Verdict::Lost, settled);
+        }
+        let lost = std::mem::take(&mut self.lost);
+        let text = channel_error_text(error).unwrap_or_default();
+        for publish in lost.iter().filter(|publish| names(text, &publish.message)) {
+            if !self.named.contains(&publish.message.exchange) {
+                self.named.push(publish.message.exchange.clone());
             }
-            Resolution::Lost(error) => {
-                self.attribution.withdraw(slot, expected_id.as_ref());
-                self.attribution.channel_died();
-                self.died = Some(error.clone());
-                self.settle(slot, Verdict::Lost(error), settled);
-            }
+        }
+        for (slot, fate) in fates(error, lost) {
+            let verdict = match fate {
+                Fate::Cause => Verdict::Refused(error.clone()),
+                Fate::NotProcessed => Verdict::NotPublished,
+                Fate::Unknown => Verdict::Lost,
+            };
+            self.settle(slot, verdict, settled);
         }
     }
 
@@ -185,14 +221,22 @@ impl Lane {
     }
 }
 
+/// The id by which a return is recognised; only mandatory messages are returned.
+fn returnable_id(message: &Message) -> Option<&ShortText> {
+    message.mandatory.then_some(&message.properties.message_id)
+}
+
 async fn publish(
     channel: Channel,
+    message: Arc<Message>,
     slot: usize,
-    message: Box<Message>,
+    order: Arc<AtomicUsize>,
     unwritten: Arc<AtomicUsize>,
-) -> (usize, Resolution) {
+) -> Resolved {
     let weight = message.weight();
     unwritten.fetch_add(weight, Ordering::Relaxed);
+    // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
+    let order = order.fetch_add(1, Ordering::Relaxed);
     let sent = channel
         .basic_publish(
             short_string(message.exchange.clone()),
@@ -203,54 +247,25 @@ async fn publish(
         )
         .await;
     unwritten.fetch_sub(weight, Ordering::Relaxed);
-    let confirm = match sent {
-        Ok(confirm) => confirm,
-        Err(error) => return (slot, Resolution::NotSent(message, error)),
+    let resolution = match sent {
+        Err(error) => Resolution::NotSent(error),
+        Ok(confirm) => match confirm.await {
+            Ok(Confirmation::Ack(returned)) => {
+                Resolution::Confirmed { ack: true, returned: message_id_of(returned) }
+            }
+            Ok(Confirmation::Nack(returned)) => {
+                Resolution::Confirmed { ack: false, returned: message_id_of(returned) }
+            }
+            Ok(Confirmation::NotRequested) => {
+                unreachable!("confirm.select succeeded before the lane was made")
+            }
+            Err(error) => Resolution::Lost(error),
+        },
     };
-    drop(message);
-    match confirm.await {
-        Ok(Confirmation::Ack(returned)) => {
-            (slot, Resolution::Confirmed { ack: true, returned: message_id_of(returned) })
-        }
-        Ok(Confirmation::Nack(returned)) => {
-            (slot, Resolution::Confirmed { ack: false, returned: message_id_of(returned) })
-        }
-        Ok(Confirmation::NotRequested) => {
-            unreachable!("confirm.select succeeded before the lane was made")
-        }
-        Err(error) => (slot, Resolution::Lost(error)),
-    }
+    Resolved { slot, order, resolution }
 }
 
 fn message_id_of(returned: Option<BasicReturnMessage>) -> Option<ShortText> {
     let id = returned?.delivery.properties.message_id().clone().map(String::from).unwrap_or_default();
     Some(ShortText::new(id).expect("lapin read it from a short string"))
-}
-
-/// Wakes the owner's task and remembers that it did, so that a pass can tell quiet from paused.
-#[derive(Default)]
-struct QuietWaker {
-    woken: AtomicBool,
-    owner: futures_util::task::AtomicWaker,
-}
-
-impl QuietWaker {
-    fn listen(&self, owner: &Waker) {
-        self.owner.register(owner);
-    }
-
-    fn woken(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl Wake for QuietWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        self.owner.wake();
-    }
 }

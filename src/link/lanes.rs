@@ -2,6 +2,7 @@
 
 use super::LinkSettings;
 use super::lane::{Flight, Lane, Verdict};
+use crate::message::ShortText;
 use futures_util::stream::{FuturesUnordered, Stream};
 use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Connection};
@@ -23,6 +24,9 @@ pub(super) enum LaneKind {
     /// Alone.
     Solo,
 }
+
+/// A lane that is gone: its kind, why it died, the exchanges that the reason names.
+pub(super) type DeadLane = (LaneKind, lapin::Error, Vec<ShortText>);
 
 type Opening = Pin<Box<dyn Future<Output = (LaneKind, Result<Channel, lapin::Error>)> + Send>>;
 
@@ -121,34 +125,40 @@ impl Lanes {
         Ok(any)
     }
 
-    /// Forgets lanes that died and are empty, and opens a new shared one. Whether the shared one had died.
+    /// Forgets lanes that died and are empty, and opens a new shared one: the kind of each, why it died, and the
+    /// exchanges that the broker's reason is about.
     ///
     /// # Errors
     /// The reason, when they died with their connection.
-    pub(super) fn replace_dead(&mut self) -> Result<bool, lapin::Error> {
+    pub(super) fn replace_dead(&mut self) -> Result<Vec<DeadLane>, lapin::Error> {
         let died = self.all().find_map(|lane| lane.died().cloned());
-        if let Some(error) = died
-            && !self.connection.status().connected()
-        {
+        let Some(error) = died else { return Ok(Vec::new()) };
+        if !self.connection.status().connected() {
             return Err(error);
         }
-        let before = self.solo.len();
-        self.solo.retain(|lane| lane.died().is_none() || lane.in_flight() > 0);
-        self.closed += before - self.solo.len();
-        let shared_died =
-            self.shared.as_ref().is_some_and(|lane| lane.died().is_some() && lane.in_flight() == 0);
-        if shared_died {
+        let mut dead = Vec::new();
+        let mut is_empty = |kind, lane: &mut Lane| match lane.died().cloned() {
+            Some(error) if lane.in_flight() == 0 => {
+                dead.push((kind, error, lane.take_named()));
+                true
+            }
+            Some(_) | None => false,
+        };
+        self.solo.retain_mut(|lane| !is_empty(LaneKind::Solo, lane));
+        if self.shared.as_mut().is_some_and(|lane| is_empty(LaneKind::Shared, lane)) {
             self.shared = None;
-            self.closed += 1;
+        }
+        self.closed += dead.len();
+        if dead.iter().any(|(kind, ..)| *kind == LaneKind::Shared) {
             self.open(LaneKind::Shared);
         }
-        Ok(shared_died)
+        Ok(dead)
     }
 
     /// Gives up on everything that is unresolved.
-    pub(super) fn abandon(&mut self, error: &lapin::Error) -> Vec<(Flight, Verdict)> {
+    pub(super) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
         let mut lanes: Vec<_> = self.shared.take().into_iter().chain(self.solo.drain(..)).collect();
-        lanes.iter_mut().flat_map(|lane| lane.abandon(error)).collect()
+        lanes.iter_mut().flat_map(Lane::abandon).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Lane> {

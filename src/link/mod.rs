@@ -1,13 +1,15 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
 //! * [`supervisor`] keeps one connection alive (`dial`, `backoff`, `failure`, `outage_log`);
-//! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`);
-//! * [`lane`] is one channel: it polls publishes and hands out exact verdicts (`attribution`, `verdict`, `wire`);
+//! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
+//! * [`lane`] is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
+//!   `closing`, `verdict`);
 //! * [`ticket`] is a publish between its request and a channel; the hand-over is there;
 //! * [`state`] and [`status`] are what everybody else reads.
 
 mod attribution;
 mod backoff;
+mod closing;
 mod dial;
 mod exchanges;
 mod failure;
@@ -15,11 +17,13 @@ mod lane;
 mod lanes;
 mod outage_log;
 mod publisher;
+mod quiet;
 mod state;
 mod status;
 mod supervisor;
 mod ticket;
 mod verdict;
+mod waiting;
 mod wire;
 
 pub use failure::{ConnectFailure, LossReason};
@@ -138,7 +142,7 @@ impl LinkHandle {
         deadline: Deadline,
         policy: RetryPolicy,
     ) -> Settlement {
-        let mut parcel = Parcel { message: Box::new(message), permit };
+        let mut parcel = Parcel { message: Arc::new(message), permit };
         let mut attempts = 0;
         let mut detail = None;
         let outcome = loop {

@@ -1,11 +1,13 @@
 //! The owner task of one connection's channels: takes tickets, decides which channel each goes to, answers them.
 
 use super::LinkSettings;
-use super::exchanges::{ProvenExchanges, may_close_its_channel};
+use super::closing::{channel_error_text, refuses_a_routing_key};
+use super::exchanges::{ProvenDestinations, may_close_its_channel};
 use super::lane::{Flight, Lane, Verdict};
 use super::lanes::{LaneKind, Lanes};
 use super::ticket::{Job, Parcel, Reply};
-use super::verdict::{deliver, lost_alone, of_broker};
+use super::verdict::{deliver, of_broker, refused};
+use super::waiting::Waiting;
 use crate::message::{Message, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
@@ -16,9 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-
-/// Exchanges kept as proven: at most twice this.
-const PROVEN_GENERATION: usize = 2048;
 
 /// A connection is replaced after so many channels closed by the broker: their ids stay unusable in lapin, and
 /// with 2,047 of them every further channel fails (lapin.md, T5).
@@ -65,17 +64,11 @@ pub(super) struct Publisher {
     user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
     received: Vec<Job>,
-    /// For the shared lane.
-    waiting: VecDeque<Job>,
-    /// For a solo lane.
-    waiting_solo: VecDeque<Job>,
-    /// A publish with the same message id is in flight on the shared lane.
-    held: VecDeque<Job>,
-    waiting_max: usize,
+    waiting: Waiting,
     lanes: Lanes,
-    /// Exchanges with a publish in flight that is to prove them.
+    /// Exchanges with a publish in flight on a solo lane.
     probing: HashSet<ShortText>,
-    proven: ProvenExchanges,
+    proven: ProvenDestinations,
     properties_max: usize,
 }
 
@@ -96,13 +89,10 @@ impl Publisher {
             user,
             jobs,
             received: Vec::with_capacity(RECEIVE_BATCH),
-            waiting: VecDeque::new(),
-            waiting_solo: VecDeque::new(),
-            held: VecDeque::new(),
-            waiting_max: 2 * settings.max_in_flight,
+            waiting: Waiting::new(settings.max_in_flight),
             lanes: Lanes::new(connection, shared, settings),
             probing: HashSet::new(),
-            proven: ProvenExchanges::new(PROVEN_GENERATION),
+            proven: ProvenDestinations::default(),
             properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
         }
     }
@@ -113,7 +103,7 @@ impl Publisher {
             let now = *mode.borrow_and_update();
             match now {
                 Mode::Stopped => return Ended::Stopped,
-                Mode::Blocked => self.give_everything_back(Outcome::BrokerBlocked),
+                Mode::Blocked => self.waiting.give_back(Outcome::BrokerBlocked),
                 Mode::Finishing => self.jobs.close(),
                 Mode::Publishing => {}
             }
@@ -126,9 +116,9 @@ impl Publisher {
     }
 
     /// The connection's socket is dead: answers everybody, in bounded time.
-    pub(super) async fn wind_up(&mut self, error: &lapin::Error) {
+    pub(super) async fn wind_up(&mut self) {
         self.jobs.close();
-        self.give_everything_back(Outcome::LinkDown);
+        self.waiting.give_back(Outcome::LinkDown);
         let resolved = poll_fn(|cx| {
             self.poll_lanes(cx);
             if self.lanes.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
@@ -136,8 +126,8 @@ impl Publisher {
         if tokio::time::timeout(WIND_UP_MAX, resolved).await.is_err() {
             tracing::warn!(in_flight = self.lanes.in_flight(), "publishes were abandoned unresolved");
         }
-        for (flight, verdict) in self.lanes.abandon(error) {
-            self.conclude(LaneKind::Shared, flight, verdict);
+        for (flight, verdict) in self.lanes.abandon() {
+            self.conclude(flight, verdict);
         }
         while let Ok(job) = self.jobs.try_recv() {
             job.give_back(Outcome::LinkDown);
@@ -154,10 +144,8 @@ impl Publisher {
             };
             let dispatched = mode != Mode::Blocked && self.dispatch();
             let settled = self.poll_lanes(cx);
-            match self.lanes.replace_dead() {
-                Ok(true) => self.doubt_every_exchange(),
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(Ended::Lost(error)),
+            if let Err(error) = self.replace_dead_lanes() {
+                return Poll::Ready(Ended::Lost(error));
             }
             if self.lanes.closed() >= CLOSED_CHANNELS_MAX && mode == Mode::Publishing {
                 return Poll::Ready(Ended::WornOut);
@@ -174,11 +162,7 @@ impl Publisher {
     }
 
     fn is_idle(&self) -> bool {
-        self.jobs.is_empty()
-            && self.waiting.is_empty()
-            && self.waiting_solo.is_empty()
-            && self.held.is_empty()
-            && self.lanes.in_flight() == 0
+        self.jobs.is_empty() && self.waiting.is_empty() && self.lanes.in_flight() == 0
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, mode: Mode) -> bool {
@@ -189,17 +173,8 @@ impl Publisher {
             if mode == Mode::Blocked { job.give_back(Outcome::BrokerBlocked) } else { self.route(job) }
         }
         self.received = received;
-        self.forget_withdrawn();
+        self.waiting.sweep();
         any
-    }
-
-    /// Withdrawn tickets are skipped when their turn comes; while no turn comes they must not pile up.
-    fn forget_withdrawn(&mut self) {
-        for queue in [&mut self.waiting, &mut self.waiting_solo, &mut self.held] {
-            if queue.len() > self.waiting_max {
-                queue.retain(|job| job.ticket.peek(|_| ()).is_some());
-            }
-        }
     }
 
     fn route(&mut self, job: Job) {
@@ -219,8 +194,8 @@ impl Publisher {
             }
         });
         match route {
-            Some(Route::Shared) => self.waiting.push_back(job),
-            Some(Route::Solo) => self.waiting_solo.push_back(job),
+            Some(Route::Shared) => self.waiting.shared.push_back(job),
+            Some(Route::Solo) => self.waiting.solo.push_back(job),
             Some(Route::TooLarge(bytes)) => {
                 let max = self.properties_max;
                 let detail = format!("properties and headers take {bytes} bytes, the broker takes {max}");
@@ -231,7 +206,7 @@ impl Publisher {
     }
 
     fn goes_alone(&self, message: &Message) -> bool {
-        !self.proven.contains(&message.exchange) || may_close_its_channel(message, &self.user)
+        !self.proven.contains(message) || may_close_its_channel(message, &self.user)
     }
 
     fn dispatch(&mut self) -> bool {
@@ -242,7 +217,7 @@ impl Publisher {
 
     fn dispatch_shared(&mut self) -> bool {
         let mut any = false;
-        while let Some(job) = self.waiting.pop_front() {
+        while let Some(job) = self.waiting.shared.pop_front() {
             let room = |message: &Message| self.lanes.window_takes(message.weight());
             let Some((fits, id)) = job.ticket.peek(|message| {
                 let id = message.mandatory.then(|| message.properties.message_id.clone());
@@ -251,11 +226,11 @@ impl Publisher {
                 continue;
             };
             let Some(lane) = self.lanes.shared().filter(|_| fits) else {
-                self.waiting.push_front(job);
+                self.waiting.shared.push_front(job);
                 break;
             };
             if id.is_some_and(|id| lane.carries(&id)) {
-                self.held.push_back(job);
+                self.waiting.held.push_back(job);
             } else {
                 any |= start(lane, job);
             }
@@ -266,14 +241,14 @@ impl Publisher {
     fn dispatch_solo(&mut self) -> bool {
         let mut any = false;
         let mut later = VecDeque::new();
-        while let Some(job) = self.waiting_solo.pop_front() {
+        while let Some(job) = self.waiting.solo.pop_front() {
             let known = job.ticket.peek(|message| {
                 let fits = self.lanes.window_takes(message.weight());
                 (message.exchange.clone(), self.goes_alone(message), fits)
             });
             let Some((exchange, alone, fits)) = known else { continue };
             if !alone {
-                self.waiting.push_back(job);
+                self.waiting.shared.push_back(job);
                 any = true;
                 continue;
             }
@@ -288,11 +263,11 @@ impl Publisher {
                 None => {
                     later.push_back(job);
                     any |= self.lanes.open_solo();
-                    later.append(&mut self.waiting_solo);
+                    later.append(&mut self.waiting.solo);
                 }
             }
         }
-        self.waiting_solo = later;
+        self.waiting.solo = later;
         any
     }
 
@@ -300,88 +275,70 @@ impl Publisher {
         let settled = self.lanes.poll_passes(cx);
         let any = !settled.is_empty();
         for (kind, flight, verdict) in settled {
-            self.conclude(kind, flight, verdict);
+            if kind == LaneKind::Solo {
+                self.probing.remove(&flight.message.exchange);
+            }
+            self.conclude(flight, verdict);
         }
         if any {
-            while let Some(job) = self.held.pop_back() {
-                self.waiting.push_front(job);
-            }
+            self.waiting.release_held();
         }
         any
     }
 
-    /// Tells the request what became of its publish, and learns from it about the exchange.
-    fn conclude(&mut self, kind: LaneKind, flight: Flight, verdict: Verdict) {
-        self.probing.remove(&flight.exchange);
+    /// Tells the request what became of its publish, and learns from it about the destination.
+    fn conclude(&mut self, flight: Flight, verdict: Verdict) {
+        let Flight { reply: reply_to, ticket, permit, message, handed_over_at } = flight;
         let reply = match verdict {
             Verdict::Broker(verdict) => {
-                self.proven.insert(flight.exchange.clone());
-                self.metrics.confirm_received(flight.handed_over_at.elapsed());
+                self.proven.insert(&message);
+                self.metrics.confirm_received(handed_over_at.elapsed());
                 of_broker(verdict)
             }
-            Verdict::NotSent(message, error) => {
-                let (outcome, detail) = self.alone(kind, &error, &flight);
-                if outcome == Outcome::LinkLost {
-                    let parcel = Parcel { message, permit: flight.permit };
-                    Reply::NotHandedOver(parcel, Outcome::LinkDown)
-                } else {
-                    Reply::Settled(outcome, detail)
-                }
-            }
-            Verdict::Lost(error) => {
-                let (outcome, detail) = self.alone(kind, &error, &flight);
+            Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
+            Verdict::Refused(error) => {
+                let (outcome, detail) = refused(&error, message.exchange.as_str());
+                self.share_refusal(outcome, detail.as_deref(), &message);
                 Reply::Settled(outcome, detail)
             }
+            Verdict::Lost => Reply::Settled(Outcome::LinkLost, None),
         };
-        deliver(flight.reply, reply, &flight.ticket, &self.metrics);
+        deliver(reply_to, reply, &ticket, &self.metrics);
     }
 
-    /// What the end of its channel says of a publish: on a shared channel nothing, alone on one the reason.
-    fn alone(&mut self, kind: LaneKind, error: &lapin::Error, flight: &Flight) -> (Outcome, Option<String>) {
-        match kind {
-            LaneKind::Shared => (Outcome::LinkLost, None),
-            LaneKind::Solo => {
-                let (outcome, detail) = lost_alone(error, flight.exchange.as_str());
-                self.share_refusal(outcome, detail.as_deref(), flight);
-                (outcome, detail)
-            }
-        }
-    }
-
-    /// Requests that already wait for the same exchange get the same word: it is newer than they are, and
+    /// Requests that already wait for the same destination get the same word: it is newer than they are, and
     /// each one tried for itself would cost another channel.
-    fn share_refusal(&mut self, outcome: Outcome, detail: Option<&str>, flight: &Flight) {
-        let by_key = outcome == Outcome::AccessRefused;
-        if !by_key && outcome != Outcome::ExchangeNotFound {
-            return;
-        }
-        self.proven.remove(&flight.exchange);
-        let waiting = std::mem::take(&mut self.waiting_solo);
-        for job in waiting {
-            let same = job.ticket.peek(|message| {
-                message.exchange == flight.exchange && (!by_key || message.routing_key == flight.routing_key)
+    fn share_refusal(&mut self, outcome: Outcome, detail: Option<&str>, refused: &Message) {
+        if outcome == Outcome::ExchangeNotFound {
+            self.waiting.reject_solo(outcome, detail, |message| message.exchange == refused.exchange);
+        } else if outcome == Outcome::AccessRefused {
+            self.waiting.reject_solo(outcome, detail, |message| {
+                message.exchange == refused.exchange && message.routing_key == refused.routing_key
             });
-            match same {
-                Some(true) => job.reject(outcome, detail.map(str::to_owned)),
-                Some(false) => self.waiting_solo.push_back(job),
-                None => {}
+        }
+    }
+
+    /// Forgets what was proven where a channel's end says otherwise, and opens a shared lane where it is missing.
+    fn replace_dead_lanes(&mut self) -> Result<(), lapin::Error> {
+        for (kind, error, exchanges) in self.lanes.replace_dead()? {
+            let text = channel_error_text(&error).unwrap_or_default();
+            for exchange in &exchanges {
+                if refuses_a_routing_key(text) {
+                    self.proven.key_refused(exchange);
+                } else {
+                    self.proven.remove(exchange);
+                }
+            }
+            if kind == LaneKind::Shared {
+                if exchanges.is_empty() {
+                    self.proven.clear();
+                }
+                for job in std::mem::take(&mut self.waiting.shared) {
+                    self.route(job);
+                }
             }
         }
-    }
-
-    /// A shared channel died, and which exchange broke it is not certain: all of them prove themselves again.
-    fn doubt_every_exchange(&mut self) {
-        self.proven.clear();
-        for job in std::mem::take(&mut self.waiting) {
-            self.route(job);
-        }
-    }
-
-    fn give_everything_back(&mut self, outcome: Outcome) {
-        let queues = [&mut self.waiting, &mut self.waiting_solo, &mut self.held];
-        for job in queues.into_iter().flat_map(std::mem::take) {
-            job.give_back(outcome);
-        }
+        Ok(())
     }
 }
 

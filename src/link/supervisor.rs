@@ -129,7 +129,7 @@ impl Supervisor {
             Ended::Lost(error) => {
                 self.apply(ConnectionEvent::Lost, Some(error.to_string()), None);
                 kill_switch.pull();
-                publisher.wind_up(&error).await;
+                publisher.wind_up().await;
                 SessionEnd::Lost(loss_reason(&error), error.to_string())
             }
             Ended::WornOut => {
@@ -139,14 +139,14 @@ impl Supervisor {
                 drop(tokio::time::timeout(REPLACE_MAX, publisher.run(&mut mode_reader)).await);
                 close(&connection, Instant::now() + Duration::from_secs(1)).await;
                 kill_switch.pull();
-                publisher.wind_up(&aborted()).await;
+                publisher.wind_up().await;
                 SessionEnd::Lost(LossReason::Replaced, text.to_owned())
             }
             Ended::Finished | Ended::Stopped => {
                 let until = self.drain_deadline();
                 close(&connection, until).await;
                 kill_switch.pull();
-                publisher.wind_up(&aborted()).await;
+                publisher.wind_up().await;
                 SessionEnd::Drained
             }
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 /// A message with the permit that bounds it.
 #[derive(Debug)]
 pub(super) struct Parcel {
-    pub(super) message: Box<Message>,
+    pub(super) message: Arc<Message>,
     pub(super) permit: Permit,
 }
 
@@ -145,7 +145,7 @@ mod tests {
             properties: Properties::default(),
             payload: Bytes::new(),
         };
-        Ticket::new(Parcel { message: Box::new(message), permit: admission.admit().unwrap() })
+        Ticket::new(Parcel { message: Arc::new(message), permit: admission.admit().unwrap() })
     }
 
     #[test]

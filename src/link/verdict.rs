@@ -17,11 +17,10 @@ pub(super) fn of_broker(verdict: BrokerVerdict) -> Reply {
     }
 }
 
-/// The outcome of the only publish in flight on a channel that closed: the broker's reason is about this one.
+/// The outcome of the publish because of which the broker closed its channel.
 ///
-/// Exact for channel errors only. A connection that dies takes its channels along, and then nothing is known.
 /// The broker's own text names its user and virtual host, so it goes to the log and never to the client.
-pub(super) fn lost_alone(error: &lapin::Error, exchange: &str) -> (Outcome, Option<String>) {
+pub(super) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<String>) {
     const UNKNOWN: (Outcome, Option<String>) = (Outcome::LinkLost, None);
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return UNKNOWN };
     let AMQPErrorKind::Soft(soft) = amqp.kind() else { return UNKNOWN };

@@ -2,10 +2,16 @@
 
 mod harness;
 
+mod bad_input;
 mod blocked;
+mod bounds;
 mod confirmed;
+mod credentials;
 mod deadlines;
+mod life_cycle;
 mod link_down;
 mod link_lost;
+mod properties;
 mod refusals;
 mod returns_are_not_swapped;
+mod tls;

@@ -1,21 +1,41 @@
 //! A client that speaks bytes: half requests, pauses, sudden departures.
 
+use std::path::Path;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
-/// A plain TCP connection to a sidecar.
-pub struct SlowClient(TcpStream);
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// A plain connection to a sidecar.
+pub struct SlowClient(Box<dyn Socket>);
 
 impl SlowClient {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> Self {
-        Self(TcpStream::connect(address).await.expect("the sidecar listens"))
+        Self(Box::new(TcpStream::connect(address).await.expect("the sidecar listens")))
+    }
+
+    /// Connects to a Unix socket.
+    pub async fn connect_unix(path: &Path) -> Self {
+        Self(Box::new(UnixStream::connect(path).await.expect("the sidecar listens")))
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("the sidecar reads");
+    }
+
+    /// The same, where the sidecar may have had enough already.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.write_all(bytes.as_ref()).await
+    }
+
+    /// Sends nothing more, and still reads.
+    pub async fn finish(&mut self) {
+        // A connection that is closed already is as good.
+        drop(self.0.shutdown().await);
     }
 
     /// Does nothing for a while: the pause is the client's behaviour under test, nothing waits on it.
@@ -43,5 +63,22 @@ impl SlowClient {
         };
         drop(tokio::time::timeout(within, head).await);
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// One answer: status line and headers, and the body that `content-length` announces.
+    pub async fn read_answer(&mut self, within: Duration) -> (String, String) {
+        let head = self.read_head(within).await.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.and_then(|length| length.parse().ok()).unwrap_or_default();
+        let mut body = vec![0; length];
+        let read = tokio::time::timeout(within, self.0.read_exact(&mut body)).await;
+        assert!(matches!(read, Ok(Ok(_))), "the body ends early after {head}");
+        (head, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Whether the sidecar closes the connection within this time; what it still sends is dropped.
+    pub async fn is_closed(&mut self, within: Duration) -> bool {
+        let mut rest = Vec::new();
+        tokio::time::timeout(within, self.0.read_to_end(&mut rest)).await.is_ok()
     }
 }

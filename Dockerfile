@@ -1,0 +1,41 @@
+# Builds amqpost and packs it into a small image that runs as an unprivileged user.
+#
+#     docker build -t amqpost .
+#
+# As a sidecar (the default) it takes requests at 127.0.0.1:8672, which the containers of one pod share and nobody
+# else reaches: amqpost publishes for whoever can talk to it. As a service for other containers or hosts it has to
+# be opened on purpose, with AMQPOST__HTTP__LISTEN=0.0.0.0:8672, on a network that only trusted clients reach.
+
+FROM rust:1-slim-trixie AS build
+WORKDIR /build
+COPY . .
+# The caches keep downloaded and compiled dependencies between builds without being part of any layer; what is
+# needed of them is copied out in the same step. They outlive a checkout, and cargo compares only times: touched,
+# the sources are newer than whatever was built from another checkout.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/build/target,sharing=locked \
+    touch src/lib.rs src/main.rs && \
+    cargo build --release --locked && \
+    install -m 0755 target/release/amqpost /usr/local/bin/amqpost
+
+FROM debian:trixie-slim
+LABEL org.opencontainers.image.title="amqpost" \
+      org.opencontainers.image.description="A sidecar that publishes to RabbitMQ for applications that speak HTTP" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+# The certificate authorities for amqps:// endpoints whose certificate is a public one, and a directory of its own
+# for what must outlive a restart: a volume mounted there is writable.
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends ca-certificates && \
+    rm -rf /var/lib/apt/lists/* && \
+    install -d -o 65532 -g 65532 -m 0700 /var/lib/amqpost
+COPY --from=build /usr/local/bin/amqpost /usr/local/bin/amqpost
+# A number, so that Kubernetes can see that it is not root (runAsNonRoot). It owns nothing else.
+USER 65532:65532
+# 8672: requests, see above. 9672: /livez, /readyz, /link, /metrics, /config, on all addresses for probes and scrapes.
+EXPOSE 8672 9672
+# It drains on SIGTERM; give it 30 s (docker stop --time 30) before it is killed.
+STOPSIGNAL SIGTERM
+# Liveness and not readiness: a restart does not bring back a broker.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["amqpost", "health"]
+ENTRYPOINT ["amqpost"]
+CMD ["serve"]

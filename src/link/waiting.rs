@@ -1,0 +1,73 @@
+//! Tickets that wait for their turn on a channel.
+
+use super::ticket::Job;
+use crate::message::Message;
+use crate::outcome::Outcome;
+use std::collections::VecDeque;
+
+/// Three queues: for the shared lane, for a solo lane, and behind a publish with the same message id.
+///
+/// They are bounded by the in-flight limit, since every waiting message holds a permit; tickets that were
+/// withdrawn hold none, are skipped when their turn comes, and are swept out before they pile up.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) shared: VecDeque<Job>,
+    pub(super) solo: VecDeque<Job>,
+    pub(super) held: VecDeque<Job>,
+    sweep_above: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self {
+            shared: VecDeque::new(),
+            solo: VecDeque::new(),
+            held: VecDeque::new(),
+            sweep_above: 2 * max_in_flight,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.solo.is_empty() && self.held.is_empty()
+    }
+
+    /// Drops withdrawn tickets where they have become many.
+    pub(super) fn sweep(&mut self) {
+        for queue in [&mut self.shared, &mut self.solo, &mut self.held] {
+            if queue.len() > self.sweep_above {
+                queue.retain(|job| job.ticket.peek(|_| ()).is_some());
+            }
+        }
+    }
+
+    /// Publishes were resolved: those held back behind one of them come first now.
+    pub(super) fn release_held(&mut self) {
+        while let Some(job) = self.held.pop_back() {
+            self.shared.push_front(job);
+        }
+    }
+
+    /// Rejects every message for a solo lane that `matches`.
+    pub(super) fn reject_solo(
+        &mut self,
+        outcome: Outcome,
+        detail: Option<&str>,
+        matches: impl Fn(&Message) -> bool,
+    ) {
+        for job in std::mem::take(&mut self.solo) {
+            match job.ticket.peek(&matches) {
+                Some(true) => job.reject(outcome, detail.map(str::to_owned)),
+                Some(false) => self.solo.push_back(job),
+                None => {}
+            }
+        }
+    }
+
+    /// Gives every message back to its request, unpublished.
+    pub(super) fn give_back(&mut self, outcome: Outcome) {
+        let queues = [&mut self.shared, &mut self.solo, &mut self.held];
+        for job in queues.into_iter().flat_map(std::mem::take) {
+            job.give_back(outcome);
+        }
+    }
+}
