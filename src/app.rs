@@ -58,7 +58,7 @@ impl App {
         };
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
-        let door = Door::new(publish, link_handle, admission.clone(), metrics);
+        let door = Door::new(&config, link_handle, admission.clone(), metrics);
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
         Ok(Self { config, link, admission, admin, readiness, stop_accepting, serving, addresses })

@@ -5,6 +5,9 @@ use crate::app::App;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// With the link gone every request is about to be answered; the answers have to be written.
+const ANSWER_BUDGET: Duration = Duration::from_millis(500);
+
 /// The admin listener only has to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
@@ -33,13 +36,18 @@ pub async fn run(app: App) {
 
     stop_accepting.send_replace(true);
     tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
-    if tokio::time::timeout(budgets.request_budget, &mut serving).await.is_err() {
-        tracing::warn!(in_flight = admission.in_flight(), "requests outlived their budget and are cut off");
-        serving.abort();
+    let answered = tokio::time::timeout(budgets.request_budget, &mut serving).await.is_ok();
+    if !answered {
+        tracing::warn!(in_flight = admission.in_flight(), "requests outlive their budget");
     }
 
+    // What is still in flight ends with its connection, and so does the wait of its request.
     tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
     link.drain(budgets.broker_budget).await;
+    if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut serving).await.is_err() {
+        tracing::warn!("clients that do not read their answer are cut off");
+        serving.abort();
+    }
 
     admin.stop(ADMIN_BUDGET).await;
     tracing::info!("stopped");

@@ -2,22 +2,36 @@
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
 
-/// Installs the logger of the process; log lines go to standard error.
+/// Lines that wait for whoever reads the log. Beyond that they are dropped: a full pipe must hold up no request.
+const LINES_MAX: usize = 8192;
+
+/// Writes what is left of the log when dropped.
+#[derive(Debug)]
+#[must_use = "without it the last lines are lost"]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+}
+
+/// Installs the logger of the process; log lines go to standard error, by way of a thread of their own.
 ///
 /// # Errors
 /// When a logger is installed already.
-pub fn install(log: &LogConfig) -> Result<(), TryInitError> {
-    let layer = fmt::layer().with_writer(std::io::stderr);
+pub fn install(log: &LogConfig) -> Result<LogGuard, TryInitError> {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
+    let (writer, worker) = builder.thread_name("log").finish(std::io::stderr());
+    let layer = fmt::layer().with_writer(writer);
     let layer = match log.format {
         LogFormat::Text => layer.with_ansi(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(log.level))).try_init()
+    tracing_subscriber::registry().with(layer.with_filter(filter(log.level))).try_init()?;
+    Ok(LogGuard { _worker: worker })
 }
 
 /// Our own lines at the configured level, those of libraries from warnings up, those of the AMQP library never:

@@ -7,10 +7,13 @@ use std::process::ExitCode;
 
 /// Runs until a signal asks it to stop.
 pub(super) fn run(config: Config) -> ExitCode {
-    if let Err(error) = telemetry::install(&config.log) {
-        eprintln!("the log cannot be written: {error}");
-        return ExitCode::FAILURE;
-    }
+    let _log = match telemetry::install(&config.log) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("the log cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.runtime.worker_threads {
         builder.worker_threads(threads.get());

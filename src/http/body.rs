@@ -17,7 +17,7 @@ const COURTESY: Duration = Duration::from_secs(1);
 
 /// Reads the whole body, byte for byte, into as little memory as possible.
 pub(super) async fn read(
-    mut body: Body,
+    body: &mut Body,
     permit: &mut Permit,
     max_body: usize,
     deadline: Deadline,

@@ -28,8 +28,8 @@ struct Document<'a> {
     payload: &'a RawValue,
     #[serde(default)]
     payload_encoding: PayloadEncoding,
-    #[serde(default)]
-    properties: Object<DocumentProperties>,
+    #[serde(default, borrow)]
+    properties: Object<DocumentProperties<'a>>,
     timeout: Option<String>,
     mandatory: Option<bool>,
     mode: Option<String>,
@@ -50,7 +50,7 @@ enum PayloadEncoding {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct DocumentProperties {
+struct DocumentProperties<'a> {
     message_id: Option<String>,
     content_type: Option<String>,
     content_encoding: Option<String>,
@@ -64,7 +64,8 @@ struct DocumentProperties {
     kind: Option<String>,
     user_id: Option<String>,
     app_id: Option<String>,
-    headers: serde_json::Map<String, Value>,
+    #[serde(borrow)]
+    headers: Option<&'a RawValue>,
 }
 
 /// Milliseconds as a number, or as the text that AMQP itself uses.
@@ -87,17 +88,31 @@ pub(super) struct Envelope {
 }
 
 /// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
-pub(super) fn decode(text: &[u8]) -> Result<Envelope, Rejection> {
+///
+/// `headers_text_max` bounds the JSON text of the headers table, in bytes: building a table that no frame can
+/// carry would only keep a thread busy.
+pub(super) fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Rejection> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let document: Object<Document<'_>> =
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let path = error.path().to_string();
             // The root, and a field whose name did not arrive.
             let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
-            Rejection::invalid(field, error.inner())
+            Rejection::invalid(field, without_text(error.inner()))
         })?;
     deserializer.end().map_err(|error| Rejection::invalid("envelope", error))?;
-    document.0.into_envelope()
+    document.0.into_envelope(headers_text_max)
+}
+
+/// What is wrong and what was expected, without a text that was given: nobody else is to read it.
+fn without_text(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('"'), text.rfind(", expected")) {
+        (Some(quoted), Some(expected)) if quoted < expected => {
+            format!("{}{}", text[..quoted].trim_end(), &text[expected..])
+        }
+        (None | Some(_), None | Some(_)) => text,
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -121,7 +136,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 impl Document<'_> {
-    fn into_envelope(self) -> Result<Envelope, Rejection> {
+    fn into_envelope(self, headers_text_max: usize) -> Result<Envelope, Rejection> {
         if let Some(mode) = &self.mode {
             control::mode("mode", mode)?;
         }
@@ -130,7 +145,7 @@ impl Document<'_> {
             mandatory: self.mandatory,
             retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
         };
-        let mut properties = self.properties.0.into_properties()?;
+        let mut properties = self.properties.0.into_properties(headers_text_max)?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
             properties.content_type = Some(raw::short("content_type", "application/json")?);
         }
@@ -165,8 +180,8 @@ fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejecti
     }
 }
 
-impl DocumentProperties {
-    fn into_properties(self) -> Result<Properties, Rejection> {
+impl DocumentProperties<'_> {
+    fn into_properties(self, headers_text_max: usize) -> Result<Properties, Rejection> {
         let text = |name: &str, text: Option<String>| -> Result<Option<ShortText>, Rejection> {
             text.map(|text| raw::short(&format!("properties.{name}"), &text)).transpose()
         };
@@ -192,7 +207,11 @@ impl DocumentProperties {
             kind: text("type", self.kind)?,
             user_id: text("user_id", self.user_id)?,
             app_id: text("app_id", self.app_id)?,
-            headers: table("properties.headers", self.headers, 1)?,
+            headers: self
+                .headers
+                .map(|text| headers(text, headers_text_max))
+                .transpose()?
+                .unwrap_or_default(),
         })
     }
 }
@@ -208,6 +227,22 @@ impl Expiration {
         let problem = "expected milliseconds from 0 to 4294967295";
         number.ok_or_else(|| Rejection::invalid("properties.expiration", problem))
     }
+}
+
+fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Rejection> {
+    const PATH: &str = "properties.headers";
+    if text.get().len() > text_max {
+        return Err(Rejection::invalid(PATH, format_args!("has more than {text_max} bytes of JSON")));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text.get());
+    let map = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { PATH.to_owned() } else { format!("{PATH}.{path}") };
+        // The position is one in this table, not in the document.
+        let problem = without_text(error.inner());
+        Rejection::invalid(&path, problem.split(" at line ").next().unwrap_or_default())
+    })?;
+    table(PATH, map, 1)
 }
 
 fn table(path: &str, map: serde_json::Map<String, Value>, depth: usize) -> Result<HeaderTable, Rejection> {

@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+const HEADERS_TEXT_MAX: usize = 200 * 1024;
+
 fn details<T: AsRef<str>>(envelopes: &[T]) -> String {
     envelopes.iter().map(|envelope| detail(envelope.as_ref())).collect::<Vec<_>>().join("\n")
 }
@@ -35,15 +37,15 @@ fn a_value_of_the_wrong_type_is_refused_under_its_path() {
     insta::assert_snapshot!(details(&wrong.map(with)), @r#"
     routing_key: invalid type: integer `1`, expected a string at line 1 column 50
     timeout: invalid type: integer `250`, expected a string at line 1 column 48
-    mandatory: invalid type: string "true", expected a boolean at line 1 column 53
+    mandatory: invalid type: string, expected a boolean at line 1 column 53
     properties: invalid type: sequence, expected an object at line 1 column 48
     properties: invalid type: null, expected an object at line 1 column 52
-    properties.priority: invalid type: string "9", expected u8 at line 1 column 63
+    properties.priority: invalid type: string, expected u8 at line 1 column 63
     properties.priority: invalid value: integer `300`, expected u8 at line 1 column 63
     properties.priority: invalid type: floating point `1.0`, expected u8 at line 1 column 63
     properties.delivery_mode: expected 1 or 2
     properties.delivery_mode: invalid value: integer `-1`, expected u64 at line 1 column 67
-    properties.timestamp: invalid type: string "2024-01-01", expected u64 at line 1 column 73
+    properties.timestamp: invalid type: string, expected u64 at line 1 column 73
     properties.timestamp: invalid type: floating point `1e+20`, expected u64 at line 1 column 81
     properties.expiration: expected milliseconds from 0 to 4294967295 at line 1 column 65
     properties.expiration: expected milliseconds from 0 to 4294967295 at line 1 column 73
@@ -52,7 +54,7 @@ fn a_value_of_the_wrong_type_is_refused_under_its_path() {
     properties.app_id: invalid type: integer `7`, expected a string at line 1 column 71
     properties.message_id: is empty: leave it out and one is assigned
     properties.message_id: has control characters
-    properties.headers: invalid type: string "h", expected a map at line 1 column 62
+    properties.headers: invalid type: string, expected a map
     "#);
 }
 
@@ -145,7 +147,7 @@ fn text_that_is_not_utf_8_is_refused() {
     for envelope in
         [&b"{\"exchange\":\"\xff\",\"payload\":\"\"}"[..], b"{\"exchange\":\"e\",\"payload\":\"\xff\"}"]
     {
-        assert_eq!(decode(envelope).unwrap_err().outcome, Outcome::InvalidRequest);
+        assert_eq!(decode(envelope, HEADERS_TEXT_MAX).unwrap_err().outcome, Outcome::InvalidRequest);
     }
 }
 
@@ -178,7 +180,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 fn is_read_or_refused(text: &[u8]) -> Result<(), TestCaseError> {
-    match decode(text) {
+    match decode(text, HEADERS_TEXT_MAX) {
         Ok(envelope) => prop_assert!(!envelope.message.properties.message_id.is_empty()),
         Err(rejection) => prop_assert_eq!(rejection.outcome, Outcome::InvalidRequest),
     }

@@ -20,7 +20,7 @@ pub use respond::PROBLEM_TYPE_BASE;
 pub use serve::{BindError, Listeners};
 
 use crate::admission::Admission;
-use crate::config::PublishConfig;
+use crate::config::Config;
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
@@ -41,17 +41,17 @@ pub struct Door {
     timeout: Duration,
     max_timeout: Duration,
     max_body: usize,
+    headers_text_max: usize,
 }
 
 impl Door {
-    /// A door with the limits of `publish`.
+    /// A door with the limits of the configuration.
     #[must_use]
-    pub fn new(
-        publish: &PublishConfig,
-        link: LinkHandle,
-        admission: Admission,
-        metrics: Metrics,
-    ) -> Arc<Self> {
+    pub fn new(config: &Config, link: LinkHandle, admission: Admission, metrics: Metrics) -> Arc<Self> {
+        // The longest way to write a byte in JSON is `\u0000`.
+        const JSON_BYTES_PER_BYTE_MAX: usize = 6;
+        let publish = &config.publish;
+        let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Arc::new(Self {
             link,
             admission,
@@ -59,6 +59,7 @@ impl Door {
             timeout: publish.timeout,
             max_timeout: publish.max_timeout,
             max_body: publish.max_body,
+            headers_text_max: frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
         })
     }
 }

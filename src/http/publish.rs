@@ -111,7 +111,7 @@ async fn publish_envelope(door: &Door, start: RequestStart, head: &Parts, body: 
         Ok(taken) => taken,
         Err(rejection) => return rejection.into(),
     };
-    let decoded = envelope::decode(&document).and_then(|mut envelope| {
+    let decoded = envelope::decode(&document, door.headers_text_max).and_then(|mut envelope| {
         raw::add_trace_context(&mut envelope.message.properties.headers, &head.headers)?;
         let control = envelope.control.or(head_control);
         let timeout = control.timeout_within("timeout", door.timeout, door.max_timeout)?;
@@ -148,24 +148,33 @@ impl Door {
     async fn take_in(
         &self,
         head: &Parts,
-        body: Body,
+        mut body: Body,
+        deadline: Deadline,
+    ) -> Result<(Bytes, Permit), Rejection> {
+        let taken = self.admit_and_read(&mut body, deadline).await;
+        if taken.is_err() {
+            body::discard(body, &head.headers, deadline).await;
+        }
+        taken
+    }
+
+    async fn admit_and_read(
+        &self,
+        body: &mut Body,
         deadline: Deadline,
     ) -> Result<(Bytes, Permit), Rejection> {
         let refused = |outcome: Outcome| Rejection::new(outcome, outcome.row().title);
-        let admitted = match self.link.refusal() {
-            Some(outcome) => Err(refused(outcome)),
-            None => self.admission.admit().map_err(|_| refused(Outcome::Overloaded)),
-        };
-        match admitted {
-            Err(rejection) => {
-                body::discard(body, &head.headers, deadline).await;
-                Err(rejection)
-            }
-            Ok(mut permit) => {
-                let payload = body::read(body, &mut permit, self.max_body, deadline).await?;
-                Ok((payload, permit))
-            }
+        if let Some(outcome) = self.link.refusal() {
+            return Err(refused(outcome));
         }
+        let mut permit = self.admission.admit().map_err(|_| refused(Outcome::Overloaded))?;
+        let mut link = self.link.clone();
+        let payload = tokio::select! {
+            payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
+            // Past its budget a shutdown waits for no body.
+            () = link.draining() => return Err(refused(Outcome::Draining)),
+        };
+        Ok((payload, permit))
     }
 
     /// Counts what became of a message, and answers.

@@ -199,7 +199,7 @@ fn routes() -> (Link, Router) {
         Vocabulary { link_states: &["up"], connect_failures: &[], loss_reasons: &[], routes: &[] };
     let metrics = Metrics::new(vocabulary);
     let (link, handle) = Link::start(config.broker.clone(), 8, metrics.clone());
-    (link, router(Door::new(&config.publish, handle, Admission::new(8, 1 << 20), metrics)))
+    (link, router(Door::new(&config, handle, Admission::new(8, 1 << 20), metrics)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.

@@ -152,22 +152,29 @@ struct Acceptor {
 impl Acceptor {
     async fn run(mut self, listener: Listener) {
         let mut stop = self.stop.clone();
-        loop {
-            tokio::select! {
-                () = stopped(&mut stop) => break,
-                Some(_) = self.connections.join_next() => {}
-                accepted = accept(&listener, &self.places) => match accepted {
-                    Ok((Socket::Tcp(socket), place)) => {
-                        // Without it every small answer may wait for a delayed ACK; a failure costs speed only.
-                        drop(socket.set_nodelay(true));
-                        self.spawn(socket, place);
-                    }
-                    Ok((Socket::Unix(socket), place)) => self.spawn(socket, place),
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+        let places = Arc::clone(&self.places);
+        'accepting: loop {
+            let accepting = accept(&listener, &places);
+            tokio::pin!(accepting);
+            // One and the same `accepting` until it ends: dropped half-way it would drop a connection.
+            let accepted = loop {
+                tokio::select! {
+                    () = stopped(&mut stop) => break 'accepting,
+                    Some(_) = self.connections.join_next() => {}
+                    accepted = &mut accepting => break accepted,
+                }
+            };
+            match accepted {
+                Ok((Socket::Tcp(socket), place)) => {
+                    // Without it every small answer may wait for a delayed ACK; a failure costs speed only.
+                    drop(socket.set_nodelay(true));
+                    self.spawn(socket, place);
+                }
+                Ok((Socket::Unix(socket), place)) => self.spawn(socket, place),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
         drop(listener);
@@ -191,13 +198,15 @@ enum Socket {
     Unix(tokio::net::UnixStream),
 }
 
-/// One more connection, as soon as there is a place for it. Those beyond wait in the kernel's queue.
+/// One more connection, once there is a place for it. Those beyond wait in the kernel's queue, but for one.
+///
+/// A place is taken only when there is a connection: an idle listener takes none from the others.
 async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Socket, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let socket = match listener {
         Listener::Tcp(listener) => Socket::Tcp(listener.accept().await?.0),
         Listener::Unix(listener, _) => Socket::Unix(listener.accept().await?.0),
     };
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     Ok((socket, place))
 }
 

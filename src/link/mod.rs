@@ -42,7 +42,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use supervisor::{Stage, Supervisor};
 use ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -174,13 +175,20 @@ impl LinkHandle {
     /// Why a publish would be refused right now, if it would be.
     #[must_use]
     pub fn refusal(&self) -> Option<Outcome> {
-        self.lane().err()
+        let published = self.state.look();
+        let is_up = published.lanes.iter().any(Option::is_some);
+        (!is_up).then(|| self.refusal_in(published.status.state))
     }
 
     /// The state of the link and its connections.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
         self.state.look().status.clone()
+    }
+
+    /// Ends when the link begins to drain.
+    pub async fn draining(&mut self) {
+        supervisor::draining(&mut self.stage).await;
     }
 
     /// Waits until the link is up or `deadline` has passed; whether it is up.
@@ -191,18 +199,22 @@ impl LinkHandle {
     }
 
     /// The way to a connection that is up, taking turns; else the refusal. No wait, no queue.
-    fn lane(&self) -> Result<tokio::sync::mpsc::Sender<Job>, Outcome> {
+    fn lane(&self) -> Result<mpsc::Sender<Job>, Outcome> {
         let published = self.state.look();
         let lanes = &published.lanes;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());
-        lane.cloned().ok_or(match published.status.state {
+        lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
+    }
+
+    fn refusal_in(&self, state: ConnectionState) -> Outcome {
+        match state {
             ConnectionState::Blocked => Outcome::BrokerBlocked,
             ConnectionState::Draining => Outcome::Draining,
             ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Up => {
                 if *self.stage.borrow() == Stage::Serving { Outcome::LinkDown } else { Outcome::Draining }
             }
-        })
+        }
     }
 }
 
@@ -225,15 +237,15 @@ impl Drop for Waiting {
     }
 }
 
-async fn attempt(lane: &tokio::sync::mpsc::Sender<Job>, parcel: Parcel, deadline: Deadline) -> Attempt {
+async fn attempt(lane: &mpsc::Sender<Job>, parcel: Parcel, deadline: Deadline) -> Attempt {
     let (reply, mut answer) = oneshot::channel();
     let ticket = Ticket::new(parcel);
     let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
     let queued = lane.try_send(Job { ticket: Arc::clone(&ticket), reply });
     let refusal = match &queued {
         Ok(()) => None,
-        Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => Some(Outcome::Overloaded),
-        Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => Some(Outcome::LinkDown),
+        Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),
+        Err(TrySendError::Closed(_)) => Some(Outcome::LinkDown),
     };
     let heard = match refusal {
         None => tokio::time::timeout_at(deadline.instant(), &mut answer).await.ok(),

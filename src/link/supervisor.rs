@@ -229,7 +229,8 @@ fn replace_if(mode: &mut Mode, from: Mode, to: Mode) -> bool {
     matches
 }
 
-async fn draining(stage: &mut watch::Receiver<Stage>) {
+/// Ends when the link is asked to drain.
+pub(super) async fn draining(stage: &mut watch::Receiver<Stage>) {
     // Without a sender the link itself is gone: that is the end, too.
     drop(stage.wait_for(|stage| *stage != Stage::Serving).await);
 }

@@ -170,7 +170,13 @@ async fn a_listener_without_connections_takes_no_place() {
     let port = sidecar.http().split(',').next_back().unwrap().to_owned();
 
     for _ in 0..2 {
-        for mut wire in [SlowClient::connect_unix(&path).await, SlowClient::connect(&port).await] {
+        // One after the other: an open connection that says nothing may keep the only place.
+        for is_unix in [true, false] {
+            let mut wire = if is_unix {
+                SlowClient::connect_unix(&path).await
+            } else {
+                SlowClient::connect(&port).await
+            };
             wire.send("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
             let head = wire.read_head(PATIENCE).await;
             assert!(head.starts_with("HTTP/1.1 404 "), "one of the listeners does not serve: {head:?}");

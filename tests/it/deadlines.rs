@@ -7,13 +7,18 @@ use std::time::Duration;
 
 const QUEUE: &str = "/v1/queues/orders/messages";
 
+/// With one connection the first message proves the destination for all that follow, which then share a channel.
+async fn one_connection(vhost: &Vhost) -> Sidecar {
+    Sidecar::builder(&vhost.uri()).set("broker.connections", "1").start().await.with_link_up().await
+}
+
 #[tokio::test]
 async fn a_broker_that_gives_no_verdict_is_a_confirm_timeout() {
     let broker = Broker::start().await;
     let vhost = broker.vhost("frozen").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("orders", true, arguments([])).await;
-    let sidecar = Sidecar::up(&vhost.uri()).await;
+    let sidecar = one_connection(&vhost).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
     broker.pause().await;
@@ -37,8 +42,7 @@ async fn a_message_that_waits_behind_a_full_window_is_not_sent_and_never_arrives
     let vhost = broker.vhost("window").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("orders", true, arguments([])).await;
-    let sidecar =
-        Sidecar::builder(&vhost.uri()).set("broker.connections", "1").start().await.with_link_up().await;
+    let sidecar = one_connection(&vhost).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
     broker.pause().await;
@@ -71,7 +75,7 @@ async fn the_deadline_counts_from_the_first_byte() {
     let broker = Broker::start().await;
     let vhost = broker.vhost("first_byte").await;
     AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
-    let sidecar = Sidecar::up(&vhost.uri()).await;
+    let sidecar = one_connection(&vhost).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
 

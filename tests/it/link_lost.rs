@@ -11,7 +11,8 @@ async fn a_confirm_that_is_lost_with_its_connection_is_unknown() {
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("orders", true, arguments([])).await;
     let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
-    let sidecar = Sidecar::up(&vhost.uri_via(proxy.port())).await;
+    let uri = vhost.uri_via(proxy.port());
+    let sidecar = Sidecar::builder(&uri).set("broker.connections", "1").start().await.with_link_up().await;
     // Proven beforehand, so that the message under test travels over the shared channel.
     assert_eq!(sidecar.post(QUEUE, &[], "first").await.code(), "confirmed");
 
