@@ -10,6 +10,8 @@ pub enum Outcome {
     Confirmed,
     /// No connection to the broker is up.
     LinkDown,
+    /// The socket is open, and the broker has stopped answering.
+    LinkStalled,
     /// The broker announced `connection.blocked` (memory or disk alarm).
     BrokerBlocked,
     /// The in-flight limit (publishes or bytes) is reached.
@@ -128,9 +130,10 @@ const fn unknown(code: &'static str, status: u16, title: &'static str) -> Row {
 
 impl Outcome {
     /// Every outcome, in the order of the contract's table.
-    pub const ALL: [Outcome; 18] = [
+    pub const ALL: [Outcome; 19] = [
         Outcome::Confirmed,
         Outcome::LinkDown,
+        Outcome::LinkStalled,
         Outcome::BrokerBlocked,
         Outcome::Overloaded,
         Outcome::DeadlineNotSent,
@@ -155,6 +158,7 @@ impl Outcome {
         match self {
             Outcome::Confirmed => confirmed("confirmed", "The broker has the message"),
             Outcome::LinkDown => refused("link_down", Some(1), "No connection to the broker is up"),
+            Outcome::LinkStalled => refused("link_stalled", Some(1), "The broker has stopped answering"),
             Outcome::BrokerBlocked => {
                 refused("broker_blocked", Some(1), "The broker accepts no publishes at the moment")
             }

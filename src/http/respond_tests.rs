@@ -52,6 +52,7 @@ fn the_outcome_table_is_the_one_of_the_contract() {
     insta::assert_snapshot!(table, @r"
     confirmed | confirmed | 200 | - | - | The broker has the message
     link_down | not_published | 503 | safe | 1 | No connection to the broker is up
+    link_stalled | not_published | 503 | safe | 1 | The broker has stopped answering
     broker_blocked | not_published | 503 | safe | 1 | The broker accepts no publishes at the moment
     overloaded | not_published | 503 | safe | 1 | The in-flight limit is reached
     deadline_not_sent | not_published | 503 | safe | - | The deadline passed before the message was sent

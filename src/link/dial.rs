@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 pub(super) struct Dialled {
     pub(super) connection: Arc<Connection>,
     pub(super) shared: Channel,
+    /// For probes only.
+    pub(super) control: Channel,
     pub(super) kill_switch: KillSwitch,
     /// lapin's events. There is exactly one listener: clones would compete for events (lapin.md).
     pub(super) events: BoxStream<'static, Event>,
@@ -88,7 +90,8 @@ async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, 
     let events = connection.events_listener().boxed();
     let shared =
         open_channel(&connection, broker.connect_timeout).await.map_err(|error| DialError::amqp(&error))?;
-    Ok(Dialled { connection: Arc::new(connection), shared, kill_switch, events, user })
+    let control = connection.create_channel().await.map_err(|error| DialError::amqp(&error))?;
+    Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user })
 }
 
 async fn connect_tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {

@@ -36,6 +36,8 @@ pub enum LossReason {
     ClosedByBroker,
     /// No heartbeat arrived in time.
     Heartbeat,
+    /// The broker stopped answering, and the connection was aborted.
+    Stalled,
     /// The broker or the network broke the protocol.
     Protocol,
     /// Replaced on purpose, before the unusable channel ids run out.
@@ -75,10 +77,11 @@ impl ConnectFailure {
 
 impl LossReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [LossReason; 5] = [
+    pub const ALL: [LossReason; 6] = [
         LossReason::Io,
         LossReason::ClosedByBroker,
         LossReason::Heartbeat,
+        LossReason::Stalled,
         LossReason::Protocol,
         LossReason::Replaced,
     ];
@@ -90,6 +93,7 @@ impl LossReason {
             LossReason::Io => "io",
             LossReason::ClosedByBroker => "closed_by_broker",
             LossReason::Heartbeat => "heartbeat",
+            LossReason::Stalled => "stalled",
             LossReason::Protocol => "protocol",
             LossReason::Replaced => "replaced",
         }

@@ -1,12 +1,14 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
-//! * [`supervisor`] keeps one connection alive (`dial`, `backoff`, `failure`, `outage_log`);
+//! * [`supervisor`] keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
+//!   [`vigil`] over each that is open (`pulse`, `vitals`);
 //! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
 //! * [`lane`] is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
 //!   `closing`, `verdict`);
 //! * [`ticket`] is a publish between its request and a channel; the hand-over is there;
 //! * [`state`] and [`status`] are what everybody else reads.
 
+mod attempts;
 mod attribution;
 mod backoff;
 mod closing;
@@ -17,12 +19,16 @@ mod lane;
 mod lanes;
 mod outage_log;
 mod publisher;
+mod pulse;
 mod quiet;
+mod reporter;
 mod state;
 mod status;
 mod supervisor;
 mod ticket;
 mod verdict;
+mod vigil;
+mod vitals;
 mod waiting;
 mod wire;
 
@@ -36,6 +42,7 @@ use crate::deadline::Deadline;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
+use reporter::Reporter;
 use status::StateReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,10 +118,8 @@ impl Link {
         let mut supervisors = JoinSet::new();
         for (slot, state) in writers.into_iter().enumerate() {
             let supervisor = Supervisor {
-                slot,
                 settings: Arc::clone(&settings),
-                state,
-                metrics: metrics.clone(),
+                reporter: Reporter::new(slot, state, metrics.clone()),
                 stage: stage_reader.clone(),
             };
             supervisors.spawn(supervisor.run());
@@ -210,6 +215,7 @@ impl LinkHandle {
     fn refusal_in(&self, state: ConnectionState) -> Outcome {
         match state {
             ConnectionState::Blocked => Outcome::BrokerBlocked,
+            ConnectionState::Stalled => Outcome::LinkStalled,
             ConnectionState::Draining => Outcome::Draining,
             ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Up => {
                 if *self.stage.borrow() == Stage::Serving { Outcome::LinkDown } else { Outcome::Draining }

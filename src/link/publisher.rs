@@ -3,10 +3,12 @@
 use super::LinkSettings;
 use super::closing::{channel_error_text, refuses_a_routing_key};
 use super::exchanges::{ProvenDestinations, may_close_its_channel};
+use super::failure::LossReason;
 use super::lane::{Flight, Lane, Verdict};
 use super::lanes::{LaneKind, Lanes};
 use super::ticket::{Job, Parcel, Reply};
 use super::verdict::{deliver, of_broker, refused};
+use super::vitals::Vitals;
 use super::waiting::Waiting;
 use crate::message::{Message, ShortText};
 use crate::metrics::Metrics;
@@ -37,8 +39,8 @@ const WIND_UP_MAX: Duration = Duration::from_secs(1);
 pub(super) enum Mode {
     /// Publish.
     Publishing,
-    /// The broker is blocked: hand nothing over.
-    Blocked,
+    /// The broker is blocked or stalled: hand nothing over, give everything back with this outcome.
+    Paused(Outcome),
     /// Finish what is here, take nothing new, then end.
     Finishing,
     /// End now.
@@ -48,8 +50,10 @@ pub(super) enum Mode {
 /// Why the publisher ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The connection is lost, or useless.
-    Lost(lapin::Error),
+    /// The connection is lost, as its channels noticed.
+    ConnectionLost(lapin::Error),
+    /// The connection is lost or given up, as its watch noticed.
+    Lost(LossReason, String),
     /// So many channels were closed that the connection is to be replaced.
     WornOut,
     /// Asked to finish, and finished.
@@ -61,6 +65,7 @@ pub(super) enum Ended {
 /// The state of the task. One publisher owns all publishing channels of one connection.
 pub(super) struct Publisher {
     metrics: Metrics,
+    vitals: Arc<Vitals>,
     user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
     received: Vec<Job>,
@@ -80,12 +85,14 @@ impl Publisher {
         settings: &LinkSettings,
         user: Arc<str>,
         metrics: Metrics,
+        vitals: Arc<Vitals>,
         jobs: mpsc::Receiver<Job>,
     ) -> Self {
         const FRAME_ENVELOPE: usize = 8;
         let frame_max = connection.configuration().frame_max() as usize;
         Self {
             metrics,
+            vitals,
             user,
             jobs,
             received: Vec::with_capacity(RECEIVE_BATCH),
@@ -103,7 +110,7 @@ impl Publisher {
             let now = *mode.borrow_and_update();
             match now {
                 Mode::Stopped => return Ended::Stopped,
-                Mode::Blocked => self.waiting.give_back(Outcome::BrokerBlocked),
+                Mode::Paused(outcome) => self.waiting.give_back(outcome),
                 Mode::Finishing => self.jobs.close(),
                 Mode::Publishing => {}
             }
@@ -140,12 +147,12 @@ impl Publisher {
             let received = self.receive(cx, mode);
             let opened = match self.lanes.poll_openings(cx) {
                 Ok(opened) => opened,
-                Err(error) => return Poll::Ready(Ended::Lost(error)),
+                Err(error) => return Poll::Ready(Ended::ConnectionLost(error)),
             };
-            let dispatched = mode != Mode::Blocked && self.dispatch();
+            let dispatched = !matches!(mode, Mode::Paused(_)) && self.dispatch();
             let settled = self.poll_lanes(cx);
             if let Err(error) = self.replace_dead_lanes() {
-                return Poll::Ready(Ended::Lost(error));
+                return Poll::Ready(Ended::ConnectionLost(error));
             }
             if self.lanes.closed() >= CLOSED_CHANNELS_MAX && mode == Mode::Publishing {
                 return Poll::Ready(Ended::WornOut);
@@ -170,7 +177,10 @@ impl Publisher {
         let any =
             matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
         for job in received.drain(..) {
-            if mode == Mode::Blocked { job.give_back(Outcome::BrokerBlocked) } else { self.route(job) }
+            match mode {
+                Mode::Paused(outcome) => job.give_back(outcome),
+                Mode::Publishing | Mode::Finishing | Mode::Stopped => self.route(job),
+            }
         }
         self.received = received;
         self.waiting.sweep();
@@ -283,6 +293,7 @@ impl Publisher {
         if any {
             self.waiting.release_held();
         }
+        self.vitals.set_in_flight(self.lanes.in_flight());
         any
     }
 
@@ -293,6 +304,7 @@ impl Publisher {
             Verdict::Broker(verdict) => {
                 self.proven.insert(&message);
                 self.metrics.confirm_received(handed_over_at.elapsed());
+                self.vitals.word();
                 of_broker(verdict)
             }
             Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),

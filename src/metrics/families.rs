@@ -154,7 +154,7 @@ impl Families {
 
 /// Outcomes after which a publish may be tried again.
 const fn is_tried_again(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::LinkDown | Outcome::BrokerBlocked | Outcome::Overloaded)
+    matches!(outcome, Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked | Outcome::Overloaded)
 }
 
 /// A counter for each outcome, by `Outcome as usize`.

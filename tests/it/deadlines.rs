@@ -8,8 +8,10 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 
 /// With one connection the first message proves the destination for all that follow, which then share a channel.
+/// A frozen broker is not to be noticed: what is under test is the deadline.
 async fn one_connection(vhost: &Vhost) -> Sidecar {
-    Sidecar::builder(&vhost.uri()).set("broker.connections", "1").start().await.with_link_up().await
+    let sidecar = Sidecar::builder(&vhost.uri()).set("broker.connections", "1");
+    sidecar.set("broker.stall_timeout", "\"1m\"").start().await.with_link_up().await
 }
 
 #[tokio::test]
