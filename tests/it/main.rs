@@ -14,4 +14,5 @@ mod link_lost;
 mod properties;
 mod refusals;
 mod returns_are_not_swapped;
+mod stalled;
 mod tls;
