@@ -4,7 +4,7 @@ use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::http::{self, BindError, Door, Listeners};
-use crate::link::{ConnectFailure, ConnectionState, Link, LossReason};
+use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -47,7 +47,7 @@ impl App {
         let publish = &config.publish;
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let admission = Admission::new(publish.max_in_flight, bytes_max);
-        let (link, link_handle) = Link::start(config.broker.clone(), publish.max_in_flight, metrics.clone());
+        let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {
             link: link_handle.clone(),
@@ -106,7 +106,17 @@ fn vocabulary() -> Vocabulary {
         }
         names
     };
+    const BREAKER_STATES: &[&str] = &{
+        let mut names = [""; BreakerState::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = BreakerState::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
     Vocabulary {
+        breaker_states: BREAKER_STATES,
         link_states: LINK_STATES,
         connect_failures: CONNECT_FAILURES,
         loss_reasons: LOSS_REASONS,

@@ -14,6 +14,8 @@ pub enum Outcome {
     LinkStalled,
     /// The broker announced `connection.blocked` (memory or disk alarm).
     BrokerBlocked,
+    /// The circuit breaker of the destination is open.
+    BreakerOpen,
     /// The in-flight limit (publishes or bytes) is reached.
     Overloaded,
     /// The deadline passed before the message was handed to the link.
@@ -130,11 +132,12 @@ const fn unknown(code: &'static str, status: u16, title: &'static str) -> Row {
 
 impl Outcome {
     /// Every outcome, in the order of the contract's table.
-    pub const ALL: [Outcome; 19] = [
+    pub const ALL: [Outcome; 20] = [
         Outcome::Confirmed,
         Outcome::LinkDown,
         Outcome::LinkStalled,
         Outcome::BrokerBlocked,
+        Outcome::BreakerOpen,
         Outcome::Overloaded,
         Outcome::DeadlineNotSent,
         Outcome::Draining,
@@ -161,6 +164,9 @@ impl Outcome {
             Outcome::LinkStalled => refused("link_stalled", Some(1), "The broker has stopped answering"),
             Outcome::BrokerBlocked => {
                 refused("broker_blocked", Some(1), "The broker accepts no publishes at the moment")
+            }
+            Outcome::BreakerOpen => {
+                refused("breaker_open", Some(1), "The circuit breaker of this destination is open")
             }
             Outcome::Overloaded => refused("overloaded", Some(1), "The in-flight limit is reached"),
             Outcome::DeadlineNotSent => {

@@ -79,11 +79,13 @@ pub(super) async fn link(State(shown): State<Arc<Shown>>) -> Response {
 
 pub(super) async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
     let status = shown.link.status();
+    let breakers = shown.link.breakers();
     let text = shown.metrics.render(&Observed {
         in_flight: shown.admission.in_flight(),
         in_flight_limit: shown.admission.limit(),
         link_state: status.state.as_str(),
         connections: status.connections.iter().map(|connection| connection.state.as_str()).collect(),
+        breakers: breakers.into_iter().map(|(state, number)| (state.as_str(), number)).collect(),
     });
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

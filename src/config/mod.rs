@@ -57,6 +57,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// Deadlines and limits of publishes.
     pub publish: PublishConfig,
+    /// When a failing destination is left alone.
+    pub breaker: BreakerConfig,
     /// The time budgets of a shutdown.
     pub shutdown: ShutdownConfig,
     /// What is logged, and how.
@@ -158,6 +160,25 @@ pub struct PublishConfig {
     /// Bytes of one message body, 1 KiB to 128 MiB, at most `max_in_flight_bytes`.
     #[serde(serialize_with = "quantities::size_text")]
     pub max_body: usize,
+    /// Attempts at one publish, the first included; 1 to 10.
+    pub max_attempts: u32,
+    /// Retries per hundred publishes, 0 to 100.
+    pub retry_percent: u32,
+}
+
+/// Section `breaker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BreakerConfig {
+    /// Failures within `window` that open it, 1 to 10000.
+    pub failures: u32,
+    /// And so many of a hundred verdicts, 1 to 100.
+    pub percent: u32,
+    /// Verdicts are counted for so long; 1 s to 10 min.
+    #[serde(serialize_with = "quantities::duration_text")]
+    pub window: Duration,
+    /// From opening to the first probe; 100 ms to 5 min.
+    #[serde(serialize_with = "quantities::duration_text")]
+    pub open_for: Duration,
 }
 
 /// Section `shutdown`.
@@ -276,6 +297,14 @@ impl Config {
                 max_in_flight: settings.get("publish.max_in_flight"),
                 max_in_flight_bytes: settings.get("publish.max_in_flight_bytes"),
                 max_body: settings.get("publish.max_body"),
+                max_attempts: settings.get("publish.max_attempts"),
+                retry_percent: settings.get("publish.retry_percent"),
+            },
+            breaker: BreakerConfig {
+                failures: settings.get("breaker.failures"),
+                percent: settings.get("breaker.percent"),
+                window: settings.get("breaker.window"),
+                open_for: settings.get("breaker.open_for"),
             },
             shutdown: ShutdownConfig {
                 lame_duck: settings.get("shutdown.lame_duck"),

@@ -96,7 +96,7 @@ mod tests {
         insta::assert_snapshot!(suggest("log.colour", |key| key.path.to_owned()), @"log has level, format");
         insta::assert_snapshot!(
             suggest("zzz", |key| key.path.to_owned()),
-            @"the sections are http, admin, broker, publish, shutdown, log, runtime"
+            @"the sections are http, admin, broker, publish, breaker, shutdown, log, runtime"
         );
     }
 }

@@ -99,6 +99,14 @@ fn without_any_source_the_defaults_hold() {
     max_in_flight = 1024
     max_in_flight_bytes = "64MiB"
     max_body = "16MiB"
+    max_attempts = 3
+    retry_percent = 20
+
+    [breaker]
+    failures = 20
+    percent = 50
+    window = "10s"
+    open_for = "2s"
 
     [shutdown]
     lame_duck = "0s"

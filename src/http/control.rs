@@ -83,12 +83,12 @@ pub(super) fn mode(field: &str, text: &str) -> Result<(), Rejection> {
     }
 }
 
-/// `off` or `safe`.
+/// `off`, `safe` or `at_least_once`.
 pub(super) fn retry(field: &str, text: &str) -> Result<RetryPolicy, Rejection> {
     match text {
         "off" => Ok(RetryPolicy::Off),
         "safe" => Ok(RetryPolicy::Safe),
-        "at_least_once" => Err(Rejection::invalid(field, "at_least_once is not available in this version")),
+        "at_least_once" => Ok(RetryPolicy::AtLeastOnce),
         _ => Err(Rejection::invalid(field, "expected off, safe or at_least_once")),
     }
 }

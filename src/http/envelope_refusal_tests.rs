@@ -60,13 +60,12 @@ fn a_value_of_the_wrong_type_is_refused_under_its_path() {
 
 #[test]
 fn control_values_are_refused_as_in_the_raw_form() {
-    let wrong =
-        [r#""timeout":"250""#, r#""mode":"spool""#, r#""mode":"queue""#, r#""retry":"at_least_once""#];
+    let wrong = [r#""timeout":"250""#, r#""mode":"spool""#, r#""mode":"queue""#, r#""retry":"always""#];
     insta::assert_snapshot!(details(&wrong.map(with)), @r"
     timeout: expected a duration such as 250ms or 5s, more than zero
     mode: spool needs a [spool] section in the configuration
     mode: expected direct, fallback or spool
-    retry: at_least_once is not available in this version
+    retry: expected off, safe or at_least_once
     ");
 }
 

@@ -79,5 +79,5 @@ pub fn router(door: Arc<Door>) -> Router {
 }
 
 fn plain(outcome: Outcome) -> Response {
-    Answer { outcome, detail: None, message_id: None }.into_response()
+    Answer { outcome, detail: None, message_id: None, attempts: 0 }.into_response()
 }

@@ -179,14 +179,14 @@ impl Door {
 
     /// Counts what became of a message, and answers.
     fn answer(&self, start: RequestStart, finished: Finished) -> Response {
-        let (outcome, detail) = match finished.result {
-            Ok(settlement) => (settlement.outcome, settlement.detail),
-            Err(rejection) => (rejection.outcome, Some(rejection.detail)),
+        let (outcome, detail, attempts) = match finished.result {
+            Ok(settlement) => (settlement.outcome, settlement.detail, settlement.attempts),
+            Err(rejection) => (rejection.outcome, Some(rejection.detail), 0),
         };
         let elapsed = start.instant().elapsed();
         self.metrics.publish_answered(outcome, elapsed);
         tracing::debug!(code = outcome.code(), message_id = finished.message_id, ?elapsed, "answered");
-        Answer { outcome, detail: detail.as_deref(), message_id: finished.message_id.as_deref() }
-            .into_response()
+        let message_id = finished.message_id.as_deref();
+        Answer { outcome, detail: detail.as_deref(), message_id, attempts }.into_response()
     }
 }

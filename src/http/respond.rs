@@ -13,6 +13,7 @@ pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
 
 const OUTCOME: HeaderName = HeaderName::from_static("amqpost-outcome");
 const CODE: HeaderName = HeaderName::from_static("amqpost-code");
+const ATTEMPTS: HeaderName = HeaderName::from_static("amqpost-attempts");
 const MESSAGE_ID: HeaderName = HeaderName::from_static("amqpost-message-id");
 
 /// Everything a client is told.
@@ -23,6 +24,8 @@ pub(super) struct Answer<'a> {
     pub(super) detail: Option<&'a str>,
     /// The id of the message, once there is one.
     pub(super) message_id: Option<&'a str>,
+    /// Attempts made at publishing it.
+    pub(super) attempts: u32,
 }
 
 #[derive(Serialize)]
@@ -30,6 +33,13 @@ struct Success<'a> {
     outcome: &'static str,
     code: &'static str,
     message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_ordinary")]
+    attempts: u32,
+}
+
+/// One attempt, or none, is what everybody expects; more are worth a word.
+fn is_ordinary(attempts: &u32) -> bool {
+    *attempts <= 1
 }
 
 /// RFC 9457, with the contract's members.
@@ -45,6 +55,8 @@ struct Problem<'a> {
     retry: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_ordinary")]
+    attempts: u32,
 }
 
 impl Answer<'_> {
@@ -66,6 +78,9 @@ impl Answer<'_> {
         if let Some(id) = self.message_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
             headers.insert(MESSAGE_ID, id);
         }
+        if !is_ordinary(&self.attempts) {
+            headers.insert(ATTEMPTS, HeaderValue::from(self.attempts));
+        }
         if self.outcome == Outcome::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
@@ -74,9 +89,10 @@ impl Answer<'_> {
 
     fn body(&self) -> (&'static str, Bytes) {
         let row = self.outcome.row();
-        let (outcome, code, message_id) = (row.class.as_str(), row.code, self.message_id);
+        let (outcome, code) = (row.class.as_str(), row.code);
+        let (message_id, attempts) = (self.message_id, self.attempts);
         if row.retry == Retry::None {
-            return ("application/json", json(&Success { outcome, code, message_id }));
+            return ("application/json", json(&Success { outcome, code, message_id, attempts }));
         }
         let problem = Problem {
             r#type: format!("{PROBLEM_TYPE_BASE}{code}"),
@@ -87,6 +103,7 @@ impl Answer<'_> {
             code,
             retry: row.retry.as_str(),
             message_id,
+            attempts,
         };
         ("application/problem+json", json(&problem))
     }

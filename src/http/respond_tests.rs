@@ -13,7 +13,7 @@ use std::fmt::Write;
 use tower::ServiceExt;
 
 fn bare(outcome: Outcome) -> Answer<'static> {
-    Answer { outcome, detail: None, message_id: None }
+    Answer { outcome, detail: None, message_id: None, attempts: 0 }
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {
@@ -54,6 +54,7 @@ fn the_outcome_table_is_the_one_of_the_contract() {
     link_down | not_published | 503 | safe | 1 | No connection to the broker is up
     link_stalled | not_published | 503 | safe | 1 | The broker has stopped answering
     broker_blocked | not_published | 503 | safe | 1 | The broker accepts no publishes at the moment
+    breaker_open | not_published | 503 | safe | 1 | The circuit breaker of this destination is open
     overloaded | not_published | 503 | safe | 1 | The in-flight limit is reached
     deadline_not_sent | not_published | 503 | safe | - | The deadline passed before the message was sent
     draining | not_published | 503 | safe | 1 | The sidecar is shutting down
@@ -90,11 +91,19 @@ async fn a_confirmed_message_is_answered_with_its_id() {
 }
 
 #[tokio::test]
+async fn more_attempts_than_one_are_told() {
+    let answer = Answer { message_id: Some("m-1"), attempts: 3, ..bare(Outcome::Nacked) };
+    let shown = shown(answer).await;
+    assert!(shown.contains("amqpost-attempts: 3") && shown.contains("\"attempts\": 3"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_problem_with_a_message_names_it() {
     let answer = Answer {
         outcome: Outcome::ExchangeNotFound,
         detail: Some("the broker has no exchange 'orders'"),
         message_id: Some("m-1"),
+        attempts: 1,
     };
     insta::assert_snapshot!(shown(answer).await, @r#"
     404 Not Found
@@ -196,10 +205,15 @@ async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
 fn routes() -> (Link, Router) {
     let flags = vec![("broker.endpoints".to_owned(), "amqp://127.0.0.1:1".to_owned())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
-    let vocabulary =
-        Vocabulary { link_states: &["up"], connect_failures: &[], loss_reasons: &[], routes: &[] };
+    let vocabulary = Vocabulary {
+        link_states: &["up"],
+        breaker_states: &[],
+        connect_failures: &[],
+        loss_reasons: &[],
+        routes: &[],
+    };
     let metrics = Metrics::new(vocabulary);
-    let (link, handle) = Link::start(config.broker.clone(), 8, metrics.clone());
+    let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
     (link, router(Door::new(&config, handle, Admission::new(8, 1 << 20), metrics)))
 }
 

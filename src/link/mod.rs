@@ -5,12 +5,15 @@
 //! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
 //! * [`lane`] is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
 //!   `closing`, `verdict`);
+//! * [`publish`] takes one message through its attempts (`retry`), past its destination's `breaker`;
 //! * [`ticket`] is a publish between its request and a channel; the hand-over is there;
 //! * [`state`] and [`status`] are what everybody else reads.
 
 mod attempts;
 mod attribution;
 mod backoff;
+mod breaker;
+mod breakers;
 mod closing;
 mod dial;
 mod exchanges;
@@ -18,10 +21,12 @@ mod failure;
 mod lane;
 mod lanes;
 mod outage_log;
+mod publish;
 mod publisher;
 mod pulse;
 mod quiet;
 mod reporter;
+mod retry;
 mod state;
 mod status;
 mod supervisor;
@@ -32,30 +37,31 @@ mod vitals;
 mod waiting;
 mod wire;
 
+pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};
+pub use retry::RetryPolicy;
 pub use state::ConnectionState;
 pub use status::{ConnectionStatus, LinkStatus};
 
-use crate::admission::Permit;
-use crate::config::BrokerConfig;
-use crate::deadline::Deadline;
-use crate::message::Message;
+use crate::admission::Admission;
+use crate::config::{BrokerConfig, Config};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
+use breaker::Thresholds;
+use breakers::Breakers;
+use publish::Attempting;
 use reporter::Reporter;
+use retry::RetryBudget;
 use status::StateReader;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use supervisor::{Stage, Supervisor};
-use ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot, watch};
+use ticket::Job;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// Attempts of one publish, the first included. Only what provably was not handed over is tried again.
-const ATTEMPTS_MAX: u32 = 3;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
@@ -64,16 +70,6 @@ struct LinkSettings {
     connect_timeout: Duration,
     write_window: usize,
     max_in_flight: usize,
-}
-
-/// Whether a publish is tried again inside its deadline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RetryPolicy {
-    /// One attempt.
-    Off,
-    /// Again only what provably was not handed over to the link.
-    #[default]
-    Safe,
 }
 
 /// What became of a publish.
@@ -93,6 +89,7 @@ pub struct LinkHandle {
     state: StateReader,
     stage: watch::Receiver<Stage>,
     turn: Arc<AtomicUsize>,
+    attempting: Arc<Attempting>,
     metrics: Metrics,
 }
 
@@ -106,12 +103,25 @@ pub struct Link {
 impl Link {
     /// Starts a supervisor for each connection and returns at once: a broker that is away is ordinary.
     #[must_use]
-    pub fn start(broker: BrokerConfig, max_in_flight: usize, metrics: Metrics) -> (Self, LinkHandle) {
+    pub fn start(config: &Config, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
+        let Config { broker, publish, breaker, .. } = config;
         let settings = Arc::new(LinkSettings {
             connect_timeout: broker.connect_timeout,
             write_window: broker.write_window,
-            max_in_flight,
-            broker,
+            max_in_flight: publish.max_in_flight,
+            broker: broker.clone(),
+        });
+        let thresholds = Thresholds {
+            failures: breaker.failures,
+            percent: breaker.percent,
+            window: breaker.window,
+            open_for: breaker.open_for,
+        };
+        let attempting = Arc::new(Attempting {
+            admission,
+            breakers: Breakers::new(thresholds, metrics.clone()),
+            budget: RetryBudget::new(publish.retry_percent),
+            attempts_max: publish.max_attempts,
         });
         let (stage, stage_reader) = watch::channel(Stage::Serving);
         let (writers, state) = status::channel(settings.broker.connections);
@@ -124,7 +134,8 @@ impl Link {
             };
             supervisors.spawn(supervisor.run());
         }
-        let handle = LinkHandle { state, stage: stage_reader, turn: Arc::new(AtomicUsize::new(0)), metrics };
+        let turn = Arc::new(AtomicUsize::new(0));
+        let handle = LinkHandle { state, stage: stage_reader, turn, attempting, metrics };
         (Self { supervisors, stage }, handle)
     }
 
@@ -140,43 +151,6 @@ impl Link {
 }
 
 impl LinkHandle {
-    /// Publishes a message, or says at once why not. Ends by the deadline.
-    pub async fn publish(
-        &self,
-        message: Message,
-        permit: Permit,
-        deadline: Deadline,
-        policy: RetryPolicy,
-    ) -> Settlement {
-        let mut parcel = Parcel { message: Arc::new(message), permit };
-        let mut attempts = 0;
-        let mut detail = None;
-        let outcome = loop {
-            if deadline.has_passed() {
-                break Outcome::DeadlineNotSent;
-            }
-            let lane = match self.lane() {
-                Ok(lane) => lane,
-                Err(refusal) => break refusal,
-            };
-            attempts += 1;
-            match attempt(&lane, parcel, deadline).await {
-                Attempt::Settled(outcome, text) => {
-                    detail = text;
-                    break outcome;
-                }
-                Attempt::NotHandedOver(given_back, outcome) => {
-                    if policy == RetryPolicy::Off || attempts >= ATTEMPTS_MAX {
-                        break outcome;
-                    }
-                    self.metrics.retried(outcome);
-                    parcel = given_back;
-                }
-            }
-        };
-        Settlement { outcome, detail, attempts }
-    }
-
     /// Why a publish would be refused right now, if it would be.
     #[must_use]
     pub fn refusal(&self) -> Option<Outcome> {
@@ -189,6 +163,12 @@ impl LinkHandle {
     #[must_use]
     pub fn status(&self) -> LinkStatus {
         self.state.look().status.clone()
+    }
+
+    /// How many destinations' circuit breakers are in each state.
+    #[must_use]
+    pub fn breakers(&self) -> HashMap<BreakerState, usize> {
+        self.attempting.breakers.states()
     }
 
     /// Ends when the link begins to drain.
@@ -220,71 +200,6 @@ impl LinkHandle {
             ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Up => {
                 if *self.stage.borrow() == Stage::Serving { Outcome::LinkDown } else { Outcome::Draining }
             }
-        }
-    }
-}
-
-enum Attempt {
-    Settled(Outcome, Option<String>),
-    NotHandedOver(Parcel, Outcome),
-}
-
-/// Withdraws the ticket when the request is dropped before its answer: the client left.
-struct Waiting {
-    ticket: Arc<Ticket>,
-    answered: bool,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.ticket.withdraw(GaveUp::ClientLeft);
-        }
-    }
-}
-
-async fn attempt(lane: &mpsc::Sender<Job>, parcel: Parcel, deadline: Deadline) -> Attempt {
-    let (reply, mut answer) = oneshot::channel();
-    let ticket = Ticket::new(parcel);
-    let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
-    let queued = lane.try_send(Job { ticket: Arc::clone(&ticket), reply });
-    let refusal = match &queued {
-        Ok(()) => None,
-        Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),
-        Err(TrySendError::Closed(_)) => Some(Outcome::LinkDown),
-    };
-    let heard = match refusal {
-        None => tokio::time::timeout_at(deadline.instant(), &mut answer).await.ok(),
-        Some(_) => None,
-    };
-    waiting.answered = true;
-    match (refusal, heard) {
-        (Some(refusal), _) => match ticket.hand_over() {
-            Some(parcel) => Attempt::NotHandedOver(parcel, refusal),
-            None => Attempt::Settled(refusal, None),
-        },
-        (None, Some(Ok(reply))) => Attempt::from(reply),
-        // The publisher's task is gone without a word, which only a bug in it can do.
-        (None, Some(Err(_))) => unanswered(&ticket, Outcome::LinkDown, Outcome::LinkLost),
-        (None, None) => match answer.try_recv() {
-            Ok(reply) => Attempt::from(reply),
-            Err(_) => unanswered(&ticket, Outcome::DeadlineNotSent, Outcome::ConfirmTimeout),
-        },
-    }
-}
-
-fn unanswered(ticket: &Ticket, not_sent: Outcome, unknown: Outcome) -> Attempt {
-    match ticket.withdraw(GaveUp::DeadlinePassed) {
-        Withdrawal::InTime => Attempt::Settled(not_sent, None),
-        Withdrawal::TooLate => Attempt::Settled(unknown, None),
-    }
-}
-
-impl From<Reply> for Attempt {
-    fn from(reply: Reply) -> Self {
-        match reply {
-            Reply::Settled(outcome, detail) => Attempt::Settled(outcome, detail),
-            Reply::NotHandedOver(parcel, outcome) => Attempt::NotHandedOver(parcel, outcome),
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Families {
     /// By `Outcome as usize`.
     pub(super) retries: Vec<IntCounter>,
     pub(super) late_confirms: IntCounter,
+    pub(super) breaker_transitions: IntCounterVec,
+    breaker_state: IntGaugeVec,
     in_flight: IntGauge,
     in_flight_limit: IntGauge,
     link_up: IntGauge,
@@ -109,6 +111,16 @@ impl Families {
                 "late_confirms_total",
                 "Verdicts that arrived after their request was answered unknown.",
             )?,
+            breaker_transitions: declare.counters(
+                "breaker_transitions_total",
+                "Changes of a destination's circuit breaker.",
+                &["to"],
+            )?,
+            breaker_state: declare.gauges(
+                "breaker_state",
+                "Destinations that failed of late, by the state of their circuit breaker.",
+                "state",
+            )?,
             in_flight: declare.gauge("in_flight", "Publishes in flight.")?,
             in_flight_limit: declare.gauge("in_flight_limit", "The most publishes in flight.")?,
             link_up: declare.gauge("link_up", "1 while a connection is up.")?,
@@ -128,6 +140,9 @@ impl Families {
         for reason in vocabulary.loss_reasons {
             self.disconnects.with_label_values(&[*reason]);
         }
+        for state in vocabulary.breaker_states {
+            self.breaker_transitions.with_label_values(&[*state]);
+        }
         for (method, route) in vocabulary.routes {
             self.requests.with_label_values(&[*method, *route, "200"]);
         }
@@ -144,6 +159,12 @@ impl Families {
         self.in_flight.set(gauge(observed.in_flight));
         self.in_flight_limit.set(gauge(observed.in_flight_limit));
         self.link_up.set(i64::from(observed.link_state == "up"));
+        for state in vocabulary.breaker_states {
+            let destinations = observed.breakers.iter().find(|(name, _)| name == state);
+            self.breaker_state
+                .with_label_values(&[*state])
+                .set(gauge(destinations.map_or(0, |(_, number)| *number)));
+        }
         for state in vocabulary.link_states {
             self.link_state.with_label_values(&[*state]).set(i64::from(observed.link_state == *state));
             let connections = observed.connections.iter().filter(|connection| *connection == state).count();
@@ -154,7 +175,15 @@ impl Families {
 
 /// Outcomes after which a publish may be tried again.
 const fn is_tried_again(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked | Outcome::Overloaded)
+    matches!(
+        outcome,
+        Outcome::LinkDown
+            | Outcome::LinkStalled
+            | Outcome::BrokerBlocked
+            | Outcome::Overloaded
+            | Outcome::LinkLost
+            | Outcome::Nacked
+    )
 }
 
 /// A counter for each outcome, by `Outcome as usize`.

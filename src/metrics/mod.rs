@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub struct Vocabulary {
     /// States of a connection and of the link; `up` among them.
     pub link_states: &'static [&'static str],
+    /// States of a destination's circuit breaker.
+    pub breaker_states: &'static [&'static str],
     /// Results of an attempt to connect, besides `ok`.
     pub connect_failures: &'static [&'static str],
     /// Reasons for losing a connection.
@@ -37,6 +39,8 @@ pub struct Observed {
     pub link_state: &'static str,
     /// The state of each connection.
     pub connections: Vec<&'static str>,
+    /// Destinations with a circuit breaker, by its state.
+    pub breakers: Vec<(&'static str, usize)>,
 }
 
 /// All metrics of one sidecar. Cloning shares them.
@@ -88,7 +92,12 @@ impl Metrics {
         self.0.families.late_confirms.inc();
     }
 
-    /// A publish that was not handed over is tried again.
+    /// A destination's circuit breaker changed its state.
+    pub fn breaker_changed(&self, to: &'static str) {
+        self.0.families.breaker_transitions.with_label_values(&[to]).inc();
+    }
+
+    /// A publish is tried again.
     pub fn retried(&self, reason: Outcome) {
         self.0.families.retries[reason as usize].inc();
     }

@@ -4,13 +4,20 @@ use super::*;
 
 const VOCABULARY: Vocabulary = Vocabulary {
     link_states: &["connecting", "up", "blocked", "down", "draining"],
+    breaker_states: &["closed", "open", "half_open"],
     connect_failures: &["refused"],
     loss_reasons: &["io"],
     routes: &[("POST", "/v1/messages")],
 };
 
 fn observed(link_state: &'static str) -> Observed {
-    Observed { in_flight: 3, in_flight_limit: 10, link_state, connections: vec!["up", "down"] }
+    Observed {
+        in_flight: 3,
+        in_flight_limit: 10,
+        link_state,
+        connections: vec!["up", "down"],
+        breakers: vec![("open", 2)],
+    }
 }
 
 fn sample(text: &str, series: &str) -> Option<f64> {
@@ -49,6 +56,8 @@ fn gauges_show_what_is_observed_at_the_scrape() {
     assert_eq!(sample(&text, "amqpost_link_up"), Some(0.0));
     assert_eq!(sample(&text, "amqpost_link_state{state=\"blocked\"}"), Some(1.0));
     assert_eq!(sample(&text, "amqpost_connections{state=\"up\"}"), Some(1.0));
+    assert_eq!(sample(&text, "amqpost_breaker_state{state=\"open\"}"), Some(2.0));
+    assert_eq!(sample(&text, "amqpost_breaker_state{state=\"half_open\"}"), Some(0.0));
     assert_eq!(sample(&text, "amqpost_in_flight"), Some(3.0));
     assert!(sample(&text, "process_resident_memory_bytes").is_some());
 }

@@ -2,7 +2,7 @@
 
 use crate::files::{TextFile, documents, root};
 use amqpost::config::{Config, Sources};
-use amqpost::link::{ConnectFailure, ConnectionState, LossReason};
+use amqpost::link::{BreakerState, ConnectFailure, ConnectionState, LossReason};
 use amqpost::metrics::{Metrics, Observed, Vocabulary};
 use amqpost::outcome::{Outcome, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,11 +88,18 @@ fn leaked<const N: usize>(names: [&'static str; N]) -> &'static [&'static str] {
 fn families() -> BTreeMap<String, Family> {
     let vocabulary = Vocabulary {
         link_states: leaked(ConnectionState::ALL.map(ConnectionState::as_str)),
+        breaker_states: leaked(BreakerState::ALL.map(BreakerState::as_str)),
         connect_failures: leaked(ConnectFailure::ALL.map(ConnectFailure::code)),
         loss_reasons: leaked(LossReason::ALL.map(LossReason::code)),
         routes: amqpost::http::ROUTES,
     };
-    let observed = Observed { in_flight: 0, in_flight_limit: 1, link_state: "up", connections: vec!["up"] };
+    let observed = Observed {
+        in_flight: 0,
+        in_flight_limit: 1,
+        link_state: "up",
+        connections: vec!["up"],
+        breakers: Vec::new(),
+    };
     let text = Metrics::new(vocabulary).render(&observed);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in text.lines() {

@@ -1,0 +1,156 @@
+//! The breakers of all destinations that failed of late; the others have none and cost nothing.
+
+use super::breaker::{Breaker, BreakerState, Passage, Thresholds};
+use crate::message::{Message, ShortText};
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
+
+/// Destinations with a breaker, at most. Beyond it the forgettable ones go; one more is then not guarded.
+const DESTINATIONS_MAX: usize = 1024;
+
+/// What a message is guarded by: its exchange, or its queue on the default exchange, where the fault is the queue's.
+type Destination = (ShortText, ShortText);
+
+/// All breakers of the link.
+#[derive(Debug)]
+pub(super) struct Breakers {
+    thresholds: Thresholds,
+    /// How many there are, so that a publish looks no further while there is none.
+    count: AtomicUsize,
+    breakers: Mutex<HashMap<Destination, Breaker>>,
+    metrics: Metrics,
+}
+
+/// The passage of one publish. Dropped without a verdict it says nothing of the destination.
+#[derive(Debug)]
+pub(super) struct Passing {
+    breakers: Arc<Breakers>,
+    destination: Destination,
+    passage: Passage,
+    decided: bool,
+}
+
+impl Breakers {
+    pub(super) fn new(thresholds: Thresholds, metrics: Metrics) -> Arc<Self> {
+        let (count, breakers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
+        Arc::new(Self { thresholds, count, breakers, metrics })
+    }
+
+    /// Whether this message may be published; `None` while its destination's breaker is open.
+    pub(super) fn admit(self: &Arc<Self>, message: &Message) -> Option<Passing> {
+        let destination = destination(message);
+        let mut passage = Passage::Pass;
+        if self.count.load(Ordering::Relaxed) > 0
+            && let Some(breaker) = self.lock().get_mut(&destination)
+        {
+            let before = breaker.state();
+            passage = breaker.admit(Instant::now(), &self.thresholds);
+            self.note(before, breaker.state());
+        }
+        let passing = Passing { breakers: Arc::clone(self), destination, passage, decided: false };
+        (passage != Passage::Refused).then_some(passing)
+    }
+
+    /// Destinations in each state; those without a breaker are closed and not counted.
+    pub(super) fn states(&self) -> HashMap<BreakerState, usize> {
+        let mut states = HashMap::new();
+        for breaker in self.lock().values() {
+            *states.entry(breaker.state()).or_default() += 1;
+        }
+        states
+    }
+
+    fn decide(&self, destination: &Destination, passage: Passage, outcome: Outcome) {
+        let verdict = verdict(outcome);
+        let healthy_and_unknown = verdict == Some(true) && self.count.load(Ordering::Relaxed) == 0;
+        if healthy_and_unknown {
+            return;
+        }
+        let now = Instant::now();
+        let mut breakers = self.lock();
+        if verdict == Some(false) && !breakers.contains_key(destination) {
+            if breakers.len() >= DESTINATIONS_MAX {
+                breakers.retain(|_, breaker| !breaker.is_forgettable(now, &self.thresholds));
+            }
+            if breakers.len() < DESTINATIONS_MAX {
+                breakers.insert(destination.clone(), Breaker::new(now));
+            }
+        }
+        if let Some(breaker) = breakers.get_mut(destination) {
+            let before = breaker.state();
+            match verdict {
+                Some(true) => breaker.succeeded(passage, now, &self.thresholds),
+                Some(false) => breaker.failed(passage, now, &self.thresholds),
+                None => breaker.undecided(passage),
+            }
+            self.note(before, breaker.state());
+            if breaker.is_forgettable(now, &self.thresholds) {
+                breakers.remove(destination);
+            }
+        }
+        self.count.store(breakers.len(), Ordering::Relaxed);
+    }
+
+    fn note(&self, before: BreakerState, after: BreakerState) {
+        if before != after {
+            self.metrics.breaker_changed(after.as_str());
+            tracing::info!(from = before.as_str(), to = after.as_str(), "a destination's circuit breaker");
+        }
+    }
+
+    // The map is consistent between any two statements that could panic.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Destination, Breaker>> {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Passing {
+    /// What became of the publish.
+    pub(super) fn ended(mut self, outcome: Outcome) {
+        self.decided = true;
+        self.breakers.decide(&self.destination, self.passage, outcome);
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if !self.decided && self.passage == Passage::Probe {
+            // The request left before its verdict: the next one probes.
+            self.breakers.decide(&self.destination, self.passage, Outcome::LinkDown);
+        }
+    }
+}
+
+fn destination(message: &Message) -> Destination {
+    let is_default = message.exchange.is_empty();
+    let queue = if is_default { message.routing_key.clone() } else { ShortText::default() };
+    (message.exchange.clone(), queue)
+}
+
+/// What an outcome says of the destination: it works, it fails, or nothing.
+fn verdict(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Confirmed | Outcome::Unroutable => Some(true),
+        Outcome::Nacked | Outcome::ConfirmTimeout => Some(false),
+        Outcome::LinkDown
+        | Outcome::LinkStalled
+        | Outcome::BrokerBlocked
+        | Outcome::BreakerOpen
+        | Outcome::Overloaded
+        | Outcome::DeadlineNotSent
+        | Outcome::Draining
+        | Outcome::ExchangeNotFound
+        | Outcome::AccessRefused
+        | Outcome::InvalidRequest
+        | Outcome::UnsupportedMediaType
+        | Outcome::PayloadTooLarge
+        | Outcome::RequestTimeout
+        | Outcome::NotFound
+        | Outcome::MethodNotAllowed
+        | Outcome::LinkLost => None,
+    }
+}

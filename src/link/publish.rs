@@ -1,0 +1,184 @@
+//! One message from its request to its outcome: the breaker, the attempts, the wait for the verdict.
+
+use super::breakers::Breakers;
+use super::retry::{RetryBudget, RetryPolicy, pauses};
+use super::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
+use super::{LinkHandle, Settlement};
+use crate::admission::{Admission, Permit};
+use crate::deadline::Deadline;
+use crate::message::Message;
+use crate::outcome::{Class, Outcome};
+use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// What attempts have in common: shared by all clones of a handle.
+#[derive(Debug)]
+pub(super) struct Attempting {
+    pub(super) admission: Admission,
+    pub(super) breakers: Arc<Breakers>,
+    pub(super) budget: RetryBudget,
+    pub(super) attempts_max: u32,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    /// Refused at the door of the link: no connection is up, or the deadline has passed.
+    Refused(Outcome),
+    /// Not handed over; message and permit are given back.
+    NotHandedOver(Parcel, Outcome),
+    /// Handed over or judged: this is what became of it.
+    Settled(Outcome, Option<String>),
+}
+
+impl LinkHandle {
+    /// Publishes a message, or says at once why not. Ends by the deadline.
+    pub async fn publish(
+        &self,
+        message: Message,
+        permit: Permit,
+        deadline: Deadline,
+        policy: RetryPolicy,
+    ) -> Settlement {
+        self.attempting.budget.earn();
+        let Some(passing) = self.attempting.breakers.admit(&message) else {
+            return Settlement { outcome: Outcome::BreakerOpen, detail: None, attempts: 0 };
+        };
+        let settlement = self.attempt_until(message, permit, deadline, policy).await;
+        passing.ended(settlement.outcome);
+        settlement
+    }
+
+    async fn attempt_until(
+        &self,
+        message: Message,
+        permit: Permit,
+        deadline: Deadline,
+        policy: RetryPolicy,
+    ) -> Settlement {
+        let message = Arc::new(message);
+        let mut permit = Some(permit);
+        let mut pauses = pauses();
+        let mut attempts = 0;
+        // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
+        let mut unknown: Option<Outcome> = None;
+        loop {
+            let attempt = self.attempt(&message, &mut permit, deadline, &mut attempts).await;
+            let (outcome, detail, handed_over) = match attempt {
+                Attempt::Refused(outcome) => (outcome, None, false),
+                Attempt::NotHandedOver(parcel, outcome) => {
+                    permit = Some(parcel.permit);
+                    (outcome, None, false)
+                }
+                Attempt::Settled(outcome, detail) => (outcome, detail, true),
+            };
+            if outcome.class() == Class::Unknown {
+                unknown = Some(outcome);
+            }
+            // With no connection up a message that is certainly not published is answered at once.
+            let waits_in_vain = unknown.is_none() && self.refusal().is_some();
+            let again = policy.repeats(outcome, handed_over)
+                && !waits_in_vain
+                && attempts < self.attempting.attempts_max
+                && self.attempting.budget.spend();
+            let pause_ends = Instant::now() + pauses.next_delay();
+            if !again || pause_ends >= deadline.instant() {
+                let confirmed = outcome == Outcome::Confirmed;
+                let outcome = if confirmed { outcome } else { unknown.unwrap_or(outcome) };
+                return Settlement { outcome, detail, attempts };
+            }
+            self.metrics.retried(outcome);
+            tokio::time::sleep_until(pause_ends).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        message: &Arc<Message>,
+        permit: &mut Option<Permit>,
+        deadline: Deadline,
+        attempts: &mut u32,
+    ) -> Attempt {
+        if deadline.has_passed() {
+            return Attempt::Refused(Outcome::DeadlineNotSent);
+        }
+        let lane = match self.lane() {
+            Ok(lane) => lane,
+            Err(refusal) => return Attempt::Refused(refusal),
+        };
+        let permit = match permit.take().map_or_else(|| self.permit_for(message), Ok) {
+            Ok(permit) => permit,
+            Err(refusal) => return Attempt::Refused(refusal),
+        };
+        *attempts += 1;
+        over(&lane, Parcel { message: Arc::clone(message), permit }, deadline).await
+    }
+
+    /// A permit for one more attempt; that of the attempt before went with it.
+    fn permit_for(&self, message: &Message) -> Result<Permit, Outcome> {
+        let mut permit = self.attempting.admission.admit().map_err(|_| Outcome::Overloaded)?;
+        permit.reserve(message.payload.len()).map_err(|_| Outcome::Overloaded)?;
+        Ok(permit)
+    }
+}
+
+/// Withdraws the ticket when the request is dropped before its answer: the client left.
+struct Waiting {
+    ticket: Arc<Ticket>,
+    answered: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.ticket.withdraw(GaveUp::ClientLeft);
+        }
+    }
+}
+
+/// One attempt over one connection.
+async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, deadline: Deadline) -> Attempt {
+    let (reply, mut answer) = oneshot::channel();
+    let ticket = Ticket::new(parcel);
+    let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
+    let refusal = match lane.try_send(Job { ticket: Arc::clone(&ticket), reply }) {
+        Ok(()) => None,
+        Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),
+        Err(TrySendError::Closed(_)) => Some(Outcome::LinkDown),
+    };
+    let heard = match refusal {
+        None => tokio::time::timeout_at(deadline.instant(), &mut answer).await.ok(),
+        Some(_) => None,
+    };
+    waiting.answered = true;
+    match (refusal, heard) {
+        (Some(refusal), _) => match ticket.hand_over() {
+            Some(parcel) => Attempt::NotHandedOver(parcel, refusal),
+            None => Attempt::Settled(refusal, None),
+        },
+        (None, Some(Ok(reply))) => Attempt::from(reply),
+        // The publisher's task is gone without a word, which only a bug in it can do.
+        (None, Some(Err(_))) => unanswered(&ticket, Outcome::LinkDown, Outcome::LinkLost),
+        (None, None) => match answer.try_recv() {
+            Ok(reply) => Attempt::from(reply),
+            Err(_) => unanswered(&ticket, Outcome::DeadlineNotSent, Outcome::ConfirmTimeout),
+        },
+    }
+}
+
+fn unanswered(ticket: &Ticket, not_sent: Outcome, unknown: Outcome) -> Attempt {
+    match ticket.withdraw(GaveUp::DeadlinePassed) {
+        Withdrawal::InTime => Attempt::Settled(not_sent, None),
+        Withdrawal::TooLate => Attempt::Settled(unknown, None),
+    }
+}
+
+impl From<Reply> for Attempt {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Settled(outcome, detail) => Attempt::Settled(outcome, detail),
+            Reply::NotHandedOver(parcel, outcome) => Attempt::NotHandedOver(parcel, outcome),
+        }
+    }
+}
