@@ -7,6 +7,7 @@ use crate::outcome::Outcome;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Destinations with a breaker, at most. Beyond it the forgettable ones go; one more is then not guarded.
@@ -19,6 +20,8 @@ type Destination = (ShortText, ShortText);
 #[derive(Debug)]
 pub(super) struct Breakers {
     thresholds: Thresholds,
+    /// A missing verdict says something of the destination only after so long: deadlines are the clients' choice.
+    slow: Duration,
     /// How many there are, so that a publish looks no further while there is none.
     count: AtomicUsize,
     breakers: Mutex<HashMap<Destination, Breaker>>,
@@ -31,13 +34,14 @@ pub(super) struct Passing {
     breakers: Arc<Breakers>,
     destination: Destination,
     passage: Passage,
+    begun: Instant,
     decided: bool,
 }
 
 impl Breakers {
-    pub(super) fn new(thresholds: Thresholds, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(thresholds: Thresholds, slow: Duration, metrics: Metrics) -> Arc<Self> {
         let (count, breakers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-        Arc::new(Self { thresholds, count, breakers, metrics })
+        Arc::new(Self { thresholds, slow, count, breakers, metrics })
     }
 
     /// Whether this message may be published; `None` while its destination's breaker is open.
@@ -51,7 +55,8 @@ impl Breakers {
             passage = breaker.admit(Instant::now(), &self.thresholds);
             self.note(before, breaker.state());
         }
-        let passing = Passing { breakers: Arc::clone(self), destination, passage, decided: false };
+        let begun = Instant::now();
+        let passing = Passing { breakers: Arc::clone(self), destination, passage, begun, decided: false };
         (passage != Passage::Refused).then_some(passing)
     }
 
@@ -64,8 +69,7 @@ impl Breakers {
         states
     }
 
-    fn decide(&self, destination: &Destination, passage: Passage, outcome: Outcome) {
-        let verdict = verdict(outcome);
+    fn decide(&self, destination: &Destination, passage: Passage, verdict: Option<bool>) {
         let healthy_and_unknown = verdict == Some(true) && self.count.load(Ordering::Relaxed) == 0;
         if healthy_and_unknown {
             return;
@@ -112,7 +116,8 @@ impl Passing {
     /// What became of the publish.
     pub(super) fn ended(mut self, outcome: Outcome) {
         self.decided = true;
-        self.breakers.decide(&self.destination, self.passage, outcome);
+        let is_slow = self.begun.elapsed() >= self.breakers.slow;
+        self.breakers.decide(&self.destination, self.passage, verdict(outcome, is_slow));
     }
 }
 
@@ -120,7 +125,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         if !self.decided && self.passage == Passage::Probe {
             // The request left before its verdict: the next one probes.
-            self.breakers.decide(&self.destination, self.passage, Outcome::LinkDown);
+            self.breakers.decide(&self.destination, self.passage, None);
         }
     }
 }
@@ -132,10 +137,11 @@ fn destination(message: &Message) -> Destination {
 }
 
 /// What an outcome says of the destination: it works, it fails, or nothing.
-fn verdict(outcome: Outcome) -> Option<bool> {
+fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
     match outcome {
         Outcome::Confirmed | Outcome::Unroutable => Some(true),
-        Outcome::Nacked | Outcome::ConfirmTimeout => Some(false),
+        Outcome::Nacked => Some(false),
+        Outcome::ConfirmTimeout => is_slow.then_some(false),
         Outcome::LinkDown
         | Outcome::LinkStalled
         | Outcome::BrokerBlocked

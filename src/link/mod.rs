@@ -119,7 +119,7 @@ impl Link {
         };
         let attempting = Arc::new(Attempting {
             admission,
-            breakers: Breakers::new(thresholds, metrics.clone()),
+            breakers: Breakers::new(thresholds, broker.stall_timeout, metrics.clone()),
             budget: RetryBudget::new(publish.retry_percent),
             attempts_max: publish.max_attempts,
         });
