@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 pub(super) struct HealthArguments {
     /// The admin listener of the sidecar.
-    #[arg(long, default_value = "127.0.0.1:9672", value_name = "HOST:PORT")]
+    #[arg(long, env = "AMQPOST__ADMIN__LISTEN", default_value = "127.0.0.1:9672", value_name = "HOST:PORT")]
     admin: Target,
     /// Ask for readiness instead of liveness.
     #[arg(long)]

@@ -1,13 +1,13 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
-//! * [`supervisor`] keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
-//!   [`vigil`] over each that is open (`pulse`, `vitals`);
-//! * [`publisher`] decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
-//! * [`lane`] is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
+//! * `supervisor` keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
+//!   `vigil` over each that is open (`pulse`, `vitals`);
+//! * `publisher` decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
+//! * `lane` is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
 //!   `closing`, `verdict`);
-//! * [`publish`] takes one message through its attempts (`retry`), past its destination's `breaker`;
-//! * [`ticket`] is a publish between its request and a channel; the hand-over is there;
-//! * [`state`] and [`status`] are what everybody else reads.
+//! * `publish` takes one message through its attempts (`retry`), past its destination's `breaker`;
+//! * `ticket` is a publish between its request and a channel; the hand-over is there;
+//! * `state` and `status` are what everybody else reads.
 
 mod attempts;
 mod attribution;
