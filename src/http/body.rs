@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// How long a client that is refused may go on sending, at most, before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
 
+/// How long nothing may arrive meanwhile: who pauses is answered.
+const COURTESY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Reads the whole body, byte for byte, into as little memory as possible.
 pub(super) async fn read(
     body: &mut Body,
@@ -63,7 +66,8 @@ pub(super) async fn discard(mut body: Body, headers: &HeaderMap, deadline: Deadl
     if body.is_end_stream() || headers.contains_key(EXPECT) {
         return;
     }
-    let everything = async { while let Some(Ok(_)) = body.frame().await {} };
+    let everything =
+        async { while let Ok(Some(Ok(_))) = tokio::time::timeout(COURTESY_PAUSE, body.frame()).await {} };
     // Whether it came to its end or not, the answer is the same.
     let until = deadline.instant().min(Instant::now() + COURTESY);
     drop(tokio::time::timeout_at(until, everything).await);

@@ -66,7 +66,7 @@ pub(super) async fn dial(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<D
 async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
     let uri = uri(endpoint, broker)?;
     let user: Arc<str> = uri.authority.userinfo.username.as_str().into();
-    let socket = connect_tcp(endpoint).await?;
+    let socket = connect_tcp(endpoint, broker).await?;
     prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
     let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
     let mut stream = AsyncTcpStream::Plain(Compat::new(socket));
@@ -94,15 +94,19 @@ async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, 
     Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user })
 }
 
-async fn connect_tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
-    let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpStream, DialError> {
+    let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
         .await
-        .map_err(|error| DialError::new(ConnectFailure::Dns, error))?;
+        .map_err(|error| DialError::new(ConnectFailure::Dns, error))?
+        .collect();
+    // A first address that swallows packets must leave time for the second.
+    let share = broker.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = DialError::new(ConnectFailure::Dns, "the name has no address");
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = DialError::tcp(&error),
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = DialError::tcp(&error),
+            Err(_) => last = DialError::new(ConnectFailure::Timeout, "no answer to a TCP connect"),
         }
     }
     Err(last)

@@ -1,6 +1,6 @@
 //! Which destinations are proven: known to be open to this user, so that a publish to them harms nobody.
 
-use crate::message::{Message, ShortText};
+use crate::message::{HeaderValue, Message, ShortText};
 use std::collections::{HashMap, HashSet};
 
 /// After so many different routing keys without a refusal an exchange is trusted with any key.
@@ -92,6 +92,33 @@ const LARGE_PAYLOAD: usize = 8 * 1024 * 1024;
 
 /// The reply address that works only for a consumer on the same channel, which a sidecar never is.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Why a message to this address is refused: a direct reply-to address among its routing keys.
+///
+/// The broker reports such a message as returned even when it was delivered, so no answer would be the truth, and a
+/// malformed one makes it close the whole connection (541).
+pub(super) fn is_a_reply_address(message: &Message) -> Option<&'static str> {
+    fn is_reply(key: &str) -> bool {
+        key.starts_with(DIRECT_REPLY_TO)
+    }
+    fn names_one(value: &HeaderValue) -> bool {
+        match value {
+            HeaderValue::Text(key) => is_reply(key),
+            HeaderValue::Array(values) => values.iter().any(names_one),
+            HeaderValue::Void
+            | HeaderValue::Bool(_)
+            | HeaderValue::Int(_)
+            | HeaderValue::Double(_)
+            | HeaderValue::Table(_) => false,
+        }
+    }
+    let copies = ["CC", "BCC"].into_iter().any(|copy| {
+        let header = message.properties.headers.iter().find(|(name, _)| name.as_str() == copy);
+        header.is_some_and(|(_, value)| names_one(value))
+    });
+    let problem = "routing_key: amq.rabbitmq.reply-to addresses are not supported";
+    (is_reply(message.routing_key.as_str()) || copies).then_some(problem)
+}
 
 /// Whether the broker may close the channel because of this message, whatever its destination.
 ///

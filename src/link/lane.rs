@@ -2,6 +2,7 @@
 
 use super::attribution::{Attribution, BrokerVerdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
+use super::lanes::LaneKind;
 use super::quiet::QuietWaker;
 use super::ticket::{Parcel, Reply, Ticket};
 use super::wire::{basic_properties, short_string};
@@ -9,15 +10,19 @@ use crate::admission::Permit;
 use crate::message::{Message, ShortText};
 use futures_util::stream::{FuturesUnordered, Stream};
 use lapin::message::BasicReturnMessage;
-use lapin::options::BasicPublishOptions;
-use lapin::{Channel, Confirmation};
+use lapin::options::{BasicPublishOptions, BasicQosOptions};
+use lapin::{Channel, Confirmation, Connection};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+/// Confirms of a broker that is well come sooner: 440 ms was the worst seen on a slow disk (lapin.md).
+const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of one publish on a channel.
 #[derive(Debug)]
@@ -40,6 +45,26 @@ pub(super) struct Flight {
     pub(super) permit: Permit,
     pub(super) message: Arc<Message>,
     pub(super) handed_over_at: Instant,
+    processed: bool,
+}
+
+/// Bytes handed to lapin and not yet on the socket; given back when the frames are written or will never be.
+struct Unwritten {
+    counter: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Unwritten {
+    fn add(counter: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        Self { counter: Arc::clone(counter), bytes }
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 enum Resolution {
@@ -65,6 +90,8 @@ type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
 /// place in its frame queue under two locks, and two pollers would swap confirms (lapin.md, T2).
 pub(super) struct Lane {
+    kind: LaneKind,
+    connection: Arc<Connection>,
     channel: Channel,
     resolving: FuturesUnordered<Resolving>,
     flights: HashMap<usize, Flight>,
@@ -80,12 +107,22 @@ pub(super) struct Lane {
     lost: Vec<Unresolved>,
     /// Exchanges that the reason of its end names.
     named: Vec<ShortText>,
+    /// Slots that the broker is known to have worked through, as their futures find out.
+    processed: Arc<Mutex<Vec<usize>>>,
+    owed: usize,
 }
 
 impl Lane {
-    pub(super) fn new(channel: Channel, unwritten: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(
+        kind: LaneKind,
+        connection: Arc<Connection>,
+        channel: Channel,
+        unwritten: Arc<AtomicUsize>,
+    ) -> Self {
         let quiet = Arc::new(QuietWaker::default());
         Self {
+            kind,
+            connection,
             channel,
             resolving: FuturesUnordered::new(),
             flights: HashMap::new(),
@@ -98,12 +135,29 @@ impl Lane {
             died: None,
             lost: Vec::new(),
             named: Vec::new(),
+            processed: Arc::new(Mutex::new(Vec::new())),
+            owed: 0,
         }
     }
 
     /// Publishes without a verdict.
     pub(super) fn in_flight(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Bytes of the publishes without a verdict.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// Whether a solo lane may take one more publish although it is not empty.
+    ///
+    /// What is on it is processed, so the new publish is the only one that can close the channel. That would cost
+    /// the others their confirms; but a confirm that has not come for so long (a queue without its quorum, say) may
+    /// never come, and must not keep every other destination waiting.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_silent = |flight: &Flight| flight.processed && flight.handed_over_at.elapsed() > SILENT_AFTER;
+        self.died.is_none() && self.flights.values().all(is_silent)
     }
 
     /// Whether an unresolved publish has this message id, so that another must not join it on this channel.
@@ -129,16 +183,34 @@ impl Lane {
         if let Some(id) = returnable_id(&message) {
             self.attribution.expect(id.clone(), slot);
         }
-        let publishing = publish(
-            self.channel.clone(),
-            Arc::clone(&message),
+        let weight = message.weight();
+        self.owed += weight;
+        let publishing = Publishing {
+            channel: self.channel.clone(),
+            message: Arc::clone(&message),
             slot,
-            Arc::clone(&self.order),
-            Arc::clone(&self.unwritten),
-        );
-        let flight = Flight { reply, ticket, permit, message, handed_over_at: Instant::now() };
+            order: Arc::clone(&self.order),
+            unwritten: Unwritten::add(&self.unwritten, weight),
+            tell_processed: (self.kind == LaneKind::Solo).then(|| Arc::clone(&self.processed)),
+        };
+        let flight =
+            Flight { reply, ticket, permit, message, handed_over_at: Instant::now(), processed: false };
         self.flights.insert(slot, flight);
-        self.resolving.push(Box::pin(publishing));
+        self.resolving.push(Box::pin(publishing.run()));
+    }
+
+    /// The messages that the broker has worked through since the last call, verdict or not: it has not closed the
+    /// channel because of them and will not.
+    pub(super) fn take_processed(&mut self) -> Vec<Arc<Message>> {
+        let slots = std::mem::take(&mut *self.processed.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut messages = Vec::with_capacity(slots.len());
+        for slot in slots {
+            if let Some(flight) = self.flights.get_mut(&slot) {
+                flight.processed = true;
+                messages.push(Arc::clone(&flight.message));
+            }
+        }
+        messages
     }
 
     /// One pass: polls until nothing is newly ready, then returns the verdicts that are certain.
@@ -162,6 +234,7 @@ impl Lane {
         if let Some(error) = self.died.clone()
             && self.resolving.is_empty()
         {
+            self.take_processed();
             self.settle_the_lost(&error, &mut settled);
         }
         settled
@@ -169,6 +242,7 @@ impl Lane {
 
     /// Gives up on everything unresolved, when lapin did not resolve it in time.
     pub(super) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
+        self.owed = 0;
         self.flights.drain().map(|(_, flight)| (flight, Verdict::Lost)).collect()
     }
 
@@ -188,8 +262,11 @@ impl Lane {
         };
         self.attribution.withdraw(slot, expected_id);
         self.attribution.channel_died();
-        self.died.get_or_insert(error);
-        self.lost.push(Unresolved { slot, order, sent, message });
+        // What lapin says of a closed channel comes before or after what the broker said: the broker's word counts.
+        if self.died.as_ref().is_none_or(|died| channel_error_text(died).is_none()) {
+            self.died = Some(error);
+        }
+        self.lost.push(Unresolved { slot, order, sent, processed: false, message });
     }
 
     /// Every publish of the dead channel is known now: what its end says of each of them.
@@ -197,14 +274,18 @@ impl Lane {
         for slot in self.attribution.abandon() {
             self.settle(slot, Verdict::Lost, settled);
         }
-        let lost = std::mem::take(&mut self.lost);
-        let text = channel_error_text(error).unwrap_or_default();
-        for publish in lost.iter().filter(|publish| names(text, &publish.message)) {
+        let mut lost = std::mem::take(&mut self.lost);
+        for publish in &mut lost {
+            publish.processed = self.flights.get(&publish.slot).is_some_and(|flight| flight.processed);
+        }
+        // A connection that dies takes its channels along, whatever code it dies with.
+        let text = channel_error_text(error).filter(|_| self.connection.status().connected());
+        for publish in lost.iter().filter(|publish| text.is_some_and(|text| names(text, &publish.message))) {
             if !self.named.contains(&publish.message.exchange) {
                 self.named.push(publish.message.exchange.clone());
             }
         }
-        for (slot, fate) in fates(error, lost) {
+        for (slot, fate) in fates(text, &lost) {
             let verdict = match fate {
                 Fate::Cause => Verdict::Refused(error.clone()),
                 Fate::NotProcessed => Verdict::NotPublished,
@@ -216,6 +297,7 @@ impl Lane {
 
     fn settle(&mut self, slot: usize, verdict: Verdict, settled: &mut Vec<(Flight, Verdict)>) {
         if let Some(flight) = self.flights.remove(&slot) {
+            self.owed -= flight.message.weight();
             settled.push((flight, verdict));
         }
     }
@@ -226,30 +308,43 @@ fn returnable_id(message: &Message) -> Option<&ShortText> {
     message.mandatory.then_some(&message.properties.message_id)
 }
 
-async fn publish(
+/// One publish on its way through lapin.
+struct Publishing {
     channel: Channel,
     message: Arc<Message>,
     slot: usize,
     order: Arc<AtomicUsize>,
-    unwritten: Arc<AtomicUsize>,
-) -> Resolved {
-    let weight = message.weight();
-    unwritten.fetch_add(weight, Ordering::Relaxed);
-    // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
-    let order = order.fetch_add(1, Ordering::Relaxed);
-    let sent = channel
-        .basic_publish(
-            short_string(message.exchange.clone()),
-            short_string(message.routing_key.clone()),
-            BasicPublishOptions { mandatory: message.mandatory, immediate: false },
-            &message.payload,
-            basic_properties(message.properties.clone()),
-        )
-        .await;
-    unwritten.fetch_sub(weight, Ordering::Relaxed);
-    let resolution = match sent {
-        Err(error) => Resolution::NotSent(error),
-        Ok(confirm) => match confirm.await {
+    unwritten: Unwritten,
+    tell_processed: Option<Arc<Mutex<Vec<usize>>>>,
+}
+
+impl Publishing {
+    async fn run(self) -> Resolved {
+        let Self { channel, message, slot, order, unwritten, tell_processed } = self;
+        // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
+        let order = order.fetch_add(1, Ordering::Relaxed);
+        let sent = channel
+            .basic_publish(
+                short_string(message.exchange.clone()),
+                short_string(message.routing_key.clone()),
+                BasicPublishOptions { mandatory: message.mandatory, immediate: false },
+                &message.payload,
+                basic_properties(message.properties.clone()),
+            )
+            .await;
+        drop(unwritten);
+        let confirm = match sent {
+            Ok(confirm) => confirm,
+            Err(error) => return Resolved { slot, order, resolution: Resolution::NotSent(error) },
+        };
+        if let Some(processed) = tell_processed {
+            // A channel is worked through in order: with this answered, the broker let the publish pass. Its confirm may
+            // be long in coming, or never come, and must not keep the lane from others.
+            if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
+                processed.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+            }
+        }
+        let resolution = match confirm.await {
             Ok(Confirmation::Ack(returned)) => {
                 Resolution::Confirmed { ack: true, returned: message_id_of(returned) }
             }
@@ -260,9 +355,9 @@ async fn publish(
                 unreachable!("confirm.select succeeded before the lane was made")
             }
             Err(error) => Resolution::Lost(error),
-        },
-    };
-    Resolved { slot, order, resolution }
+        };
+        Resolved { slot, order, resolution }
+    }
 }
 
 fn message_id_of(returned: Option<BasicReturnMessage>) -> Option<ShortText> {

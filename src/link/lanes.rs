@@ -2,10 +2,10 @@
 
 use super::LinkSettings;
 use super::lane::{Flight, Lane, Verdict};
-use crate::message::ShortText;
+use crate::message::{Message, ShortText};
 use futures_util::stream::{FuturesUnordered, Stream};
 use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
 /// channels and stays low up to 16 (lapin.md).
-const SOLO_LANES_MAX: usize = 4;
+const SOLO_LANES_MAX: usize = 8;
 
 /// Which kind of channel a publish travelled on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +41,27 @@ pub(super) struct Lanes {
     solo: Vec<Lane>,
     opening: FuturesUnordered<Opening>,
     opening_solo: usize,
+    solo_max: usize,
     closed: usize,
+    exhausted: bool,
 }
 
 impl Lanes {
     /// The lanes of a fresh connection whose first channel is open already.
     pub(super) fn new(connection: Arc<Connection>, shared: Channel, settings: &LinkSettings) -> Self {
         let unwritten = Arc::new(AtomicUsize::new(0));
+        let shared = Lane::new(LaneKind::Shared, Arc::clone(&connection), shared, Arc::clone(&unwritten));
         Self {
             connection,
             open_within: settings.connect_timeout,
             write_window: settings.write_window,
-            shared: Some(Lane::new(shared, Arc::clone(&unwritten))),
+            shared: Some(shared),
             solo: Vec::new(),
             opening: FuturesUnordered::new(),
             opening_solo: 0,
+            solo_max: SOLO_LANES_MAX,
             closed: 0,
+            exhausted: false,
             unwritten,
         }
     }
@@ -66,9 +71,25 @@ impl Lanes {
         self.all().map(Lane::in_flight).sum()
     }
 
-    /// Channels of this connection that the broker closed so far.
-    pub(super) fn closed(&self) -> usize {
-        self.closed
+    /// Bytes of the publishes that are with the broker.
+    pub(super) fn owed(&self) -> usize {
+        self.all().map(Lane::owed).sum()
+    }
+
+    /// Whether the broker lets this connection have no channel for publishes that go alone.
+    pub(super) fn has_no_solo(&self) -> bool {
+        self.solo_max == 0
+    }
+
+    /// Messages on solo lanes that the broker has worked through since the last call.
+    pub(super) fn take_processed(&mut self) -> Vec<Arc<Message>> {
+        self.solo.iter_mut().flat_map(Lane::take_processed).collect()
+    }
+
+    /// Whether the connection is to be replaced: the broker closed `closed_max` of its channels, or there are no
+    /// more channels because of those that it closed.
+    pub(super) fn are_worn_out(&self, closed_max: usize) -> bool {
+        self.closed >= closed_max || self.exhausted
     }
 
     /// Whether lapin may be given `weight` more bytes. One message larger than the window goes alone.
@@ -82,14 +103,16 @@ impl Lanes {
         self.shared.as_mut().filter(|lane| lane.died().is_none())
     }
 
-    /// A solo lane with nothing in flight.
+    /// A solo lane for one more publish: an empty one, else one whose publishes have long been processed.
     pub(super) fn idle_solo(&mut self) -> Option<&mut Lane> {
-        self.solo.iter_mut().find(|lane| lane.in_flight() == 0 && lane.died().is_none())
+        let empty = self.solo.iter().position(|lane| lane.died().is_none() && lane.in_flight() == 0);
+        let lane = empty.or_else(|| self.solo.iter().position(Lane::is_idle))?;
+        self.solo.get_mut(lane)
     }
 
-    /// Starts opening one more solo lane, if there may be one more.
-    pub(super) fn open_solo(&mut self) -> bool {
-        let one_more = self.solo.len() + self.opening_solo < SOLO_LANES_MAX;
+    /// Starts opening one more solo lane, unless there are enough for `wanted` publishes or as many as there may be.
+    pub(super) fn open_solo(&mut self, wanted: usize) -> bool {
+        let one_more = self.opening_solo < wanted && self.solo.len() + self.opening_solo < self.solo_max;
         if one_more {
             self.opening_solo += 1;
             self.open(LaneKind::Solo);
@@ -113,13 +136,32 @@ impl Lanes {
         let mut any = false;
         while let Poll::Ready(Some((kind, channel))) = Pin::new(&mut self.opening).poll_next(cx) {
             any = true;
-            let lane = Lane::new(channel?, Arc::clone(&self.unwritten));
+            self.opening_solo -= usize::from(kind == LaneKind::Solo);
+            let channel = match (kind, channel) {
+                (_, Ok(channel)) => channel,
+                (_, Err(error)) if !self.connection.status().connected() => return Err(error),
+                // The broker is blocked and answers nothing: what is still wanted is asked for again.
+                (LaneKind::Solo, Err(error)) if is_timeout(&error) => continue,
+                (LaneKind::Shared, Err(error)) if is_timeout(&error) => {
+                    self.open(LaneKind::Shared);
+                    continue;
+                }
+                // lapin does not use the ids of closed channels again: they have run out.
+                (LaneKind::Solo, Err(_)) if self.closed > 0 => {
+                    self.exhausted = true;
+                    continue;
+                }
+                // The broker allows no more channels: those that are there must do.
+                (LaneKind::Solo, Err(_)) => {
+                    self.solo_max = self.solo.len();
+                    continue;
+                }
+                (LaneKind::Shared, Err(error)) => return Err(error),
+            };
+            let lane = Lane::new(kind, Arc::clone(&self.connection), channel, Arc::clone(&self.unwritten));
             match kind {
                 LaneKind::Shared => self.shared = Some(lane),
-                LaneKind::Solo => {
-                    self.opening_solo -= 1;
-                    self.solo.push(lane);
-                }
+                LaneKind::Solo => self.solo.push(lane),
             }
         }
         Ok(any)
@@ -170,6 +212,10 @@ impl Lanes {
         let within = self.open_within;
         self.opening.push(Box::pin(async move { (kind, open_channel(&connection, within).await) }));
     }
+}
+
+fn is_timeout(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::IOError(io) if io.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// Opens a channel in confirm mode, or gives up after `within`.

@@ -131,6 +131,7 @@ impl Link {
                 settings: Arc::clone(&settings),
                 reporter: Reporter::new(slot, state, metrics.clone()),
                 stage: stage_reader.clone(),
+                retired: JoinSet::new(),
             };
             supervisors.spawn(supervisor.run());
         }
@@ -154,9 +155,8 @@ impl LinkHandle {
     /// Why a publish would be refused right now, if it would be.
     #[must_use]
     pub fn refusal(&self) -> Option<Outcome> {
-        let published = self.state.look();
-        let is_up = published.lanes.iter().any(Option::is_some);
-        (!is_up).then(|| self.refusal_in(published.status.state))
+        let state = self.state.look().status.state;
+        (state != ConnectionState::Up).then(|| self.refusal_in(state))
     }
 
     /// The state of the link and its connections.
@@ -186,6 +186,9 @@ impl LinkHandle {
     /// The way to a connection that is up, taking turns; else the refusal. No wait, no queue.
     fn lane(&self) -> Result<mpsc::Sender<Job>, Outcome> {
         let published = self.state.look();
+        if published.status.state != ConnectionState::Up {
+            return Err(self.refusal_in(published.status.state));
+        }
         let lanes = &published.lanes;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());

@@ -2,7 +2,7 @@
 
 use super::LinkSettings;
 use super::closing::{channel_error_text, refuses_a_routing_key};
-use super::exchanges::{ProvenDestinations, may_close_its_channel};
+use super::exchanges::{ProvenDestinations, is_a_reply_address, may_close_its_channel};
 use super::failure::LossReason;
 use super::lane::{Flight, Lane, Verdict};
 use super::lanes::{LaneKind, Lanes};
@@ -27,6 +27,9 @@ const CLOSED_CHANNELS_MAX: usize = 400;
 
 /// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
 const ROUNDS_MAX: usize = 32;
+
+/// A lane becomes free by the mere passing of time, too: see `Lane::is_idle`.
+const LANE_CHECK: Duration = Duration::from_millis(100);
 
 /// Jobs taken from the queue at once.
 const RECEIVE_BATCH: usize = 128;
@@ -54,7 +57,7 @@ pub(super) enum Ended {
     ConnectionLost(lapin::Error),
     /// The connection is lost or given up, as its watch noticed.
     Lost(LossReason, String),
-    /// So many channels were closed that the connection is to be replaced.
+    /// So many channels were closed that the connection is to be replaced. Said once; it goes on publishing.
     WornOut,
     /// Asked to finish, and finished.
     Finished,
@@ -75,6 +78,7 @@ pub(super) struct Publisher {
     probing: HashSet<ShortText>,
     proven: ProvenDestinations,
     properties_max: usize,
+    worn_out: bool,
 }
 
 impl Publisher {
@@ -101,11 +105,13 @@ impl Publisher {
             probing: HashSet::new(),
             proven: ProvenDestinations::default(),
             properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
+            worn_out: false,
         }
     }
 
     /// Publishes until the connection is lost or the mode says otherwise.
     pub(super) async fn run(&mut self, mode: &mut watch::Receiver<Mode>) -> Ended {
+        let mut is_last_word = false;
         loop {
             let now = *mode.borrow_and_update();
             match now {
@@ -114,10 +120,18 @@ impl Publisher {
                 Mode::Finishing => self.jobs.close(),
                 Mode::Publishing => {}
             }
+            let waits_for_a_lane = !self.waiting.solo.is_empty();
             tokio::select! {
                 biased;
-                changed = mode.changed() => if changed.is_err() { return Ended::Stopped },
+                changed = mode.changed(), if !is_last_word => {
+                    // Whoever asked to finish may be gone; nobody else leaves a publisher behind.
+                    is_last_word = changed.is_err();
+                    if is_last_word && now != Mode::Finishing {
+                        return Ended::Stopped;
+                    }
+                }
                 ended = poll_fn(|cx| self.poll_turn(cx, now)) => return ended,
+                () = tokio::time::sleep(LANE_CHECK), if waits_for_a_lane => {}
             }
         }
     }
@@ -154,7 +168,8 @@ impl Publisher {
             if let Err(error) = self.replace_dead_lanes() {
                 return Poll::Ready(Ended::ConnectionLost(error));
             }
-            if self.lanes.closed() >= CLOSED_CHANNELS_MAX && mode == Mode::Publishing {
+            if self.lanes.are_worn_out(CLOSED_CHANNELS_MAX) && !self.worn_out && mode == Mode::Publishing {
+                self.worn_out = true;
                 return Poll::Ready(Ended::WornOut);
             }
             if mode == Mode::Finishing && self.is_idle() {
@@ -191,12 +206,17 @@ impl Publisher {
         enum Route {
             Shared,
             Solo,
-            TooLarge(usize),
+            Rejected(String),
         }
         let route = job.ticket.peek(|message| {
             let properties = message.properties.encoded_len();
             if properties > self.properties_max {
-                Route::TooLarge(properties)
+                let max = self.properties_max;
+                Route::Rejected(format!(
+                    "properties and headers take {properties} bytes, the broker takes {max}"
+                ))
+            } else if let Some(problem) = is_a_reply_address(message) {
+                Route::Rejected(problem.to_owned())
             } else if self.goes_alone(message) {
                 Route::Solo
             } else {
@@ -206,22 +226,22 @@ impl Publisher {
         match route {
             Some(Route::Shared) => self.waiting.shared.push_back(job),
             Some(Route::Solo) => self.waiting.solo.push_back(job),
-            Some(Route::TooLarge(bytes)) => {
-                let max = self.properties_max;
-                let detail = format!("properties and headers take {bytes} bytes, the broker takes {max}");
-                job.reject(Outcome::InvalidRequest, Some(detail));
-            }
+            Some(Route::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
             None => {}
         }
     }
 
     fn goes_alone(&self, message: &Message) -> bool {
+        if self.lanes.has_no_solo() {
+            return false;
+        }
         !self.proven.contains(message) || may_close_its_channel(message, &self.user)
     }
 
     fn dispatch(&mut self) -> bool {
-        let shared = self.dispatch_shared();
-        let solo = self.dispatch_solo();
+        let (solo, waits_for_the_window) = self.dispatch_solo();
+        // A large message waits until lapin holds nothing. While others went first, that moment would never come.
+        let shared = !waits_for_the_window && self.dispatch_shared();
         shared || solo
     }
 
@@ -248,8 +268,9 @@ impl Publisher {
         any
     }
 
-    fn dispatch_solo(&mut self) -> bool {
-        let mut any = false;
+    /// Whether anything was done, and whether a message waits for the window alone.
+    fn dispatch_solo(&mut self) -> (bool, bool) {
+        let (mut any, mut waits) = (false, false);
         let mut later = VecDeque::new();
         while let Some(job) = self.waiting.solo.pop_front() {
             let known = job.ticket.peek(|message| {
@@ -262,44 +283,56 @@ impl Publisher {
                 any = true;
                 continue;
             }
+            let is_probed = self.probing.contains(&exchange);
             match self.lanes.idle_solo() {
-                Some(lane) if fits && !self.probing.contains(&exchange) => {
+                Some(lane) if fits && !is_probed => {
                     if start(lane, job) {
                         self.probing.insert(exchange);
                         any = true;
                     }
                 }
-                Some(_) => later.push_back(job),
+                Some(_) => {
+                    waits |= !is_probed;
+                    later.push_back(job);
+                }
                 None => {
                     later.push_back(job);
-                    any |= self.lanes.open_solo();
                     later.append(&mut self.waiting.solo);
                 }
             }
         }
+        if !later.is_empty() && self.lanes.idle_solo().is_none() {
+            any |= self.lanes.open_solo(later.len());
+        }
         self.waiting.solo = later;
-        any
+        (any, waits)
     }
 
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let settled = self.lanes.poll_passes(cx);
-        let any = !settled.is_empty();
+        let mut any = !settled.is_empty();
         for (kind, flight, verdict) in settled {
             if kind == LaneKind::Solo {
                 self.probing.remove(&flight.message.exchange);
             }
             self.conclude(flight, verdict);
         }
+        for message in self.lanes.take_processed() {
+            any = true;
+            self.probing.remove(&message.exchange);
+            self.proven.insert(&message);
+            self.vitals.word();
+        }
         if any {
             self.waiting.release_held();
         }
-        self.vitals.set_in_flight(self.lanes.in_flight());
+        self.vitals.set_owed(self.lanes.owed());
         any
     }
 
     /// Tells the request what became of its publish, and learns from it about the destination.
     fn conclude(&mut self, flight: Flight, verdict: Verdict) {
-        let Flight { reply: reply_to, ticket, permit, message, handed_over_at } = flight;
+        let Flight { reply: reply_to, ticket, permit, message, handed_over_at, .. } = flight;
         let reply = match verdict {
             Verdict::Broker(verdict) => {
                 self.proven.insert(&message);
@@ -341,13 +374,12 @@ impl Publisher {
                     self.proven.remove(exchange);
                 }
             }
-            if kind == LaneKind::Shared {
-                if exchanges.is_empty() {
-                    self.proven.clear();
-                }
-                for job in std::mem::take(&mut self.waiting.shared) {
-                    self.route(job);
-                }
+            if kind == LaneKind::Shared && exchanges.is_empty() {
+                self.proven.clear();
+            }
+            // What was proven when it came may have to go alone now.
+            for job in std::mem::take(&mut self.waiting.shared) {
+                self.route(job);
             }
         }
         Ok(())

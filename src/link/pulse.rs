@@ -26,6 +26,19 @@ pub(super) enum Order {
     GiveUp,
 }
 
+/// Bytes that any link carries without being noticed.
+const CARRIED_AT_ONCE: usize = 1024 * 1024;
+
+/// The slowest link, in bytes a second, that is not called stalled. A probe waits behind whatever was sent before
+/// it, in buffers of the network and of the broker that cannot be looked into.
+const SLOWEST: usize = 1024 * 1024;
+
+/// How long the bytes that a broker owes verdicts for may take to get there.
+fn transfer_time(owed: usize) -> Duration {
+    let behind = owed.saturating_sub(CARRIED_AT_ONCE);
+    Duration::from_millis(u64::try_from(behind.saturating_mul(1000) / SLOWEST).unwrap_or(u64::MAX))
+}
+
 /// The pulse of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Pulse {
@@ -62,12 +75,15 @@ impl Pulse {
     pub(super) fn suspend(&mut self, now: Instant) {
         self.last_word = now;
         self.suspected = None;
+        self.stalled = None;
+        self.probe_sent = self.probe_sent.map(|_| now);
     }
 
-    /// What to do at `now`, and when to look again. `busy`: publishes are in flight.
-    pub(super) fn look(&mut self, now: Instant, busy: bool) -> (Order, Instant) {
+    /// What to do at `now`, and when to look again. `owed`: bytes of publishes without a verdict.
+    pub(super) fn look(&mut self, now: Instant, owed: usize) -> (Order, Instant) {
+        let (busy, patience) = (owed > 0, self.stall_timeout + transfer_time(owed));
         if let Some(stalled) = self.stalled {
-            let give_up = stalled + self.stall_timeout;
+            let give_up = stalled + patience;
             return if now >= give_up { (Order::GiveUp, now) } else { (Order::Wait, give_up) };
         }
         let Some(sent) = self.probe_sent else {
@@ -76,9 +92,9 @@ impl Pulse {
                 return (Order::Wait, due.min(now + self.silence(true)));
             }
             self.probe_sent = Some(now);
-            return (Order::Probe, now + self.stall_timeout);
+            return (Order::Probe, now + patience);
         };
-        let due = sent.max(self.last_word) + self.stall_timeout;
+        let due = sent.max(self.last_word) + patience;
         if now < due {
             self.suspected = None;
             return (Order::Wait, due);
@@ -91,7 +107,7 @@ impl Pulse {
             Some(first) if now < first + SECOND_LOOK => (Order::Wait, first + SECOND_LOOK),
             Some(_) => {
                 self.stalled = Some(now);
-                (Order::Stall, now + self.stall_timeout)
+                (Order::Stall, now + patience)
             }
         }
     }
@@ -109,12 +125,13 @@ mod tests {
     use proptest::prelude::*;
 
     const TIMEOUT: Duration = Duration::from_secs(1);
+    const BUSY: usize = 1024;
 
     /// Looks until `order` comes, the broker silent; how long it took.
-    fn until(order: Order, pulse: &mut Pulse, from: Instant, busy: bool) -> Duration {
+    fn until(order: Order, pulse: &mut Pulse, from: Instant, owed: usize) -> Duration {
         let mut now = from;
         for _ in 0..100 {
-            let (seen, next) = pulse.look(now, busy);
+            let (seen, next) = pulse.look(now, owed);
             if seen == order {
                 return now - from;
             }
@@ -127,9 +144,9 @@ mod tests {
     fn a_busy_connection_whose_broker_falls_silent_is_stalled_within_two_seconds() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = until(Order::Stall, &mut pulse, now, true);
+        let stalled = until(Order::Stall, &mut pulse, now, BUSY);
         assert!(stalled >= TIMEOUT && stalled < Duration::from_millis(1500), "{stalled:?}");
-        let given_up = until(Order::GiveUp, &mut pulse, now + stalled, true);
+        let given_up = until(Order::GiveUp, &mut pulse, now + stalled, BUSY);
         assert!(given_up <= TIMEOUT, "{given_up:?}");
     }
 
@@ -137,17 +154,35 @@ mod tests {
     fn an_idle_connection_is_probed_too() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = until(Order::Stall, &mut pulse, now, false);
+        let stalled = until(Order::Stall, &mut pulse, now, 0);
         assert!(stalled < Duration::from_millis(3500), "{stalled:?}");
+    }
+
+    #[test]
+    fn a_slow_link_with_much_to_carry_is_given_the_time_for_it() {
+        let now = Instant::now();
+        let mut pulse = Pulse::new(TIMEOUT, now);
+        let stalled = until(Order::Stall, &mut pulse, now, 9 * 1024 * 1024);
+        assert!(stalled > Duration::from_secs(9), "{stalled:?}");
+    }
+
+    #[test]
+    fn a_connection_that_is_unblocked_after_a_stall_starts_afresh() {
+        let now = Instant::now();
+        let mut pulse = Pulse::new(TIMEOUT, now);
+        let stalled = now + until(Order::Stall, &mut pulse, now, BUSY);
+        let unblocked = stalled + Duration::from_secs(60);
+        pulse.suspend(unblocked);
+        assert_eq!(pulse.look(unblocked, BUSY).0, Order::Wait);
     }
 
     #[test]
     fn a_word_ends_a_stall() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = now + until(Order::Stall, &mut pulse, now, true);
+        let stalled = now + until(Order::Stall, &mut pulse, now, BUSY);
         assert!(pulse.probe_answered(stalled));
-        assert_eq!(pulse.look(stalled, true).0, Order::Wait);
+        assert_eq!(pulse.look(stalled, BUSY).0, Order::Wait);
     }
 
     proptest! {
@@ -159,7 +194,7 @@ mod tests {
             let mut now = Instant::now();
             let mut pulse = Pulse::new(TIMEOUT, now);
             for delay in delays {
-                let (order, next) = pulse.look(now, busy);
+                let (order, next) = pulse.look(now, if busy { BUSY } else { 0 });
                 prop_assert!(order != Order::Stall && order != Order::GiveUp);
                 if order == Order::Probe {
                     now += Duration::from_millis(delay);
@@ -177,7 +212,7 @@ mod tests {
             for gap in gaps {
                 let end = now + Duration::from_millis(gap);
                 while now < end {
-                    let (order, next) = pulse.look(now, true);
+                    let (order, next) = pulse.look(now, BUSY);
                     prop_assert!(order != Order::Stall && order != Order::GiveUp);
                     now = next.min(end).max(now + Duration::from_millis(1));
                 }

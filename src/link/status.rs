@@ -143,6 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn one_blocked_connection_speaks_for_all() {
+        let (writers, reader) = channel(2);
+        for writer in &writers {
+            let (lane, _jobs) = mpsc::channel(1);
+            writer.apply(ConnectionEvent::Connected, None, Some(lane));
+        }
+        let change = writers[1].apply(ConnectionEvent::Blocked, None, None);
+        assert_eq!(change.unwrap().to, ConnectionState::Blocked);
+        assert_eq!(reader.look().status.connections[0].state, ConnectionState::Up);
+    }
+
+    #[test]
     fn a_blocked_connection_is_no_way_to_the_broker() {
         let (writers, reader) = channel(1);
         let (lane, _jobs) = mpsc::channel(1);

@@ -3,7 +3,7 @@
 use super::LinkSettings;
 use super::attempts::{Rotation, connect};
 use super::backoff::Backoff;
-use super::dial::Dialled;
+use super::dial::{Dialled, KillSwitch};
 use super::failure::{DialError, LossReason, loss_reason};
 use super::outage_log::OutageLog;
 use super::publisher::{Ended, Mode, Publisher};
@@ -15,6 +15,7 @@ use lapin::Connection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How long a connection that is being replaced may take to finish what it has.
@@ -37,12 +38,24 @@ pub(super) struct Supervisor {
     pub(super) settings: Arc<LinkSettings>,
     pub(super) reporter: Reporter,
     pub(super) stage: watch::Receiver<Stage>,
+    /// Connections that were replaced and finish what they have.
+    pub(super) retired: JoinSet<()>,
 }
 
 /// How a session with the broker ended.
 enum SessionEnd {
     Lost(Loss),
+    /// Its connection is worn out and goes on publishing until another one takes its place.
+    Retiring(watch::Sender<Mode>),
     Drained,
+}
+
+/// A session whose connection is to be replaced.
+struct Retiring {
+    connection: Arc<Connection>,
+    kill_switch: KillSwitch,
+    publisher: Publisher,
+    mode: watch::Receiver<Mode>,
 }
 
 impl Supervisor {
@@ -52,6 +65,7 @@ impl Supervisor {
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
         let mut outage = OutageLog::default();
         let mut rotation = Rotation::starting_at(self.reporter.slot());
+        let mut retiring: Option<watch::Sender<Mode>> = None;
         while !self.is_draining() {
             let connecting = connect(
                 broker,
@@ -70,22 +84,36 @@ impl Supervisor {
                     self.reporter.metrics().connect_succeeded();
                     self.reporter.trying(&endpoint);
                     let started = Instant::now();
-                    match self.serve(dialled, &endpoint).await {
+                    match self.serve(dialled, &endpoint, retiring.take()).await {
                         SessionEnd::Drained => break,
                         SessionEnd::Lost(loss) => self.lost(&loss, &endpoint),
+                        SessionEnd::Retiring(mode) => {
+                            retiring = Some(mode);
+                            continue;
+                        }
                     }
                     if started.elapsed() > broker.reconnect_max {
                         backoff.reset();
                     }
                 }
-                Err(error) => self.not_connected(&error, &endpoint, &mut outage),
+                Err(error) => {
+                    if let Some(mode) = retiring.take() {
+                        mode.send_replace(Mode::Finishing);
+                        self.reporter.apply(ConnectionEvent::Lost, None, None);
+                    }
+                    self.not_connected(&error, &endpoint, &mut outage);
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
                 () = draining(&mut self.stage) => {}
             }
         }
+        if let Some(mode) = retiring {
+            mode.send_replace(Mode::Finishing);
+        }
         self.reporter.apply(ConnectionEvent::Drain, None, None);
+        while self.retired.join_next().await.is_some() {}
     }
 
     fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
@@ -105,8 +133,13 @@ impl Supervisor {
         tracing::warn!(connection, endpoint, reason, cause, "connection lost");
     }
 
-    /// One session: from an open connection to its end, with everybody answered.
-    async fn serve(&mut self, dialled: Dialled, endpoint: &str) -> SessionEnd {
+    /// One session: from an open connection to its end, with everybody answered. `replaced` retires with its start.
+    async fn serve(
+        &mut self,
+        dialled: Dialled,
+        endpoint: &str,
+        replaced: Option<watch::Sender<Mode>>,
+    ) -> SessionEnd {
         let Dialled { connection, shared, control, kill_switch, events, user } = dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
         let (mode, mut mode_reader) = watch::channel(Mode::Publishing);
@@ -122,6 +155,9 @@ impl Supervisor {
         );
         tracing::info!(connection = self.reporter.slot(), endpoint, "connected");
         self.reporter.apply(ConnectionEvent::Connected, None, Some(jobs.clone()));
+        if let Some(replaced) = replaced {
+            replaced.send_replace(Mode::Finishing);
+        }
         let vigil = Vigil {
             reporter: &self.reporter,
             connection: &connection,
@@ -136,52 +172,63 @@ impl Supervisor {
             ended = publisher.run(&mut mode_reader) => ended,
             (reason, cause) = vigil.run(events) => Ended::Lost(reason, cause),
         };
-        let end = self.end(ended, &connection, &mode, &mut mode_reader, &mut publisher).await;
+        let end = match ended {
+            Ended::WornOut => {
+                self.reporter.metrics().disconnected(LossReason::Replaced.code());
+                tracing::info!(
+                    connection = self.reporter.slot(),
+                    endpoint,
+                    "many channels were closed: replacing"
+                );
+                let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };
+                self.retired.spawn(retiring.run());
+                return SessionEnd::Retiring(mode);
+            }
+            Ended::Lost(reason, cause) => SessionEnd::Lost((reason, cause)),
+            Ended::ConnectionLost(error) => SessionEnd::Lost((loss_reason(&error), error.to_string())),
+            Ended::Finished | Ended::Stopped => SessionEnd::Drained,
+        };
+        match &end {
+            SessionEnd::Lost((_, cause)) => {
+                self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
+            }
+            SessionEnd::Drained | SessionEnd::Retiring(_) => close(&connection, self.close_by()).await,
+        }
         kill_switch.pull();
         publisher.wind_up().await;
         end
     }
 
-    /// The end of a session, up to the moment at which its socket may be killed.
-    async fn end(
-        &self,
-        ended: Ended,
-        connection: &Connection,
-        mode: &watch::Sender<Mode>,
-        mode_reader: &mut watch::Receiver<Mode>,
-        publisher: &mut Publisher,
-    ) -> SessionEnd {
-        match ended {
-            Ended::Lost(reason, cause) => {
-                self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
-                SessionEnd::Lost((reason, cause))
-            }
-            Ended::ConnectionLost(error) => {
-                let cause = error.to_string();
-                self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
-                SessionEnd::Lost((loss_reason(&error), cause))
-            }
-            Ended::WornOut => {
-                let cause = "replaced after many channels were closed by the broker".to_owned();
-                self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
-                mode.send_replace(Mode::Finishing);
-                drop(tokio::time::timeout(REPLACE_MAX, publisher.run(mode_reader)).await);
-                close(connection, Instant::now() + CLOSE_MAX).await;
-                SessionEnd::Lost((LossReason::Replaced, cause))
-            }
-            Ended::Finished | Ended::Stopped => {
-                let until = match *self.stage.borrow() {
-                    Stage::Serving => Instant::now() + CLOSE_MAX,
-                    Stage::Draining(until) => until,
-                };
-                close(connection, until).await;
-                SessionEnd::Drained
-            }
+    /// When a polite close is given up.
+    fn close_by(&self) -> Instant {
+        match *self.stage.borrow() {
+            Stage::Serving => Instant::now() + CLOSE_MAX,
+            Stage::Draining(until) => until,
         }
     }
 
     fn is_draining(&self) -> bool {
         *self.stage.borrow() != Stage::Serving
+    }
+}
+
+impl Retiring {
+    /// Publishes until another connection has taken its place, then finishes what it has, in bounded time.
+    async fn run(mut self) {
+        let mut mode = self.mode.clone();
+        let finishing = async move {
+            drop(mode.wait_for(|mode| *mode != Mode::Publishing).await);
+            tokio::time::sleep(REPLACE_MAX).await;
+        };
+        tokio::select! {
+            ended = self.publisher.run(&mut self.mode) => {
+                tracing::debug!(?ended, "a replaced connection has finished");
+            }
+            () = finishing => tracing::warn!("a replaced connection did not finish in time"),
+        }
+        close(&self.connection, Instant::now() + CLOSE_MAX).await;
+        self.kill_switch.pull();
+        self.publisher.wind_up().await;
     }
 }
 

@@ -54,8 +54,14 @@ pub(super) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<
 pub(super) fn deliver(reply_to: oneshot::Sender<Reply>, reply: Reply, ticket: &Ticket, metrics: &Metrics) {
     let Err(Reply::Settled(outcome, _)) = reply_to.send(reply) else { return };
     match ticket.given_up() {
-        Some(GaveUp::DeadlinePassed) => metrics.late_confirm(),
+        Some(GaveUp::DeadlinePassed) if is_broker_verdict(outcome) => metrics.late_confirm(),
+        // It was answered unknown, and that is what it stays.
+        Some(GaveUp::DeadlinePassed) => {}
         // Without a record the request was dropped in the middle of being answered: its client left.
         Some(GaveUp::ClientLeft) | None => metrics.published(outcome),
     }
+}
+
+fn is_broker_verdict(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Confirmed | Outcome::Unroutable | Outcome::Nacked)
 }

@@ -112,7 +112,7 @@ impl Vigil<'_> {
             return (Order::Wait, now + self.stall_timeout);
         }
         self.resumed_if(pulse.word(self.vitals.last_word()));
-        pulse.look(now, self.vitals.is_busy())
+        pulse.look(now, self.vitals.owed())
     }
 
     /// A request that every broker answers at once, to any user, and that changes nothing.

@@ -4,19 +4,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When the broker last gave a verdict, and how many it owes.
+/// When the broker last gave a verdict, and for how much it owes one.
 #[derive(Debug)]
 pub(super) struct Vitals {
     begun: Instant,
     /// Microseconds after `begun`.
     last_word: AtomicU64,
-    in_flight: AtomicUsize,
+    owed: AtomicUsize,
 }
 
 impl Vitals {
     /// Of a connection that was opened now.
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), last_word: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }
+        Self { begun: Instant::now(), last_word: AtomicU64::new(0), owed: AtomicUsize::new(0) }
     }
 
     /// The broker gave a verdict.
@@ -30,12 +30,12 @@ impl Vitals {
         self.begun + Duration::from_micros(self.last_word.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_in_flight(&self, publishes: usize) {
-        self.in_flight.store(publishes, Ordering::Relaxed);
+    pub(super) fn set_owed(&self, bytes: usize) {
+        self.owed.store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether the broker owes verdicts.
-    pub(super) fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
+    /// Bytes of publishes that the broker owes verdicts for.
+    pub(super) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
     }
 }
