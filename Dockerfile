@@ -21,7 +21,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 FROM debian:trixie-slim
 LABEL org.opencontainers.image.title="amqpost" \
       org.opencontainers.image.description="A sidecar that publishes to RabbitMQ for applications that speak HTTP" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+      org.opencontainers.image.licenses="MIT"
 # The certificate authorities for amqps:// endpoints whose certificate is a public one, and a directory of its own
 # for what must outlive a restart: a volume mounted there is writable.
 # Not pinned: authorities that Debian has withdrawn should be withdrawn here too.

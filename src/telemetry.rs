@@ -35,7 +35,7 @@ pub fn install(log: &LogConfig) -> Result<LogGuard, TryInitError> {
 }
 
 /// Our own lines at the configured level, those of libraries from warnings up, those of the AMQP library never:
-/// it logs returned messages with their payload, and at its finer levels credentials (lapin.md). What it has to
+/// it logs returned messages with their payload, and at its finer levels credentials (ADR-0001). What it has to
 /// say reaches the log through the link, in the link's words.
 fn filter(level: LogLevel) -> Targets {
     let level = match level {

@@ -24,7 +24,7 @@ pub(super) struct PublishArguments {
     /// The sidecar's listener.
     #[arg(long, default_value = "127.0.0.1:8672", value_name = "HOST:PORT|unix:PATH")]
     to: Target,
-    /// The exchange.
+    /// The exchange; either this or --queue.
     #[arg(long, conflicts_with = "queue", required_unless_present = "queue")]
     exchange: Option<String>,
     /// The routing key.
@@ -39,7 +39,7 @@ pub(super) struct PublishArguments {
     /// Read the payload from this file instead of standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     file: Option<PathBuf>,
-    /// The payload itself.
+    /// The payload itself; read from standard input when neither it nor --file is given.
     payload: Option<String>,
 }
 

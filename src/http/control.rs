@@ -48,7 +48,9 @@ impl Control {
 
 /// A duration such as `250ms` or `5s`, more than zero.
 pub(super) fn timeout(field: &str, text: &str) -> Result<Duration, Rejection> {
-    let problem = || Rejection::invalid(field, "expected a duration such as 250ms or 5s, more than zero");
+    let problem = || {
+        Rejection::invalid(field, "expected a whole number with ms or s, such as 250ms or 5s, more than zero")
+    };
     let (digits, milliseconds_per_unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(digits), _) => (digits, 1),
         (None, Some(digits)) => (digits, 1000),
@@ -77,7 +79,7 @@ pub(super) fn mode(field: &str, text: &str) -> Result<(), Rejection> {
         "direct" => Ok(()),
         "fallback" | "spool" => Err(Rejection::invalid(
             field,
-            format_args!("{text} needs a [spool] section in the configuration"),
+            format_args!("{text} needs a [spool] section, which this version does not have yet"),
         )),
         _ => Err(Rejection::invalid(field, "expected direct, fallback or spool")),
     }

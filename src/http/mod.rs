@@ -32,6 +32,8 @@ use respond::Answer;
 use std::sync::Arc;
 use std::time::Duration;
 
+const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
+
 /// What every request needs: the bounds, the defaults, the way to the link.
 #[derive(Debug)]
 pub struct Door {
@@ -67,17 +69,17 @@ impl Door {
 /// The routes. One middleware counts every request, whatever answers it.
 pub fn router(door: Arc<Door>) -> Router {
     let endpoint = |method_router: axum::routing::MethodRouter<Arc<Door>>| {
-        method_router.fallback(|| async { plain(Outcome::MethodNotAllowed) })
+        method_router.fallback(|| async { plain(Outcome::MethodNotAllowed, "expected POST") })
     };
     Router::new()
         .route("/v1/exchanges/{exchange}/messages", endpoint(post(publish::to_exchange)))
         .route("/v1/queues/{queue}/messages", endpoint(post(publish::to_queue)))
         .route("/v1/messages", endpoint(post(publish::from_envelope)))
-        .fallback(|| async { plain(Outcome::NotFound) })
+        .fallback(|| async { plain(Outcome::NotFound, ENDPOINTS) })
         .layer(from_fn_with_state(Arc::clone(&door), observe::count))
         .with_state(door)
 }
 
-fn plain(outcome: Outcome) -> Response {
-    Answer { outcome, detail: None, message_id: None, attempts: 0 }.into_response()
+fn plain(outcome: Outcome, detail: &str) -> Response {
+    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0 }.into_response()
 }

@@ -304,8 +304,8 @@ fn unknown_control_values_and_headers_are_refused_by_name() {
         ("Amqpost-Prioritty", "1"),
     ];
     insta::assert_snapshot!(details_of(&wrong), @r"
-    amqpost-timeout: expected a duration such as 250ms or 5s, more than zero
-    amqpost-timeout: expected a duration such as 250ms or 5s, more than zero
+    amqpost-timeout: expected a whole number with ms or s, such as 250ms or 5s, more than zero
+    amqpost-timeout: expected a whole number with ms or s, such as 250ms or 5s, more than zero
     amqpost-mandatory: expected true or false
     amqpost-mode: expected direct, fallback or spool
     amqpost-retry: expected off, safe or at_least_once
@@ -321,8 +321,8 @@ fn unknown_control_values_and_headers_are_refused_by_name() {
 fn a_mode_that_needs_the_spool_names_the_section_that_is_missing() {
     let details = details_of(&[("Amqpost-Mode", "spool"), ("Amqpost-Mode", "fallback")]);
     insta::assert_snapshot!(details, @r"
-    amqpost-mode: spool needs a [spool] section in the configuration
-    amqpost-mode: fallback needs a [spool] section in the configuration
+    amqpost-mode: spool needs a [spool] section, which this version does not have yet
+    amqpost-mode: fallback needs a [spool] section, which this version does not have yet
     ");
 }
 

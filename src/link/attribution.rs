@@ -1,7 +1,7 @@
 //! Which publish was returned: exact verdicts although lapin gives a `basic.return` to whichever confirm completes next.
 //!
 //! lapin queues returned messages and attaches the oldest one to the next confirm that completes, whatever
-//! its delivery tag (lapin.md, trap T3). What can be relied on is the order of events on the socket: a
+//! its delivery tag (ADR-0001). What can be relied on is the order of events on the socket: a
 //! message's return is read before its own ack. From that follows, for one channel with one poller:
 //!
 //! * A confirm that completes **without** a returned message found the queue empty, so every return read

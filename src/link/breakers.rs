@@ -53,7 +53,7 @@ impl Breakers {
         {
             let before = breaker.state();
             passage = breaker.admit(Instant::now(), &self.thresholds);
-            self.note(before, breaker.state());
+            self.note(&destination, before, breaker.state());
         }
         let begun = Instant::now();
         let passing = Passing { breakers: Arc::clone(self), destination, passage, begun, decided: false };
@@ -91,7 +91,7 @@ impl Breakers {
                 Some(false) => breaker.failed(passage, now, &self.thresholds),
                 None => breaker.undecided(passage),
             }
-            self.note(before, breaker.state());
+            self.note(destination, before, breaker.state());
             if breaker.is_forgettable(now, &self.thresholds) {
                 breakers.remove(destination);
             }
@@ -99,10 +99,11 @@ impl Breakers {
         self.count.store(breakers.len(), Ordering::Relaxed);
     }
 
-    fn note(&self, before: BreakerState, after: BreakerState) {
+    fn note(&self, (exchange, queue): &Destination, before: BreakerState, after: BreakerState) {
         if before != after {
             self.metrics.breaker_changed(after.as_str());
-            tracing::info!(from = before.as_str(), to = after.as_str(), "a destination's circuit breaker");
+            let (exchange, queue) = (exchange.as_str(), queue.as_str());
+            tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
         }
     }
 

@@ -23,14 +23,14 @@ pub(super) struct Dialled {
     /// For probes only.
     pub(super) control: Channel,
     pub(super) kill_switch: KillSwitch,
-    /// lapin's events. There is exactly one listener: clones would compete for events (lapin.md).
+    /// lapin's events. There is exactly one listener: clones would compete for events (ADR-0001).
     pub(super) events: BoxStream<'static, Event>,
     pub(super) user: Arc<str>,
 }
 
 /// The hard abort of a connection: a duplicate of its socket, shut down in both directions.
 ///
-/// lapin's own `close` waits for ever on a broker that does not answer (lapin.md, T6). After this everything
+/// lapin's own `close` waits for ever on a broker that does not answer (ADR-0001). After this everything
 /// pending resolves within 3 to 100 ms and lapin's I/O thread ends. Pulled on drop as well, so that an attempt
 /// that is given up leaves no thread behind.
 pub(super) struct KillSwitch(StdTcpStream);

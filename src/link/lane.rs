@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Confirms of a broker that is well come sooner: 440 ms was the worst seen on a slow disk (lapin.md).
+/// Confirms of a broker that is well come sooner: 440 ms was the worst seen on a slow disk (ADR-0001).
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// What became of one publish on a channel.
@@ -68,7 +68,7 @@ impl Drop for Unwritten {
 }
 
 enum Resolution {
-    /// `basic_publish` failed: nothing of it was published (lapin.md).
+    /// `basic_publish` failed: nothing of it was published (ADR-0001).
     NotSent(lapin::Error),
     /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
     Confirmed {
@@ -88,7 +88,7 @@ struct Resolved {
 type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
-/// place in its frame queue under two locks, and two pollers would swap confirms (lapin.md, T2).
+/// place in its frame queue under two locks, and two pollers would swap confirms (ADR-0001).
 pub(super) struct Lane {
     kind: LaneKind,
     connection: Arc<Connection>,

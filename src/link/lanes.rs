@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
-/// channels and stays low up to 16 (lapin.md).
+/// channels and stays low up to 16 (ADR-0001).
 const SOLO_LANES_MAX: usize = 8;
 
 /// Which kind of channel a publish travelled on.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// A connection is replaced after so many channels closed by the broker: their ids stay unusable in lapin, and
-/// with 2,047 of them every further channel fails (lapin.md, T5).
+/// with 2,047 of them every further channel fails (ADR-0001).
 const CLOSED_CHANNELS_MAX: usize = 400;
 
 /// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
@@ -34,7 +34,7 @@ const LANE_CHECK: Duration = Duration::from_millis(100);
 /// Jobs taken from the queue at once.
 const RECEIVE_BATCH: usize = 128;
 
-/// After the socket is dead lapin resolves everything within 3 to 100 ms (lapin.md); this is the bound on it.
+/// After the socket is dead lapin resolves everything within 3 to 100 ms (ADR-0001); this is the bound on it.
 const WIND_UP_MAX: Duration = Duration::from_secs(1);
 
 /// What the supervisor wants of the publisher.
@@ -326,7 +326,8 @@ impl Publisher {
         if any {
             self.waiting.release_held();
         }
-        self.vitals.set_owed(self.lanes.owed());
+        // A message that waits for a channel to open is owed an answer as well.
+        self.vitals.set_owed(self.lanes.owed() + usize::from(!self.waiting.is_empty()));
         any
     }
 
@@ -338,7 +339,7 @@ impl Publisher {
                 self.proven.insert(&message);
                 self.metrics.confirm_received(handed_over_at.elapsed());
                 self.vitals.word();
-                of_broker(verdict)
+                of_broker(verdict, &message)
             }
             Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
             Verdict::Refused(error) => {

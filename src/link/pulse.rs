@@ -1,7 +1,7 @@
 //! Whether the broker still answers on an open socket: when to probe, when to call it stalled, when to give it up.
 //!
 //! A timer on the oldest unconfirmed publish would flap: a durable queue on a slow disk confirms after 240 ms at
-//! the 99th percentile, and a queue without quorum not at all, on a broker that is otherwise well (lapin.md). So the
+//! the 99th percentile, and a queue without quorum not at all, on a broker that is otherwise well (ADR-0001). So the
 //! sign is a **probe** on a channel of its own that the broker answers at once, or any verdict in its place.
 //!
 //! Pure: the caller brings the clock and performs what it is told.

@@ -238,7 +238,7 @@ pub(super) async fn draining(stage: &mut watch::Receiver<Stage>) {
     drop(stage.wait_for(|stage| *stage != Stage::Serving).await);
 }
 
-/// A polite close, never waited for beyond `until`: on a silent broker lapin's close does not end (lapin.md, T6).
+/// A polite close, never waited for beyond `until`: on a silent broker lapin's close does not end (ADR-0001).
 async fn close(connection: &Connection, until: Instant) {
     let closing = connection.close(200, "amqpost shuts down".into());
     match tokio::time::timeout_at(until, closing).await {

@@ -66,7 +66,7 @@ impl Ticket {
     /// **The hand-over** (contract §2): takes the message out for the channel that polls its publish next.
     ///
     /// Before this call a request can withdraw its message and nothing of it is ever sent. After it, no
-    /// cancellation is possible: lapin's queue does not give frames back (lapin.md, T1). `None` when the
+    /// cancellation is possible: lapin's queue does not give frames back (ADR-0001). `None` when the
     /// request has withdrawn. Nothing else in the program takes a message out of a ticket for sending.
     pub(super) fn hand_over(&self) -> Option<Parcel> {
         let mut state = self.lock();

@@ -2,6 +2,7 @@
 
 use super::attribution::BrokerVerdict;
 use super::ticket::{GaveUp, Reply, Ticket};
+use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use lapin::ErrorKind;
@@ -9,10 +10,18 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use tokio::sync::oneshot;
 
 /// The outcome of a publish that the broker gave a verdict for.
-pub(super) fn of_broker(verdict: BrokerVerdict) -> Reply {
+pub(super) fn of_broker(verdict: BrokerVerdict, message: &Message) -> Reply {
     match verdict {
         BrokerVerdict::Acked => Reply::Settled(Outcome::Confirmed, None),
-        BrokerVerdict::Returned => Reply::Settled(Outcome::Unroutable, None),
+        BrokerVerdict::Returned => {
+            let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
+            let detail = if exchange.is_empty() {
+                format!("the broker has no queue '{key}'")
+            } else {
+                format!("no queue is bound to '{exchange}' for the routing key '{key}'")
+            };
+            Reply::Settled(Outcome::Unroutable, Some(detail))
+        }
         BrokerVerdict::Nacked => Reply::Settled(Outcome::Nacked, None),
     }
 }

@@ -134,7 +134,7 @@ impl Vigil<'_> {
 
     fn stalled(&self) {
         let reason = "the broker stopped answering";
-        tracing::warn!(connection = self.reporter.slot(), reason);
+        tracing::warn!(connection = self.reporter.slot(), reason, "stalled");
         self.reporter.apply(ConnectionEvent::Stalled, Some(reason.to_owned()), None);
         self.pause(Outcome::LinkStalled);
     }
