@@ -12,6 +12,7 @@ mod deadlines;
 mod life_cycle;
 mod link_down;
 mod link_lost;
+mod promises;
 mod properties;
 mod refusals;
 mod retries;

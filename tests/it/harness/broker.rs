@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::control::binary;
 use super::eventually::eventually;
-use super::node::{Node, Plan, Started};
+use super::node::{Membership, Node, Plan, Started};
 use super::vhost::Vhost;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,6 +72,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// Makes the node one that can meet others; see [`Cluster`](super::Cluster).
+    #[must_use]
+    pub(super) fn membership(mut self, membership: Membership) -> Self {
+        self.plan.membership = Some(membership);
+        self
+    }
+
     /// Starts the node.
     pub async fn start(self) -> Broker {
         let plan = self.plan;
@@ -90,7 +97,7 @@ impl Broker {
 
     /// Describes a node that has more than the defaults.
     pub fn builder() -> BrokerBuilder {
-        BrokerBuilder { plan: Plan { lines: Vec::new(), tls: false, schedulers: 1 } }
+        BrokerBuilder { plan: Plan { lines: Vec::new(), tls: false, schedulers: 1, membership: None } }
     }
 
     /// The AMQP port on 127.0.0.1. It is the node's also while the node is down.

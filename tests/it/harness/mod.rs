@@ -42,6 +42,7 @@
 mod answer;
 mod broker;
 mod certificates;
+mod cluster;
 mod control;
 mod eventually;
 mod fault_proxy;
@@ -58,6 +59,7 @@ mod watchdog;
 
 pub use answer::Answer;
 pub use broker::{Broker, BrokerBuilder, shared};
+pub use cluster::Cluster;
 pub use eventually::{Look, eventually};
 pub use fault_proxy::{Direction, FaultProxy};
 pub use lapin::types::AMQPValue;

@@ -1,4 +1,4 @@
-//! Lays out and starts one private RabbitMQ node, without epmd and without distribution.
+//! Lays out and starts one private RabbitMQ node, without epmd, and without distribution unless it is a cluster's.
 
 use std::ffi::OsString;
 use std::fs;
@@ -69,6 +69,26 @@ pub struct Plan {
     pub tls: bool,
     /// How many Erlang schedulers the node runs.
     pub schedulers: u16,
+    /// How it meets other nodes, when it is to be one of a cluster.
+    pub membership: Option<Membership>,
+}
+
+/// How the nodes of a cluster meet without epmd: all listen on one port, each on its own loopback address.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// This node's address.
+    pub address: Ipv4Addr,
+    /// The port of all of them.
+    pub port: u16,
+    /// The secret that they share.
+    pub cookie: String,
+}
+
+impl Membership {
+    /// The name by which the others know the node.
+    pub fn node_name(&self) -> String {
+        format!("broker@{}", self.address)
+    }
 }
 
 /// A node's TLS listener.
@@ -116,8 +136,12 @@ impl Node {
             control.socket().as_os_str().len() < LONGEST_SOCKET_PATH,
             "TMPDIR is too long for a Unix socket in it"
         );
-        let environment = environment(&path, &installed, control.socket());
-        let watchdog = Watchdog::over(&path, &command(&path, plan.schedulers), &environment);
+        let mut environment = environment(&path, &installed, control.socket());
+        if let Some(membership) = &plan.membership {
+            environment.push(("RABBITMQ_NODENAME", PathBuf::from(membership.node_name())));
+            environment.push(("RABBITMQ_USE_LONGNAME", PathBuf::from("true")));
+        }
+        let watchdog = Watchdog::over(&path, &command(&path, plan), &environment);
         Self { port, tls, control, watchdog, directory: directory.keep() }
     }
 
@@ -265,27 +289,44 @@ fn environment(directory: &Path, installed: &Path, control: &Path) -> Vec<(&'sta
     ]
 }
 
-/// Every node has the same name: none listens for other nodes, so none can meet another.
+/// Every node outside a cluster has the same name: none listens for others, so none can meet another.
 const NODE_NAME: &str = "broker@localhost";
 
-fn command(directory: &Path, schedulers: u16) -> Vec<OsString> {
+fn command(directory: &Path, plan: &Plan) -> Vec<OsString> {
     let inetrc = format!("\"{}\"", directory.join("inetrc").display());
-    let schedulers = format!("{schedulers}:{schedulers}");
+    let schedulers = format!("{0}:{0}", plan.schedulers);
     let arguments = [
         // More schedulers than work cost a second or more of waiting for each other at the
         // start, and so do schedulers that sleep at once where they could spin for a moment.
         &["erl", "+S", &schedulers, "+SDio", "1", "+A", "1"][..],
         &["+W", "w", "+B", "i", "+sbwt", "short"],
         &["+sbwtdcpu", "none", "+sbwtdio", "short"],
-        &["-noinput", "-boot", "start_sasl", "-sname", NODE_NAME],
-        &["-setcookie", "private", "-dist_listen", "false"],
-        // RabbitMQ asks epmd for its own port for five seconds unless the port is given here.
-        &["-start_epmd", "false", "-erl_epmd_port", "1"],
+        &["-noinput", "-boot", "start_sasl"],
         &["-kernel", "inetrc", &inetrc],
         &["-kernel", "prevent_overlapping_partitions", "false"],
         &["-syslog", "logger", "[]"],
         &["-syslog", "syslog_error_logger", "false"],
-        &["-eval", SERVER, "-s", "rabbit", "boot"],
     ];
-    arguments.concat().iter().map(OsString::from).collect()
+    let mut arguments: Vec<_> = arguments.concat().iter().map(OsString::from).collect();
+    arguments.extend(distribution(plan.membership.as_ref()).iter().map(OsString::from));
+    arguments.extend(["-eval", SERVER, "-s", "rabbit", "boot"].map(OsString::from));
+    arguments
+}
+
+/// How the node is found by others, or is not. RabbitMQ asks epmd for its own port for five seconds unless the
+/// port is given here; with it given, a node takes that port, and expects every other node there as well.
+fn distribution(membership: Option<&Membership>) -> Vec<String> {
+    let arguments = match membership {
+        None => format!(
+            "-sname {NODE_NAME} -setcookie private -dist_listen false -start_epmd false -erl_epmd_port 1"
+        ),
+        Some(membership) => format!(
+            "-name {} -setcookie {} -start_epmd false -erl_epmd_port {} -kernel inet_dist_use_interface {{{}}}",
+            membership.node_name(),
+            membership.cookie,
+            membership.port,
+            membership.address.octets().map(|octet| octet.to_string()).join(","),
+        ),
+    };
+    arguments.split(' ').map(str::to_owned).collect()
 }
