@@ -160,7 +160,7 @@ pub(super) const KEYS: &[Key] = &[
         "publish.max_in_flight_bytes",
         "64MiB",
         size(64 * KIB, 4 * GIB),
-        "Bytes of payload under way at a time; more are answered `overloaded`.",
+        "Bytes of payload under way at a time; more are answered `overloaded`. Plan for about three times as much memory: HTTP, the AMQP library and its buffers each hold a copy for a while.",
     ),
     key(
         "publish.max_body",
