@@ -20,6 +20,7 @@ mod exchanges;
 mod failure;
 mod lane;
 mod lanes;
+mod mode;
 mod outage_log;
 mod publish;
 mod publisher;

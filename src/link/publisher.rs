@@ -3,9 +3,9 @@
 use super::LinkSettings;
 use super::closing::{channel_error_text, refuses_a_routing_key};
 use super::exchanges::{ProvenDestinations, is_a_reply_address, may_close_its_channel};
-use super::failure::LossReason;
 use super::lane::{Flight, Lane, Verdict};
 use super::lanes::{LaneKind, Lanes};
+use super::mode::{Ended, Mode};
 use super::ticket::{Job, Parcel, Reply};
 use super::verdict::{deliver, of_broker, refused};
 use super::vitals::Vitals;
@@ -16,10 +16,12 @@ use crate::outcome::Outcome;
 use lapin::{Channel, Connection};
 use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep};
 
 /// A connection is replaced after so many channels closed by the broker: their ids stay unusable in lapin, and
 /// with 2,047 of them every further channel fails (ADR-0001).
@@ -37,34 +39,6 @@ const RECEIVE_BATCH: usize = 128;
 /// After the socket is dead lapin resolves everything within 3 to 100 ms (ADR-0001); this is the bound on it.
 const WIND_UP_MAX: Duration = Duration::from_secs(1);
 
-/// What the supervisor wants of the publisher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// Publish.
-    Publishing,
-    /// The broker is blocked or stalled: hand nothing over, give everything back with this outcome.
-    Paused(Outcome),
-    /// Finish what is here, take nothing new, then end.
-    Finishing,
-    /// End now.
-    Stopped,
-}
-
-/// Why the publisher ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// The connection is lost, as its channels noticed.
-    ConnectionLost(lapin::Error),
-    /// The connection is lost or given up, as its watch noticed.
-    Lost(LossReason, String),
-    /// So many channels were closed that the connection is to be replaced. Said once; it goes on publishing.
-    WornOut,
-    /// Asked to finish, and finished.
-    Finished,
-    /// Asked to stop.
-    Stopped,
-}
-
 /// The state of the task. One publisher owns all publishing channels of one connection.
 pub(super) struct Publisher {
     metrics: Metrics,
@@ -79,6 +53,7 @@ pub(super) struct Publisher {
     proven: ProvenDestinations,
     properties_max: usize,
     worn_out: bool,
+    lane_check: Pin<Box<Sleep>>,
 }
 
 impl Publisher {
@@ -106,6 +81,7 @@ impl Publisher {
             proven: ProvenDestinations::default(),
             properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
             worn_out: false,
+            lane_check: Box::pin(tokio::time::sleep(LANE_CHECK)),
         }
     }
 
@@ -120,7 +96,6 @@ impl Publisher {
                 Mode::Finishing => self.jobs.close(),
                 Mode::Publishing => {}
             }
-            let waits_for_a_lane = !self.waiting.solo.is_empty();
             tokio::select! {
                 biased;
                 changed = mode.changed(), if !is_last_word => {
@@ -131,7 +106,6 @@ impl Publisher {
                     }
                 }
                 ended = poll_fn(|cx| self.poll_turn(cx, now)) => return ended,
-                () = tokio::time::sleep(LANE_CHECK), if waits_for_a_lane => {}
             }
         }
     }
@@ -176,10 +150,19 @@ impl Publisher {
                 return Poll::Ready(Ended::Finished);
             }
             if !(received || opened || dispatched || settled) {
-                return Poll::Pending;
+                return self.wait_for_a_lane(cx);
             }
         }
         cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Nothing can be done now. While messages wait for a solo lane, time alone may free one.
+    fn wait_for_a_lane(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if !self.waiting.solo.is_empty() && self.lane_check.as_mut().poll(cx).is_ready() {
+            self.lane_check.as_mut().reset(Instant::now() + LANE_CHECK);
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 

@@ -1,7 +1,7 @@
 //! Watches an open connection: the broker's events, its pulse, and the link's wish to drain.
 
 use super::failure::LossReason;
-use super::publisher::Mode;
+use super::mode::Mode;
 use super::pulse::{Order, Pulse};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;

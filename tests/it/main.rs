@@ -6,6 +6,7 @@ mod bad_input;
 mod blocked;
 mod bounds;
 mod breaker;
+mod cluster;
 mod confirmed;
 mod credentials;
 mod deadlines;
