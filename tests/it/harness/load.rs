@@ -2,6 +2,7 @@
 
 use super::answer::Answer;
 use super::sidecar::Sidecar;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 use std::collections::HashSet;
@@ -30,11 +31,26 @@ pub async fn load(
     path: &str,
     prefix: &str,
     concurrency: usize,
+    enough: impl FnMut(usize) -> bool,
+) -> Vec<Sent> {
+    let message = |n| (path.to_owned(), Bytes::from(format!("{prefix}-{n}")));
+    load_of(sidecar, message, prefix, concurrency, enough).await
+}
+
+/// The same with a path and a body for each message.
+pub async fn load_of(
+    sidecar: &Sidecar,
+    message: impl Fn(usize) -> (String, Bytes),
+    prefix: &str,
+    concurrency: usize,
     mut enough: impl FnMut(usize) -> bool,
 ) -> Vec<Sent> {
     let messages = (0usize..).take_while(|n| !enough(*n));
     stream::iter(messages)
-        .map(|n| publish(sidecar, path, format!("{prefix}-{n}"), Instant::now))
+        .map(|n| {
+            let (path, body) = message(n);
+            publish(sidecar, path, format!("{prefix}-{n}"), body, Instant::now)
+        })
         .buffer_unordered(concurrency)
         .collect()
         .await
@@ -58,16 +74,25 @@ pub async fn paced_load(
             tokio::time::sleep_until(moment.into()).await;
             (n, moment)
         })
-        .map(|(n, moment)| publish(sidecar, path, format!("{prefix}-{n}"), move || moment))
+        .map(|(n, moment)| {
+            let id = format!("{prefix}-{n}");
+            publish(sidecar, path.to_owned(), id.clone(), id.into(), move || moment)
+        })
         .buffer_unordered(UNDER_WAY_MAX)
         .collect()
         .await
 }
 
-async fn publish(sidecar: &Sidecar, path: &str, id: String, at: impl FnOnce() -> Instant) -> Sent {
+async fn publish(
+    sidecar: &Sidecar,
+    path: String,
+    id: String,
+    body: Bytes,
+    at: impl FnOnce() -> Instant,
+) -> Sent {
     let at = at();
     let headers = [("amqp-message-id", id.as_str()), ("amqpost-timeout", "10s")];
-    let answer = sidecar.post(path, &headers, id.clone()).await;
+    let answer = sidecar.post(&path, &headers, body).await;
     record(id, at, &answer)
 }
 

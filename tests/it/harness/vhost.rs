@@ -77,6 +77,18 @@ impl Vhost {
         self.broker.run_ok(&format!("rabbit_policy:delete({vhost}, {name}, <<\"harness\">>).")).await;
     }
 
+    /// Suspends the process of a queue: from now on it takes messages and confirms none, like a quorum queue
+    /// without its majority.
+    pub async fn suspend_queue(&self, queue: &str) {
+        let [vhost, queue] = [&self.name, queue].map(binary);
+        self.broker
+            .run_ok(&format!(
+                "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r({vhost}, queue, {queue})),
+                 sys:suspend(amqqueue:get_pid(Q))."
+            ))
+            .await;
+    }
+
     /// How many client connections the vhost has.
     pub async fn connections(&self) -> usize {
         let count = self.broker.run(&format!("length({}).", self.listed())).await;

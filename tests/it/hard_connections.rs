@@ -1,0 +1,221 @@
+//! Connections that have it hard: worn out, short of channels, blocked, slow, lied to; requests do not suffer from it.
+
+use crate::harness::*;
+use futures::future::join_all;
+use futures::{StreamExt, stream};
+use lapin::ExchangeKind;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const QUEUE: &str = "/v1/queues/orders/messages";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A vhost with the queue `orders`.
+async fn orders(broker: &Broker, name: &str) -> (Vhost, AmqpClient) {
+    let vhost = broker.vhost(name).await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("orders", true, arguments([])).await;
+    (vhost, client)
+}
+
+/// A sidecar with one connection, which is up.
+async fn one_connection(uri: &str) -> Sidecar {
+    Sidecar::builder(uri).set("broker.connections", "1").start().await.with_link_up().await
+}
+
+/// Publishes to so many exchanges that are missing, each of which costs a channel.
+async fn wear_out(sidecar: &Sidecar, missing: usize) {
+    let posts = stream::iter(0..missing).map(|n| async move {
+        let answer = sidecar.post(&format!("/v1/exchanges/missing-{n}/messages"), &[], "x").await;
+        assert_eq!(answer.code(), "exchange_not_found", "number {n}");
+    });
+    posts.buffer_unordered(8).collect::<()>().await;
+}
+
+/// The only publish under way, whose message is in the queue, when the client is told `lie` in place of its confirm.
+async fn is_unknown_after(name: &str, lie: Vec<u8>) {
+    let (vhost, client) = orders(shared().await, name).await;
+    let impostor = Impostor::to_port(vhost.broker().amqp_port());
+    let sidecar = one_connection(&vhost.uri_via(impostor.port())).await;
+    // Proven beforehand, so that the message under test travels over the shared channel, which is channel 1.
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+
+    impostor.mute_broker();
+    let headers = [("amqpost-timeout", "5s"), ("amqpost-retry", "off")];
+    let publishing = sidecar.post(QUEUE, &headers, "x");
+    let lying = async {
+        eventually("the broker has it", PATIENCE, async || client.depth("orders").await == 2).await;
+        impostor.say(lie);
+    };
+    let (answer, ()) = tokio::join!(publishing, lying);
+
+    assert_eq!(
+        (answer.verdict(), answer.outcome()),
+        ((502, "link_lost"), "unknown"),
+        "it is in the queue: {}",
+        answer.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_closed_with_a_soft_code_says_nothing_of_a_lone_publish() {
+    is_unknown_after("lie_soft", connection_close(403, "ACCESS_REFUSED - token expired")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_that_lapin_does_not_know_says_nothing_of_a_lone_publish() {
+    let (tag, multiple) = (999u64.to_be_bytes(), [0]);
+    is_unknown_after("lie_ack", method_frame(1, 60, 80, &[&tag[..], &multiple].concat())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worn_out_connection_is_replaced_unnoticed() {
+    let (vhost, _client) = orders(shared().await, "worn").await;
+    let sidecar = &Sidecar::up(&vhost.uri()).await;
+    let over = &AtomicBool::new(false);
+
+    let wearing = async {
+        wear_out(sidecar, 2_000).await;
+        over.store(true, Ordering::SeqCst);
+    };
+    let good = load(sidecar, QUEUE, "g", 16, |_| over.load(Ordering::SeqCst));
+    let (good, ()) = tokio::join!(good, wearing);
+
+    assert_eq!(codes(&good).into_keys().collect::<Vec<_>>(), ["confirmed"]);
+    assert!(sidecar.metric("amqpost_disconnects_total{reason=\"replaced\"}").await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worn_out_connection_that_waits_for_a_silent_queue_does_not_keep_the_link_down() {
+    let (vhost, client) = orders(shared().await, "worn_stuck").await;
+    client.declare_queue("stuck", true, arguments([])).await;
+    let sidecar = one_connection(&vhost.uri()).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+    vhost.suspend_queue("stuck").await;
+    let answer = sidecar.post("/v1/queues/stuck/messages", &[("amqpost-timeout", "200ms")], "x").await;
+    assert_eq!(answer.code(), "confirm_timeout");
+
+    wear_out(&sidecar, 420).await;
+
+    sidecar.link_is("up", Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_low_channel_max_costs_no_connection() {
+    let broker = Broker::builder().config_line("channel_max = 3").start().await;
+    let (vhost, _client) = orders(&broker, "few_channels").await;
+    let sidecar = one_connection(&vhost.uri()).await;
+
+    let sent = load(&sidecar, QUEUE, "few", 16, |n| n >= 200).await;
+
+    assert_eq!(codes(&sent).into_iter().collect::<Vec<_>>(), [("confirmed".to_owned(), 200)]);
+    assert!(!sidecar.log().contains("connection lost"), "{}", sidecar.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection() {
+    let broker = Broker::start().await;
+    let (vhost, client) = orders(&broker, "alarm").await;
+    let mut paths = vec![QUEUE.to_owned()];
+    for n in 0..8 {
+        let exchange = format!("x{n}");
+        client.declare_exchange(&exchange, ExchangeKind::Fanout).await;
+        client.bind("orders", &exchange, "").await;
+        paths.push(format!("/v1/exchanges/{exchange}/messages"));
+    }
+    let proxy = FaultProxy::to_port(broker.amqp_port());
+    let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port()))
+        .set("broker.connections", "1")
+        .set("broker.connect_timeout", "\"1s\"");
+    let sidecar = sidecar.start().await.with_link_up().await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+    wear_out(&sidecar, 3).await;
+
+    broker.set_memory_alarm(true).await;
+    // The news of the alarm is on its way when these want channels. They wait longer than opening one may take.
+    proxy.delay(Direction::FromBroker, Duration::from_millis(100));
+    let posts = paths.iter().map(|path| sidecar.post(path, &[("amqpost-timeout", "6s")], "x"));
+    let answers = join_all(posts).await;
+
+    assert!(
+        answers.iter().any(|answer| answer.elapsed > Duration::from_secs(5)),
+        "nobody waited: {answers:?}"
+    );
+    sidecar.link_is("blocked", Duration::ZERO).await;
+    assert!(!sidecar.log().contains("connection lost"), "the alarm cost the connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_is_not_counted_as_a_late_verdict() {
+    let (vhost, _client) = orders(shared().await, "late").await;
+    let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
+    let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+
+    proxy.black_hole(Direction::FromBroker);
+    let answer = sidecar.post(QUEUE, &[("amqpost-timeout", "300ms")], "x").await;
+    assert_eq!(answer.code(), "confirm_timeout");
+    proxy.reset_all();
+    proxy.pass();
+
+    eventually("the connection is replaced and nothing is in flight", PATIENCE, async || {
+        proxy.accepted_total() >= 2
+            && sidecar.link_state().await == "up"
+            && sidecar.metric("amqpost_in_flight").await == 0.0
+    })
+    .await;
+    assert_eq!(sidecar.metric("amqpost_late_confirms_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_unproven_message_opens_one_channel() {
+    let broker = Broker::start().await;
+    let (vhost, _client) = orders(&broker, "channels").await;
+    let channels = async || {
+        let count = broker.run("length(rabbit_channel:list()).").await;
+        count.parse::<usize>().expect("a number")
+    };
+    let sidecar = one_connection(&vhost.uri()).await;
+    let before = channels().await;
+
+    assert_eq!(sidecar.post(QUEUE, &[], "unproven").await.code(), "confirmed");
+
+    // The broker opens channels in their turn: before it confirms what was sent after the orders to open them.
+    for _ in 0..50 {
+        assert_eq!(sidecar.post(QUEUE, &[], "proven").await.code(), "confirmed");
+    }
+    assert_eq!(channels().await, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_in_the_middle_of_its_body_is_told_at_once_that_the_link_is_down() {
+    let sidecar = Sidecar::builder("amqp://127.0.0.1:1").start().await;
+    sidecar.link_is("down", PATIENCE).await;
+    let mut client = SlowClient::connect(sidecar.http()).await;
+
+    let begun = Instant::now();
+    client.send(format!("POST {QUEUE} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nx")).await;
+    let head = client.read_head(Duration::from_secs(20)).await;
+    let elapsed = begun.elapsed();
+
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_link_that_moves_is_not_given_up() {
+    let (vhost, _client) = orders(shared().await, "slow_link").await;
+    let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
+    let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+
+    proxy.throttle(Direction::ToBroker, 1_000_000);
+    let body = bytes::Bytes::from(vec![b'x'; 2 * 1024 * 1024]);
+    let posts = (0..4).map(|_| sidecar.post(QUEUE, &[("amqpost-timeout", "30s")], body.clone()));
+    let answers = join_all(posts).await;
+
+    for answer in &answers {
+        assert_eq!(answer.verdict(), (200, "confirmed"), "{}", answer.text());
+    }
+    assert!(!sidecar.log().contains("connection lost"), "{}", sidecar.log());
+}
