@@ -1,0 +1,69 @@
+//! Consumers that take what arrives, at once, and write it down; they survive every fault by starting again.
+
+use super::books::{Arrival, Books};
+use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, TOPIC_QUEUE, number};
+use futures::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions};
+use lapin::tcp::OwnedTLSConfig;
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Where messages arrive.
+pub(crate) const QUEUES: [&str; 4] = [QUEUE, TOPIC_QUEUE, FLAPPING_QUEUE, DOOMED];
+
+/// Starts a consumer for each queue. They end when this is dropped.
+pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
+    let mut consumers = JoinSet::new();
+    for queue in QUEUES {
+        let (uri, books) = (uri.to_owned(), Arc::clone(books));
+        consumers.spawn(async move {
+            loop {
+                // An error is a fault at work: the next session begins where this one ended.
+                drop(session(seed, &uri, queue, &books).await);
+                crate::pace::rest(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    consumers
+}
+
+/// A connection of the test's own, past the proxy. Nothing that it waits for may last longer than a fault.
+pub(crate) async fn connect(uri: &str) -> Result<Connection, lapin::Error> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let properties = ConnectionProperties::default().with_connection_name("chaos observer".into());
+    let runtime = lapin::runtime::default_runtime()?;
+    let connecting = Connection::connect_with_config(uri, properties, OwnedTLSConfig::default(), runtime);
+    match tokio::time::timeout(PATIENCE, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Consumes with acks, so that what the broker had on its way when it died comes again.
+async fn session(seed: u64, uri: &str, queue: &'static str, books: &Books) -> Result<(), lapin::Error> {
+    let connection = connect(uri).await?;
+    let channel = connection.create_channel().await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
+    while let Some(delivery) = consumer.next().await {
+        let delivery = delivery?;
+        let id =
+            delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
+        if let Some(number) = number(seed, &id) {
+            let intact = delivery.data.starts_with(format!("{id}|").as_bytes());
+            books.arrived(Arrival {
+                number,
+                at: Instant::now(),
+                queue,
+                redelivered: delivery.redelivered,
+                intact,
+            });
+        }
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+    }
+    // The queue was deleted.
+    connection.close(200, "done".into()).await
+}
