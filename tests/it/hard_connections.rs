@@ -141,7 +141,7 @@ async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection
         answers.iter().any(|answer| answer.elapsed > Duration::from_secs(5)),
         "nobody waited: {answers:?}"
     );
-    sidecar.link_is("blocked", Duration::ZERO).await;
+    assert_eq!(sidecar.link_state().await, "blocked");
     assert!(!sidecar.log().contains("connection lost"), "the alarm cost the connection");
 }
 

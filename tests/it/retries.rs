@@ -23,8 +23,8 @@ async fn lose_the_confirm(name: &str, retry: &str) -> (Answer, AmqpClient) {
             client.depth("orders").await == 2
         })
         .await;
-        proxy.pass();
         proxy.reset_all();
+        proxy.pass();
     };
     (tokio::join!(publishing, cut).0, client)
 }
