@@ -26,19 +26,19 @@ impl Publisher {
 
     /// A publish was settled: what that says of its destination and of its channel.
     pub(super) fn learn(&mut self, kind: LaneKind, message: &Message, verdict: &Verdict) {
-        let is_proof = match verdict {
-            Verdict::Broker(BrokerVerdict::Acked | BrokerVerdict::Returned) => true,
-            Verdict::Broker(BrokerVerdict::Nacked)
-            | Verdict::NotPublished
-            | Verdict::Displaced
-            | Verdict::Refused(_)
-            | Verdict::Lost => false,
+        let (is_proof, is_nack) = match verdict {
+            Verdict::Broker(BrokerVerdict::Acked | BrokerVerdict::Returned) => (true, false),
+            // It is open to this user, whatever the queue thinks of the message.
+            Verdict::Broker(BrokerVerdict::Nacked) => (true, true),
+            Verdict::NotPublished | Verdict::Displaced | Verdict::Refused(_) | Verdict::Lost => {
+                (false, false)
+            }
         };
         if is_proof {
             self.proven.insert(message);
         }
         // The ordinary case costs no look-up.
-        let is_nack = matches!(verdict, Verdict::Broker(BrokerVerdict::Nacked));
+        let is_ack = is_proof && !is_nack;
         let is_ordinary = kind == LaneKind::Shared && !is_nack;
         if is_ordinary && self.nacking.is_empty() && !self.standstill.any() {
             return;
@@ -47,16 +47,12 @@ impl Publisher {
         match kind {
             LaneKind::Solo => {
                 self.probing.remove(&destination);
-                if is_proof && self.nacking.acked_alone(&destination) {
+                if is_ack && self.nacking.acked_alone(&destination) {
                     self.lanes.replace_shared(Instant::now());
                 }
             }
-            LaneKind::Shared if is_proof => self.nacking.acked_together(&destination),
-            LaneKind::Shared if is_nack => {
-                if self.nacking.nacked(destination.clone()) {
-                    self.proven.forget(message);
-                }
-            }
+            LaneKind::Shared if is_ack => self.nacking.acked_together(&destination),
+            LaneKind::Shared if is_nack => self.nacking.nacked(destination.clone()),
             LaneKind::Shared => {}
         }
         self.standstill.settled(&destination);

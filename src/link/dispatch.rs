@@ -38,7 +38,12 @@ enum Turn {
 
 impl Publisher {
     /// Puts a message where it waits for its turn, or answers it.
-    pub(super) fn route(&mut self, job: Job) {
+    pub(super) fn route(&mut self, mut job: Job) {
+        if !self.nacking.is_empty()
+            && let Some(destination) = job.ticket.peek(Destination::of)
+        {
+            job.alone |= self.nacking.tries_alone(&destination, Instant::now());
+        }
         match job.ticket.peek(|message| self.route_of(message, job.alone)) {
             Some(Route::Shared) => self.waiting.shared.push_back(job),
             Some(Route::Solo) => self.waiting.solo.push_back(job),

@@ -63,17 +63,6 @@ impl ProvenDestinations {
         }
     }
 
-    /// This destination has to prove itself again.
-    pub(super) fn forget(&mut self, message: &Message) {
-        match self.exchanges.get_mut(&message.exchange) {
-            None => {}
-            Some(Keys::All) => self.remove(&message.exchange),
-            Some(Keys::These { proven, .. }) => {
-                self.names -= usize::from(proven.remove(&message.routing_key))
-            }
-        }
-    }
-
     /// The exchange is gone, or closed to the user.
     pub(super) fn remove(&mut self, exchange: &ShortText) {
         match self.exchanges.remove(exchange) {
@@ -185,16 +174,6 @@ mod tests {
             proven.insert(&to("", &format!("queue-{n}")));
         }
         assert!(proven.contains(&to("", "queue-1")) && !proven.contains(&to("", "others")));
-    }
-
-    #[test]
-    fn a_forgotten_destination_is_unproven_and_its_neighbours_are_not() {
-        let mut proven = ProvenDestinations::default();
-        proven.insert(&to("", "a"));
-        proven.insert(&to("", "b"));
-        proven.forget(&to("", "a"));
-        assert!(!proven.contains(&to("", "a")) && proven.contains(&to("", "b")));
-        assert_eq!(proven.names, 1);
     }
 
     #[test]
