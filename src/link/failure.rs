@@ -1,7 +1,7 @@
 //! Why an attempt to connect failed or a connection was lost: a label for metrics, a text for people.
 
-use lapin::{ConnectionState, ErrorKind};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::{ConnectionState, ErrorKind};
 use std::io;
 
 /// Why an attempt to connect failed.
