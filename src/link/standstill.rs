@@ -69,10 +69,12 @@ impl Standstill {
     }
 
     /// Looks at every unanswered publish: where it went and when it was handed over. Whether a destination is held
-    /// now that was not.
+    /// now that was not. `last_word`: when the broker last said anything on this connection; one that is silent
+    /// altogether is not its destinations' fault.
     pub(super) fn look(
         &mut self,
         now: Instant,
+        last_word: Instant,
         unanswered: impl Iterator<Item = (Destination, Instant)>,
     ) -> bool {
         let mut owed: HashMap<Destination, (usize, Instant)> = HashMap::new();
@@ -91,7 +93,8 @@ impl Standstill {
             }
             let unmoved_since = before.map_or(now, |before| before.unmoved_since);
             let unmoved = now.duration_since(unmoved_since);
-            let standing = if unmoved >= self.silent_after {
+            let others_are_answered = last_word > unmoved_since + self.silent_after / 2;
+            let standing = if unmoved >= self.silent_after && others_are_answered {
                 Standing::Silent
             } else if unmoved >= HELD_AFTER {
                 Standing::Held
@@ -143,7 +146,7 @@ mod tests {
             let now = begun + ms(100 * step);
             let dead = unanswered("dead", begun, 40);
             let fine = unanswered("fine", now, 40);
-            if standstill.look(now, dead.into_iter().chain(fine)) {
+            if standstill.look(now, now, dead.into_iter().chain(fine)) {
                 assert_eq!(held_at.replace(step), None, "said once");
             }
         }
@@ -157,7 +160,11 @@ mod tests {
         let begun = Instant::now();
         let mut standstill = Standstill::new(SILENT_AFTER);
         for step in 0..50 {
-            standstill.look(begun + ms(100 * step), unanswered("slow", begun, 32).into_iter());
+            standstill.look(
+                begun + ms(100 * step),
+                begun + ms(100 * step),
+                unanswered("slow", begun, 32).into_iter(),
+            );
         }
         assert!(!standstill.any());
     }
@@ -167,10 +174,24 @@ mod tests {
         let begun = Instant::now();
         let mut standstill = Standstill::new(SILENT_AFTER);
         for step in 0..12 {
-            standstill.look(begun + ms(100 * step), unanswered("dead", begun, 40).into_iter());
+            standstill.look(
+                begun + ms(100 * step),
+                begun + ms(100 * step),
+                unanswered("dead", begun, 40).into_iter(),
+            );
         }
         standstill.settled(&queue("dead"));
         assert_eq!((standstill.of(&queue("dead")), standstill.any()), (Standing::Moving, false));
+    }
+
+    #[test]
+    fn on_a_connection_that_is_silent_altogether_nobody_is_more_than_held() {
+        let begun = Instant::now();
+        let mut standstill = Standstill::new(SILENT_AFTER);
+        for step in 0..50 {
+            standstill.look(begun + ms(100 * step), begun, unanswered("dead", begun, 40).into_iter());
+        }
+        assert_eq!(standstill.of(&queue("dead")), Standing::Held);
     }
 
     #[test]
@@ -179,7 +200,11 @@ mod tests {
         let mut standstill = Standstill::new(SILENT_AFTER);
         for step in 0..12 {
             let left = if step < 5 { 40 } else { 10 };
-            standstill.look(begun + ms(100 * step), unanswered("dead", begun, left).into_iter());
+            standstill.look(
+                begun + ms(100 * step),
+                begun + ms(100 * step),
+                unanswered("dead", begun, left).into_iter(),
+            );
         }
         assert_eq!(standstill.of(&queue("dead")), Standing::Silent);
     }
@@ -194,7 +219,7 @@ mod tests {
             let mut standstill = Standstill::new(SILENT_AFTER);
             for delay in delays {
                 now += ms(delay);
-                prop_assert!(!standstill.look(now, unanswered("slow", now, in_flight).into_iter()));
+                prop_assert!(!standstill.look(now, now, unanswered("slow", now, in_flight).into_iter()));
                 prop_assert!(!standstill.any());
             }
         }

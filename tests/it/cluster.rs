@@ -68,8 +68,8 @@ impl Scene {
         story.print(begun);
         assert_no_loss_and_no_ghost(&story.sent, &self.arrived().await);
         let slowest = quantile(&story.sent.iter().collect::<Vec<_>>(), 1.0);
-        // The client of the test is late itself on a busy machine.
-        assert!(slowest < deadline + Duration::from_secs(1), "an answer took {slowest:?}");
+        // The client of the test is late itself while nodes boot beside it; promises::no_hangs looks closer.
+        assert!(slowest < deadline + Duration::from_secs(3), "an answer took {slowest:?}");
         (story, seen)
     }
 
