@@ -10,7 +10,7 @@ const VERSION: u8 = 1;
 /// The bytes do not form a record of a known version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record cannot be read")]
-pub struct Unreadable;
+pub(super) struct Unreadable;
 
 /// The checksum of a record. It covers its number and its place, so that bytes in the wrong row do not pass.
 pub(super) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
