@@ -200,9 +200,6 @@ impl Ledger {
             }
         })?;
         let limit = i64::try_from(SET_MAX).unwrap_or(i64::MAX);
-        let found = select
-            .query_map(params![dest, state.as_number(), limit], |row| row.get(0).map(Seq::new))?
-            .collect();
-        found
+        select.query_map(params![dest, state.as_number(), limit], |row| row.get(0).map(Seq::new))?.collect()
     }
 }

@@ -48,7 +48,7 @@ impl StoreHandle {
             idempotency,
         };
         let bytes = prepared.meta.len() + prepared.body.len();
-        match self.change(Change::Append(prepared), bytes).await {
+        match self.change(Change::Append(Box::new(prepared)), bytes).await {
             Ok(Verdict::Appended(appended)) => Ok(appended),
             Ok(Verdict::Full(reason)) => Err(AppendError::Full(reason)),
             Ok(Verdict::Unsure) | Err(Lost::After) => Err(AppendError::Unsure),
@@ -217,7 +217,8 @@ impl StoreHandle {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Lost::Before)?;
         let (reply, verdict) = oneshot::channel();
-        self.letters.send(Letter::Job(Job { change, reply, room })).map_err(|_| Lost::Before)?;
+        let job = Job { change, reply, room };
+        self.letters.send(Letter::Job(job)).map_err(|_| Lost::Before)?;
         verdict.await.map_err(|_| Lost::After)
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Prepared {
 /// What the writer can be asked for.
 #[derive(Debug)]
 pub(super) enum Change {
-    Append(Prepared),
+    Append(Box<Prepared>),
     Remember(Idempotency),
     Confirm(Vec<Seq>),
     Attempted(Vec<Seq>),

@@ -6,6 +6,8 @@ use std::time::Duration;
 /// The size of a page of the database.
 pub(super) const PAGE_BYTES: u64 = 8192;
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
 /// What a store is told when it is opened.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -32,8 +34,8 @@ impl Settings {
             max_bytes: 1 << 30,
             destination_percent: 50,
             disk_reserve: 64 << 20,
-            max_age: Duration::from_hours(24),
-            dedup_window: Duration::from_hours(1),
+            max_age: 24 * HOUR,
+            dedup_window: HOUR,
         }
     }
 

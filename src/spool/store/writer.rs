@@ -214,8 +214,9 @@ impl Drop for Writer {
 
 /// A request that gave up does not wait for its answer: what was done stays done.
 fn answer(job: Job, verdict: Verdict) {
-    drop(job.reply.send(verdict));
-    drop(job.room);
+    let Job { change: _, reply, room } = job;
+    drop(reply.send(verdict));
+    drop(room);
 }
 
 fn answer_all(jobs: Vec<Job>, verdict: &Verdict) {
