@@ -42,7 +42,7 @@ fn content(number: u64) -> Vec<u8> {
 fn record(number: u64) -> NewRecord {
     let message = Message {
         exchange: ShortText::default(),
-        routing_key: ShortText::new("orders").unwrap(),
+        routing_key: ShortText::new("orders").expect("short"),
         mandatory: true,
         properties: Properties::default(),
         payload: content(number).into(),
@@ -53,14 +53,16 @@ fn record(number: u64) -> NewRecord {
 // === the process that loses its power ===
 
 async fn append_and_confirm(handle: &StoreHandle, answers: &Mutex<std::fs::File>, appender: u64) {
-    let say = |line: String| answers.lock().unwrap().write_all(line.as_bytes()).unwrap();
+    let say = |line: String| answers.lock().expect("no panic").write_all(line.as_bytes()).expect("written");
     for number in (0..APPENDS_EACH).map(|index| appender * APPENDS_EACH + index) {
-        let Appended::Stored(seq) = handle.append(record(number)).await.unwrap() else { panic!("no key") };
+        let Appended::Stored(seq) = handle.append(record(number)).await.expect("the disk works") else {
+            panic!("no key")
+        };
         say(format!("stored {seq} {number}\n"));
         if number % 3 == 0 {
             // Said before it is asked for: from then on the record may be gone.
             say(format!("confirmed {seq} {number}\n"));
-            handle.confirm(vec![seq]).await.unwrap();
+            handle.confirm(vec![seq]).await.expect("the disk works");
         }
     }
 }
@@ -83,13 +85,13 @@ fn recorded(directory: &Path) -> Journal {
     let compiled = compiler.arg(&shim).arg(source).args(["-ldl", "-lpthread"]).status();
     assert!(compiled.expect("there is a C compiler").success());
     let journal = directory.join("journal");
-    let child = Command::new(std::env::current_exe().unwrap())
+    let child = Command::new(std::env::current_exe().expect("it has a path"))
         .args(["--exact", "child_appends_and_confirms"])
         .env(CHILD, directory)
         .env("LD_PRELOAD", &shim)
         .env("POWER_LOSS_JOURNAL", &journal)
         .output()
-        .unwrap();
+        .expect("the test runs itself");
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
     Journal::read(&journal)
 }
@@ -101,7 +103,7 @@ fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
     let mut promised = BTreeMap::new();
     for line in answers {
         let words: Vec<_> = line.split(' ').collect();
-        let (seq, number) = (words[1].parse().unwrap(), words[2].parse().unwrap());
+        let (seq, number) = (words[1].parse().expect("a seq"), words[2].parse().expect("a number"));
         match words[0] {
             "stored" => drop(promised.insert(seq, number)),
             _ => drop(promised.remove(&seq)),
@@ -112,9 +114,9 @@ fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
 
 /// Opens the store after a cut; how many of the promised records are missing.
 async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut Rng) -> usize {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let settings = settings(directory.path());
-    std::fs::create_dir(&settings.directory).unwrap();
+    std::fs::create_dir(&settings.directory).expect("a directory");
     journal.play(cut, syncs, &settings.directory, random);
     let promised = promised(&journal.answers(cut));
     let (store, handle) = match Store::open(settings) {
@@ -123,11 +125,11 @@ async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut
         Err(_) => return promised.len(),
     };
     let orders =
-        Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").unwrap() };
-    let batch = handle.next_batch(&orders, None, usize::MAX, usize::MAX).await.unwrap();
+        Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") };
+    let batch = handle.next_batch(&orders, None, usize::MAX, usize::MAX).await.expect("it is read");
     let mut found = BTreeMap::new();
     for stored in &batch.records {
-        let number = u64::from_le_bytes(stored.message.payload[..8].try_into().unwrap());
+        let number = u64::from_le_bytes(stored.message.payload[..8].try_into().expect("8 bytes"));
         assert!(stored.message.payload == content(number), "record {} has another content", stored.seq);
         found.insert(stored.seq.number(), number);
     }
@@ -144,17 +146,16 @@ async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut
     promised.iter().filter(|(seq, number)| found.get(seq) != Some(*number)).count()
 }
 
-/// Places of power cuts: half of them anywhere, half between the last write and its sync.
+/// Places of power cuts: while the store is made, then half of them anywhere, half between a write and its sync.
 fn cuts(journal: &Journal, random: &mut Rng) -> Vec<usize> {
     let syncs: Vec<_> = (0..journal.0.len())
         .filter(|at| matches!(journal.0[*at], (File::Log | File::Database, Operation::Sync)))
         .collect();
-    (0..CUTS)
-        .map(|index| match index % 2 {
-            0 => random.usize(..=journal.0.len()),
-            _ => syncs[random.usize(..syncs.len())],
-        })
-        .collect()
+    let later = (0..CUTS).map(|index| match index % 2 {
+        0 => random.usize(..=journal.0.len()),
+        _ => syncs[random.usize(..syncs.len())],
+    });
+    (0..CUTS).chain(later).collect()
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::path::Path;
 pub(crate) enum File {
     Database,
     Log,
+    Rollback,
     Answers,
 }
 
@@ -17,6 +18,7 @@ pub(crate) enum Operation {
     Write { offset: usize, bytes: Vec<u8> },
     Truncate { length: usize },
     Sync,
+    Remove,
 }
 
 /// Which syncs are believed.
@@ -31,7 +33,7 @@ pub(crate) enum Syncs {
 /// Everything that was asked, in order.
 pub(crate) struct Journal(pub(crate) Vec<(File, Operation)>);
 
-/// A file: what is certainly on the disk, and what may be.
+/// A file that is there, as its directory says at once: what is certainly on the disk, and what may be.
 #[derive(Default)]
 struct Half {
     durable: Vec<u8>,
@@ -43,16 +45,18 @@ impl Journal {
         let bytes = fs::read(path).expect("the shim has written its journal");
         let (mut operations, mut rest) = (Vec::new(), &bytes[..]);
         while let Some((head, tail)) = rest.split_at_checked(18) {
-            let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap()) as usize;
+            let number =
+                |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes")) as usize;
             let (offset, length) = (number(2), number(10));
             let (content, tail) = tail.split_at(length);
             let operation = match head[0] {
                 b'w' => Operation::Write { offset, bytes: content.to_vec() },
                 b't' => Operation::Truncate { length: offset },
                 b's' => Operation::Sync,
+                b'u' => Operation::Remove,
                 other => panic!("operation {other}"),
             };
-            let file = [File::Database, File::Log, File::Answers][usize::from(head[1]) - 1];
+            let file = [File::Database, File::Log, File::Rollback, File::Answers][usize::from(head[1]) - 1];
             operations.push((file, operation));
             rest = tail;
         }
@@ -67,18 +71,24 @@ impl Journal {
                 text.extend_from_slice(bytes);
             }
         }
-        String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+        String::from_utf8(text).expect("text").lines().map(str::to_owned).collect()
     }
 
     /// Writes the files as they are found after the cut: what was synced, and of the rest some blocks.
     pub(crate) fn play(&self, cut: usize, syncs: Syncs, into: &Path, random: &mut Rng) {
-        let mut halves = [Half::default(), Half::default()];
+        let mut halves = [const { None }; 3];
         for (at, (file, operation)) in self.0[..cut].iter().enumerate() {
             let half = match file {
                 File::Database => &mut halves[0],
                 File::Log => &mut halves[1],
+                File::Rollback => &mut halves[2],
                 File::Answers => continue,
             };
+            if matches!(operation, Operation::Remove) {
+                *half = None;
+                continue;
+            }
+            let half = half.get_or_insert_with(Half::default);
             match operation {
                 Operation::Sync if syncs == Syncs::Asked || *file != File::Log || self.moves(at) => {
                     for operation in std::mem::take(&mut half.pending) {
@@ -89,8 +99,9 @@ impl Journal {
                 other => half.pending.push(other.clone()),
             }
         }
-        for (half, name) in halves.into_iter().zip(["spool.db", "spool.db-wal"]) {
-            fs::write(into.join(name), half.found(random)).unwrap();
+        for (half, name) in halves.into_iter().zip(["spool.db", "spool.db-wal", "spool.db-journal"]) {
+            let Some(half) = half else { continue };
+            fs::write(into.join(name), half.found(random)).expect("written");
         }
     }
 
@@ -133,6 +144,6 @@ fn apply(to: &mut Vec<u8>, operation: &Operation, mut reaches: impl FnMut(&Opera
             to[*offset..end].copy_from_slice(bytes);
         }
         Operation::Truncate { length } => to.resize(*length, 0),
-        Operation::Sync => {}
+        Operation::Sync | Operation::Remove => {}
     }
 }

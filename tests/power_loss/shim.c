@@ -18,18 +18,25 @@ static int journal = -1;
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
-/* 1: the database, 2: its log, 3: what was answered, 0: anything else. */
+static int kind_of(const char *path);
+
+/* 1: the database, 2: its log, 3: the journal of its making, 4: what was answered, 0: anything else. */
 static int kind(int fd) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length <= 0) return 0;
     path[length] = 0;
+    return kind_of(path);
+}
+
+static int kind_of(const char *path) {
     const char *name = strrchr(path, '/');
     if (!name) return 0;
     if (!strcmp(name, "/spool.db")) return 1;
     if (!strcmp(name, "/spool.db-wal")) return 2;
-    if (!strcmp(name, "/answers")) return 3;
+    if (!strcmp(name, "/spool.db-journal")) return 3;
+    if (!strcmp(name, "/answers")) return 4;
     return 0;
 }
 
@@ -88,6 +95,13 @@ int ftruncate64(int fd, off64_t length) {
 }
 
 int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
+
+int unlink(const char *path) {
+    int (*next)(const char *) = real("unlink");
+    int result = next(path);
+    if (result == 0) note('u', kind_of(path), 0, 0, NULL);
+    return result;
+}
 
 static int synced(int fd, const char *name) {
     int (*next)(int) = real(name);

@@ -82,16 +82,18 @@ fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Whether the file is still empty. One that another program wrote is left alone.
+/// Whether there are no tables yet, as in a new file and in one whose making a power cut ended. A file that
+/// another program wrote is left alone.
 fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
-    let read = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let foreign = || OpenError::Foreign { path: path.to_owned() };
-    match read("page_count") {
-        Ok(0) => Ok(true),
-        Ok(_) if read("application_id")? == schema::APPLICATION_ID => Ok(false),
-        Ok(_) => Err(foreign()),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
-        Err(error) => Err(error.into()),
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
+    match (tables, id) {
+        (Ok(0), Ok(0)) => Ok(true),
+        (Ok(_), Ok(schema::APPLICATION_ID)) => Ok(false),
+        (Ok(_), Ok(_)) => Err(foreign()),
+        (Err(error), _) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
+        (Err(error), _) | (_, Err(error)) => Err(error.into()),
     }
 }
 
