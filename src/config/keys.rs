@@ -178,7 +178,7 @@ pub(super) const KEYS: &[Key] = &[
         "publish.retry_percent",
         "20",
         count(0, 100),
-        "Retries per hundred publishes, at most, so that retries never multiply the load; 0: none.",
+        "Repeats of what the broker had been given, per hundred publishes, at most, so that they never multiply its load; 0: none.",
     ),
     key(
         "breaker.failures",
@@ -200,7 +200,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "breaker.open_for",
-        "2s",
+        "1s",
         duration(ms(100), minutes(5)),
         "After that one publish at a time tries whether the destination takes messages again.",
     ),

@@ -106,7 +106,7 @@ fn without_any_source_the_defaults_hold() {
     failures = 20
     percent = 50
     window = "10s"
-    open_for = "2s"
+    open_for = "1s"
 
     [shutdown]
     lame_duck = "0s"

@@ -14,22 +14,35 @@ const COMPANY_AFTER: Duration = Duration::from_secs(1);
 /// Attempts at a time.
 const SIDE_BY_SIDE_MAX: usize = 3;
 
-/// The endpoints of a link in turn, starting where this connection's place is.
+/// The endpoints of a link in turn, starting where this connection's place is. In each round, those that another
+/// connection is up at come last: two connections to one node are lost with it together.
 #[derive(Debug)]
 pub(super) struct Rotation {
     next: usize,
+    /// Endpoints of this round that were not tried yet.
+    round: Vec<usize>,
 }
 
 impl Rotation {
     /// Connections start at different endpoints, so that they are spread.
     pub(super) fn starting_at(slot: usize) -> Self {
-        Self { next: slot }
+        Self { next: slot, round: Vec::new() }
     }
 
-    fn next<'a>(&mut self, broker: &'a BrokerConfig) -> &'a Endpoint {
-        let endpoint = &broker.endpoints[self.next % broker.endpoints.len()];
-        self.next = self.next.wrapping_add(1);
-        endpoint
+    /// Connected: the next round starts behind this endpoint, and weighs anew.
+    pub(super) fn connected(&mut self) {
+        self.round.clear();
+    }
+
+    fn next<'a>(&mut self, endpoints: &'a [Endpoint], is_taken: &impl Fn(&str) -> bool) -> &'a Endpoint {
+        let count = endpoints.len();
+        if self.round.is_empty() {
+            self.round = (0..count).map(|step| (self.next + step) % count).collect();
+        }
+        let free = |place: &usize| !is_taken(&endpoints[*place].authority());
+        let place = self.round.remove(self.round.iter().position(free).unwrap_or(0));
+        self.next = (place + 1) % count;
+        &endpoints[place]
     }
 }
 
@@ -41,12 +54,13 @@ pub(super) type Attempted = (String, Result<Dialled, DialError>);
 pub(super) async fn connect(
     broker: &BrokerConfig,
     rotation: &mut Rotation,
+    is_taken: impl Fn(&str) -> bool,
     trying: impl Fn(&str),
     mut failed: impl FnMut(&str, &DialError),
 ) -> Attempted {
     let mut attempts: FuturesUnordered<BoxFuture<'_, Attempted>> = FuturesUnordered::new();
     let mut start = || {
-        let endpoint = rotation.next(broker);
+        let endpoint = rotation.next(&broker.endpoints, &is_taken);
         let authority = endpoint.authority();
         trying(&authority);
         Box::pin(async move { (authority, dial(endpoint, broker).await) })
@@ -62,5 +76,51 @@ pub(super) async fn connect(
                 attempts.push(start());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn endpoints() -> Vec<Endpoint> {
+        let named = |host: &str| Endpoint {
+            tls: false,
+            host: host.to_owned(),
+            port: 5672,
+            user: "guest".to_owned(),
+            password: Secret::new("guest"),
+            vhost: "/".to_owned(),
+        };
+        ["a", "b", "c"].map(named).into()
+    }
+
+    fn round(rotation: &mut Rotation, taken: &str) -> String {
+        let endpoints = endpoints();
+        let is_taken = |authority: &str| authority.starts_with(taken);
+        (0..endpoints.len()).map(|_| rotation.next(&endpoints, &is_taken).host.clone()).collect()
+    }
+
+    #[test]
+    fn an_endpoint_that_another_connection_uses_comes_last_and_comes() {
+        assert_eq!(round(&mut Rotation::starting_at(0), "a"), "bca");
+        assert_eq!(round(&mut Rotation::starting_at(1), "b"), "cab");
+    }
+
+    #[test]
+    fn every_endpoint_is_tried_in_each_round() {
+        let mut rotation = Rotation::starting_at(1);
+        assert_eq!(round(&mut rotation, "-"), "bca");
+        assert_eq!(round(&mut rotation, "-"), "bca");
+    }
+
+    #[test]
+    fn after_a_connection_the_next_endpoint_is_another_one() {
+        let endpoints = endpoints();
+        let mut rotation = Rotation::starting_at(0);
+        assert_eq!(rotation.next(&endpoints, &|_| false).host, "a");
+        rotation.connected();
+        assert_eq!(rotation.next(&endpoints, &|_| false).host, "b");
     }
 }

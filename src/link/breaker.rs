@@ -12,12 +12,14 @@ use tokio::time::Instant;
 pub(super) struct Thresholds {
     /// Failures within `window`, at least.
     pub(super) failures: u32,
-    /// Of all verdicts within `window`, the percentage that failed, at least.
+    /// Of all verdicts within `window`, the percentage that failed, at least; unless the last `failures` all did.
     pub(super) percent: u32,
     /// Verdicts are counted for so long, then anew.
     pub(super) window: Duration,
     /// From opening to the first probe.
     pub(super) open_for: Duration,
+    /// A probe without a verdict for so long has failed, whatever its own deadline.
+    pub(super) probe_for: Duration,
 }
 
 /// Where a breaker stands.
@@ -59,9 +61,9 @@ pub(super) enum Passage {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Closed { since: Instant, successes: u32, failures: u32 },
+    Closed { since: Instant, successes: u32, failures: u32, in_a_row: u32 },
     Open { since: Instant },
-    HalfOpen { probing: bool },
+    HalfOpen { probe: Option<Instant> },
 }
 
 /// The breaker of one destination.
@@ -71,7 +73,7 @@ pub(super) struct Breaker(State);
 impl Breaker {
     /// Closed, with nothing counted yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self(State::Closed { since: now, successes: 0, failures: 0 })
+        Self(State::Closed { since: now, successes: 0, failures: 0, in_a_row: 0 })
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -85,15 +87,22 @@ impl Breaker {
     /// Whether a publish may pass at `now`.
     pub(super) fn admit(&mut self, now: Instant, thresholds: &Thresholds) -> Passage {
         match self.0 {
+            // HalfOpen => Open
+            State::HalfOpen { probe: Some(sent) } if now >= sent + thresholds.probe_for => {
+                self.0 = State::Open { since: sent + thresholds.probe_for };
+            }
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => {}
+        }
+        match self.0 {
             State::Closed { .. } => Passage::Pass,
             // Open => HalfOpen
-            State::Open { since } if now.duration_since(since) >= thresholds.open_for => {
-                self.0 = State::HalfOpen { probing: true };
+            State::Open { since } if now >= since + thresholds.open_for => {
+                self.0 = State::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
-            State::Open { .. } | State::HalfOpen { probing: true } => Passage::Refused,
-            State::HalfOpen { probing: false } => {
-                self.0 = State::HalfOpen { probing: true };
+            State::Open { .. } | State::HalfOpen { probe: Some(_) } => Passage::Refused,
+            State::HalfOpen { probe: None } => {
+                self.0 = State::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
         }
@@ -102,8 +111,8 @@ impl Breaker {
     /// A publish that was admitted as `passage` succeeded.
     pub(super) fn succeeded(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
-            // HalfOpen => Closed
-            (State::HalfOpen { .. }, Passage::Probe) => *self = Self::new(now),
+            // HalfOpen, Open => Closed: a probe that was given up may still bring the good news.
+            (State::HalfOpen { .. } | State::Open { .. }, Passage::Probe) => *self = Self::new(now),
             (State::Closed { .. }, _) => self.count(now, thresholds, false),
             // Admitted before it opened: old news.
             (State::Open { .. } | State::HalfOpen { .. }, _) => {}
@@ -123,7 +132,7 @@ impl Breaker {
     /// The probe ended without saying anything of the destination: another one may try.
     pub(super) fn undecided(&mut self, passage: Passage) {
         if let (State::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
-            self.0 = State::HalfOpen { probing: false };
+            self.0 = State::HalfOpen { probe: None };
         }
     }
 
@@ -138,19 +147,22 @@ impl Breaker {
     }
 
     fn count(&mut self, now: Instant, thresholds: &Thresholds, failed: bool) {
-        let State::Closed { since, successes, failures } = self.0 else { return };
+        let State::Closed { since, successes, failures, in_a_row } = self.0 else { return };
         let fresh = now.duration_since(since) > thresholds.window;
         let (since, successes, failures) = if fresh { (now, 0, 0) } else { (since, successes, failures) };
         let failures = failures.saturating_add(u32::from(failed));
         let successes = successes.saturating_add(u32::from(!failed));
+        let in_a_row = if failed { in_a_row.saturating_add(1) } else { 0 };
         let all = u64::from(failures) + u64::from(successes);
         let many = failures >= thresholds.failures;
         let most = u64::from(failures) * 100 >= u64::from(thresholds.percent) * all;
+        // However well it went before, a destination of which only failures come now has begun to fail.
+        let lately_all = in_a_row >= thresholds.failures;
         // Closed => Open
-        self.0 = if failed && many && most {
+        self.0 = if failed && ((many && most) || lately_all) {
             State::Open { since: now }
         } else {
-            State::Closed { since, successes, failures }
+            State::Closed { since, successes, failures, in_a_row }
         };
     }
 }
@@ -165,6 +177,7 @@ mod tests {
         percent: 50,
         window: Duration::from_secs(10),
         open_for: Duration::from_secs(2),
+        probe_for: Duration::from_secs(1),
     };
 
     fn opened(now: Instant) -> Breaker {
@@ -196,6 +209,34 @@ mod tests {
     }
 
     #[test]
+    fn only_failures_lately_open_it_however_many_successes_came_before() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(now);
+        for _ in 0..1000 {
+            breaker.succeeded(Passage::Pass, now, &THRESHOLDS);
+        }
+        for _ in 0..THRESHOLDS.failures {
+            assert_eq!(breaker.state(), BreakerState::Closed);
+            breaker.failed(Passage::Pass, now, &THRESHOLDS);
+        }
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+
+    #[test]
+    fn a_probe_without_a_verdict_makes_room_for_another_and_its_late_success_still_counts() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let sent = now + THRESHOLDS.open_for;
+        let silent = breaker.admit(sent, &THRESHOLDS);
+        let given_up = sent + THRESHOLDS.probe_for;
+        assert_eq!(breaker.admit(given_up, &THRESHOLDS), Passage::Refused);
+        assert_eq!(breaker.state(), BreakerState::Open);
+        assert_eq!(breaker.admit(given_up + THRESHOLDS.open_for, &THRESHOLDS), Passage::Probe);
+        breaker.succeeded(silent, given_up, &THRESHOLDS);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
     fn half_open_lets_one_probe_through_at_a_time() {
         let now = Instant::now();
         let mut breaker = opened(now);
@@ -221,29 +262,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_lets_two_probes_through_and_always_recovers(
+        fn it_never_lets_two_probes_through_unless_one_is_given_up_and_always_recovers(
             steps in prop::collection::vec((0u64..3000, any::<bool>(), any::<bool>()), 1..200),
         ) {
             let mut now = Instant::now();
             let mut breaker = Breaker::new(now);
-            let mut probes = 0;
+            let mut probe: Option<Instant> = None;
             for (milliseconds, good, answer) in steps {
                 now += Duration::from_millis(milliseconds);
                 let passage = breaker.admit(now, &THRESHOLDS);
-                probes += u32::from(passage == Passage::Probe);
-                prop_assert!(probes <= 1, "two probes at a time");
-                let (passage, ends) = match passage {
-                    Passage::Refused => (Passage::Probe, probes > 0 && answer),
+                if passage == Passage::Probe {
+                    let given_up = |sent: Instant| now >= sent + THRESHOLDS.probe_for + THRESHOLDS.open_for;
+                    prop_assert!(probe.is_none_or(given_up), "two probes at a time");
+                    probe = Some(now);
+                }
+                let (ended, ends) = match passage {
+                    Passage::Refused => (Passage::Probe, probe.is_some() && answer),
                     Passage::Probe => (Passage::Probe, answer),
                     Passage::Pass => (Passage::Pass, true),
                 };
                 if ends {
-                    if good { breaker.succeeded(passage, now, &THRESHOLDS) } else { breaker.failed(passage, now, &THRESHOLDS) }
-                    probes = 0;
+                    if good { breaker.succeeded(ended, now, &THRESHOLDS) } else { breaker.failed(ended, now, &THRESHOLDS) }
+                    probe = probe.filter(|_| ended == Passage::Pass);
                 }
             }
-            if probes > 0 { breaker.succeeded(Passage::Probe, now, &THRESHOLDS); }
-            now += THRESHOLDS.open_for;
+            now += THRESHOLDS.probe_for + THRESHOLDS.open_for;
             let passage = breaker.admit(now, &THRESHOLDS);
             prop_assert!(passage != Passage::Refused);
             breaker.succeeded(passage, now, &THRESHOLDS);

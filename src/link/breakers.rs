@@ -1,7 +1,8 @@
 //! The breakers of all destinations that failed of late; the others have none and cost nothing.
 
 use super::breaker::{Breaker, BreakerState, Passage, Thresholds};
-use crate::message::{Message, ShortText};
+use super::destination::Destination;
+use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use std::collections::HashMap;
@@ -12,9 +13,6 @@ use tokio::time::Instant;
 
 /// Destinations with a breaker, at most. Beyond it the forgettable ones go; one more is then not guarded.
 const DESTINATIONS_MAX: usize = 1024;
-
-/// What a message is guarded by: its exchange, or its queue on the default exchange, where the fault is the queue's.
-type Destination = (ShortText, ShortText);
 
 /// All breakers of the link.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ impl Breakers {
 
     /// Whether this message may be published; `None` while its destination's breaker is open.
     pub(super) fn admit(self: &Arc<Self>, message: &Message) -> Option<Passing> {
-        let destination = destination(message);
+        let destination = Destination::of(message);
         let mut passage = Passage::Pass;
         if self.count.load(Ordering::Relaxed) > 0
             && let Some(breaker) = self.lock().get_mut(&destination)
@@ -99,10 +97,10 @@ impl Breakers {
         self.count.store(breakers.len(), Ordering::Relaxed);
     }
 
-    fn note(&self, (exchange, queue): &Destination, before: BreakerState, after: BreakerState) {
+    fn note(&self, destination: &Destination, before: BreakerState, after: BreakerState) {
         if before != after {
             self.metrics.breaker_changed(after.as_str());
-            let (exchange, queue) = (exchange.as_str(), queue.as_str());
+            let (exchange, queue) = (destination.exchange(), destination.queue());
             tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
         }
     }
@@ -114,6 +112,11 @@ impl Breakers {
 }
 
 impl Passing {
+    /// Whether this publish tries whether the destination takes messages again.
+    pub(super) fn is_probe(&self) -> bool {
+        self.passage == Passage::Probe
+    }
+
     /// What became of the publish.
     pub(super) fn ended(mut self, outcome: Outcome) {
         self.decided = true;
@@ -131,22 +134,16 @@ impl Drop for Passing {
     }
 }
 
-fn destination(message: &Message) -> Destination {
-    let is_default = message.exchange.is_empty();
-    let queue = if is_default { message.routing_key.clone() } else { ShortText::default() };
-    (message.exchange.clone(), queue)
-}
-
 /// What an outcome says of the destination: it works, it fails, or nothing.
 fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
     match outcome {
         Outcome::Confirmed | Outcome::Unroutable => Some(true),
-        Outcome::Nacked => Some(false),
+        // The breaker was not open when it let that publish pass: its connection found the destination silent.
+        Outcome::Nacked | Outcome::BreakerOpen => Some(false),
         Outcome::ConfirmTimeout => is_slow.then_some(false),
         Outcome::LinkDown
         | Outcome::LinkStalled
         | Outcome::BrokerBlocked
-        | Outcome::BreakerOpen
         | Outcome::Overloaded
         | Outcome::DeadlineNotSent
         | Outcome::Draining

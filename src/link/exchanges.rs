@@ -14,7 +14,7 @@ const NAMES_MAX: usize = 16_384;
 /// A 404 or 403 closes the channel, and on a shared channel hundreds of neighbours lose their verdict with
 /// it. So publishes to a destination that is not proven go alone over a channel of their own, where the error
 /// hits exactly the publish that caused it. A destination is an exchange with a routing key, since permissions
-/// can depend on either; an exchange whose keys were never refused becomes trusted as a whole.
+/// can depend on either; an exchange whose keys were never refused becomes trusted as a whole, but for the default one.
 #[derive(Debug, Default)]
 pub(super) struct ProvenDestinations {
     exchanges: HashMap<ShortText, Keys>,
@@ -47,18 +47,16 @@ impl ProvenDestinations {
             self.clear();
         }
         self.names += 1;
-        // On the default exchange every key is a queue's name, and permissions do not depend on it.
-        if message.exchange.is_empty() {
-            self.exchanges.insert(message.exchange.clone(), Keys::All);
-            return;
-        }
         let keys = self
             .exchanges
             .entry(message.exchange.clone())
             .or_insert_with(|| Keys::These { proven: HashSet::new(), one_was_refused: false });
         if let Keys::These { proven, one_was_refused } = keys {
             proven.insert(message.routing_key.clone());
-            if proven.len() >= KEYS_UNTIL_TRUSTED && !*one_was_refused {
+            // On the default exchange every key is a queue, and each may be one without its quorum: the first publish to
+            // it can hang its channel for a minute (ADR-0004).
+            let is_trusted = proven.len() >= KEYS_UNTIL_TRUSTED && !*one_was_refused;
+            if is_trusted && !message.exchange.is_empty() {
                 self.names -= proven.len() - 1;
                 *keys = Keys::All;
             }
@@ -170,10 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn on_the_default_exchange_one_verdict_is_enough() {
+    fn on_the_default_exchange_each_queue_proves_itself() {
         let mut proven = ProvenDestinations::default();
-        proven.insert(&to("", "orders"));
-        assert!(proven.contains(&to("", "others")));
+        for n in 0..2 * KEYS_UNTIL_TRUSTED {
+            proven.insert(&to("", &format!("queue-{n}")));
+        }
+        assert!(proven.contains(&to("", "queue-1")) && !proven.contains(&to("", "others")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why an attempt to connect failed or a connection was lost: a label for metrics, a text for people.
 
-use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::{ConnectionState, ErrorKind};
 use std::io;
 
 /// Why an attempt to connect failed.
@@ -146,6 +146,11 @@ pub(super) fn loss_reason(error: &lapin::Error) -> LossReason {
     match error.kind() {
         ErrorKind::IOError(_) | ErrorKind::RuntimeShutdownError(_) => LossReason::Io,
         ErrorKind::ProtocolError(_) => LossReason::ClosedByBroker,
+        // We never close a connection that is to be used: these states follow the broker's close.
+        ErrorKind::InvalidConnectionState(ConnectionState::Closing | ConnectionState::Closed) => {
+            LossReason::ClosedByBroker
+        }
+        ErrorKind::InvalidConnectionState(ConnectionState::Error) => LossReason::Io,
         ErrorKind::MissingHeartbeatError => LossReason::Heartbeat,
         _ => LossReason::Protocol,
     }

@@ -2,19 +2,20 @@
 
 use super::attribution::{Attribution, BrokerVerdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
+use super::destination::Destination;
 use super::lanes::LaneKind;
+use super::publishing::{Publishing, Resolution, Resolved, Resolving, Unwritten};
 use super::quiet::QuietWaker;
 use super::ticket::{Parcel, Reply, Ticket};
-use super::wire::{basic_properties, short_string};
 use crate::admission::Permit;
 use crate::message::{Message, ShortText};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
-use lapin::message::BasicReturnMessage;
-use lapin::options::{BasicPublishOptions, BasicQosOptions};
-use lapin::{Channel, Confirmation, Connection};
+use lapin::options::BasicQosOptions;
+use lapin::{Channel, Connection};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -29,8 +30,10 @@ const SILENT_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Verdict {
     /// The broker's word.
     Broker(BrokerVerdict),
-    /// It did not reach a queue and is not at fault: it may be published elsewhere.
+    /// Its connection died before it was written.
     NotPublished,
+    /// The broker closed the channel because of another publish, before it came to this one.
+    Displaced,
     /// The broker closed the channel because of this publish.
     Refused(lapin::Error),
     /// The channel or connection died before the broker's word.
@@ -47,45 +50,6 @@ pub(super) struct Flight {
     pub(super) handed_over_at: Instant,
     processed: bool,
 }
-
-/// Bytes handed to lapin and not yet on the socket; given back when the frames are written or will never be.
-struct Unwritten {
-    counter: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Unwritten {
-    fn add(counter: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        Self { counter: Arc::clone(counter), bytes }
-    }
-}
-
-impl Drop for Unwritten {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-enum Resolution {
-    /// `basic_publish` failed: nothing of it was published (ADR-0001).
-    NotSent(lapin::Error),
-    /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
-    Confirmed {
-        ack: bool,
-        returned: Option<ShortText>,
-    },
-    Lost(lapin::Error),
-}
-
-/// A publish with the place in the channel's order at which lapin took it.
-struct Resolved {
-    slot: usize,
-    order: usize,
-    resolution: Resolution,
-}
-
-type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
 
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
 /// place in its frame queue under two locks, and two pollers would swap confirms (ADR-0001).
@@ -110,6 +74,9 @@ pub(super) struct Lane {
     /// Slots that the broker is known to have worked through, as their futures find out.
     processed: Arc<Mutex<Vec<usize>>>,
     owed: usize,
+    /// Whether a publish was nacked here: a channel can nack a queue for as long as it lives (ADR-0004).
+    nacked: bool,
+    probe: Option<(Instant, BoxFuture<'static, bool>)>,
 }
 
 impl Lane {
@@ -137,6 +104,8 @@ impl Lane {
             named: Vec::new(),
             processed: Arc::new(Mutex::new(Vec::new())),
             owed: 0,
+            nacked: false,
+            probe: None,
         }
     }
 
@@ -157,7 +126,42 @@ impl Lane {
     /// never come, and must not keep every other destination waiting.
     pub(super) fn is_idle(&self) -> bool {
         let is_silent = |flight: &Flight| flight.processed && flight.handed_over_at.elapsed() > SILENT_AFTER;
-        self.died.is_none() && self.flights.values().all(is_silent)
+        self.died.is_none() && !self.nacked && self.flights.values().all(is_silent)
+    }
+
+    /// Whether it is empty, and of no more use although it is open.
+    pub(super) fn is_spent(&self) -> bool {
+        self.died.is_none() && self.flights.is_empty() && self.nacked
+    }
+
+    /// Every publish without a verdict: where it goes, and when it was handed over.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (Destination, Instant)> {
+        self.flights.values().map(|flight| (Destination::of(&flight.message), flight.handed_over_at))
+    }
+
+    /// Asks the channel for a sign of life once its oldest publish is without a verdict for `patience`.
+    pub(super) fn probe(&mut self, now: Instant, patience: Duration) {
+        let oldest = self.flights.values().map(|flight| flight.handed_over_at).min();
+        let is_due = oldest.is_some_and(|oldest| now >= oldest + patience);
+        if is_due && self.probe.is_none() && self.died.is_none() {
+            let channel = self.channel.clone();
+            let asking = async move { channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() };
+            self.probe = Some((now, Box::pin(asking)));
+        }
+    }
+
+    /// Since when the channel works through nothing, by a publish that it did not come to or by its probe.
+    pub(super) fn unmoved_since(&self) -> Option<Instant> {
+        let unprocessed = |flight: &&Flight| self.kind == LaneKind::Solo && !flight.processed;
+        let waiting = self.flights.values().filter(unprocessed).map(|flight| flight.handed_over_at);
+        let probed = self.probe.as_ref().map(|(sent, _)| *sent);
+        waiting.chain(probed).min().filter(|_| self.died.is_none())
+    }
+
+    /// Closes the channel. Ends at once when it is closed already; may take for ever.
+    pub(super) fn close(self) -> BoxFuture<'static, ()> {
+        let channel = self.channel;
+        Box::pin(async move { drop(channel.close(200, "of no more use".into()).await) })
     }
 
     /// Whether an unresolved publish has this message id, so that another must not join it on this channel.
@@ -228,7 +232,11 @@ impl Lane {
                 Poll::Pending => break,
             }
         }
+        if self.probe.as_mut().is_some_and(|(_, probe)| probe.as_mut().poll(&mut cx).is_ready()) {
+            self.probe = None;
+        }
         for (slot, verdict) in self.attribution.end_of_pass(self.resolving.len()) {
+            self.nacked |= verdict == BrokerVerdict::Nacked;
             self.settle(slot, Verdict::Broker(verdict), &mut settled);
         }
         if let Some(error) = self.died.clone()
@@ -288,6 +296,7 @@ impl Lane {
         for (slot, fate) in fates(text, &lost) {
             let verdict = match fate {
                 Fate::Cause => Verdict::Refused(error.clone()),
+                Fate::NotProcessed if text.is_some() => Verdict::Displaced,
                 Fate::NotProcessed => Verdict::NotPublished,
                 Fate::Unknown => Verdict::Lost,
             };
@@ -306,61 +315,4 @@ impl Lane {
 /// The id by which a return is recognised; only mandatory messages are returned.
 fn returnable_id(message: &Message) -> Option<&ShortText> {
     message.mandatory.then_some(&message.properties.message_id)
-}
-
-/// One publish on its way through lapin.
-struct Publishing {
-    channel: Channel,
-    message: Arc<Message>,
-    slot: usize,
-    order: Arc<AtomicUsize>,
-    unwritten: Unwritten,
-    tell_processed: Option<Arc<Mutex<Vec<usize>>>>,
-}
-
-impl Publishing {
-    async fn run(self) -> Resolved {
-        let Self { channel, message, slot, order, unwritten, tell_processed } = self;
-        // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
-        let order = order.fetch_add(1, Ordering::Relaxed);
-        let sent = channel
-            .basic_publish(
-                short_string(message.exchange.clone()),
-                short_string(message.routing_key.clone()),
-                BasicPublishOptions { mandatory: message.mandatory, immediate: false },
-                &message.payload,
-                basic_properties(message.properties.clone()),
-            )
-            .await;
-        drop(unwritten);
-        let confirm = match sent {
-            Ok(confirm) => confirm,
-            Err(error) => return Resolved { slot, order, resolution: Resolution::NotSent(error) },
-        };
-        if let Some(processed) = tell_processed {
-            // A channel is worked through in order: with this answered, the broker let the publish pass. Its confirm may
-            // be long in coming, or never come, and must not keep the lane from others.
-            if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
-                processed.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-            }
-        }
-        let resolution = match confirm.await {
-            Ok(Confirmation::Ack(returned)) => {
-                Resolution::Confirmed { ack: true, returned: message_id_of(returned) }
-            }
-            Ok(Confirmation::Nack(returned)) => {
-                Resolution::Confirmed { ack: false, returned: message_id_of(returned) }
-            }
-            Ok(Confirmation::NotRequested) => {
-                unreachable!("confirm.select succeeded before the lane was made")
-            }
-            Err(error) => Resolution::Lost(error),
-        };
-        Resolved { slot, order, resolution }
-    }
-}
-
-fn message_id_of(returned: Option<BasicReturnMessage>) -> Option<ShortText> {
-    let id = returned?.delivery.properties.message_id().clone().map(String::from).unwrap_or_default();
-    Some(ShortText::new(id).expect("lapin read it from a short string"))
 }

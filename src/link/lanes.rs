@@ -1,8 +1,10 @@
 //! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
 
 use super::LinkSettings;
+use super::destination::Destination;
 use super::lane::{Flight, Lane, Verdict};
 use crate::message::{Message, ShortText};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
 use lapin::options::ConfirmSelectOptions;
 use lapin::{Channel, Connection, ErrorKind};
@@ -11,10 +13,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
 /// channels and stays low up to 16 (ADR-0001).
 const SOLO_LANES_MAX: usize = 8;
+
+/// Channels that were replaced and still owe verdicts, at most; with more the connection is worn out.
+const RETIRED_MAX: usize = 4;
+
+/// Solo channels that work through nothing, at most; with more the connection is worn out.
+const HUNG_MAX: usize = 4;
+
+/// Between two replacements of the shared channel.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which kind of channel a publish travelled on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +49,18 @@ pub(super) struct Lanes {
     write_window: usize,
     /// Bytes handed to lapin and not yet on the socket.
     unwritten: Arc<AtomicUsize>,
+    stall_timeout: Duration,
     shared: Option<Lane>,
+    /// Shared lanes that were replaced, and since when: they take nothing more.
+    retired: Vec<(Instant, Lane)>,
+    retired_flights_max: usize,
     solo: Vec<Lane>,
     opening: FuturesUnordered<Opening>,
     opening_solo: usize,
     solo_max: usize,
+    closing: FuturesUnordered<BoxFuture<'static, ()>>,
     closed: usize,
-    exhausted: bool,
+    worn_out: bool,
 }
 
 impl Lanes {
@@ -55,13 +72,17 @@ impl Lanes {
             connection,
             open_within: settings.connect_timeout,
             write_window: settings.write_window,
+            stall_timeout: settings.broker.stall_timeout,
             shared: Some(shared),
+            retired: Vec::new(),
+            retired_flights_max: settings.max_in_flight.div_ceil(4),
             solo: Vec::new(),
             opening: FuturesUnordered::new(),
             opening_solo: 0,
             solo_max: SOLO_LANES_MAX,
+            closing: FuturesUnordered::new(),
             closed: 0,
-            exhausted: false,
+            worn_out: false,
             unwritten,
         }
     }
@@ -87,9 +108,57 @@ impl Lanes {
     }
 
     /// Whether the connection is to be replaced: the broker closed `closed_max` of its channels, or there are no
-    /// more channels because of those that it closed.
+    /// more channels because of those that it closed, or too many of them work through nothing.
     pub(super) fn are_worn_out(&self, closed_max: usize) -> bool {
-        self.closed >= closed_max || self.exhausted
+        self.closed >= closed_max || self.worn_out
+    }
+
+    /// Every publish without a verdict, where there are many: where it goes, and when it was handed over.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (Destination, Instant)> {
+        self.all().flat_map(Lane::unanswered)
+    }
+
+    /// Asks for signs of life. Whether the shared channel is to be replaced: it works through nothing although its
+    /// connection is well, of which `last_word` is the sign.
+    pub(super) fn check(&mut self, now: Instant, last_word: Instant) -> bool {
+        if let Some(shared) = &mut self.shared {
+            shared.probe(now, self.stall_timeout / 4);
+        }
+        let patience = self.stall_timeout;
+        let is_hung = |lane: &Lane| {
+            let hung = |since: Instant| now >= since + patience && last_word > since + patience / 2;
+            lane.unmoved_since().is_some_and(hung)
+        };
+        let hung = self.solo.iter().filter(|lane| is_hung(lane)).count();
+        let stale = |(since, _): &&(Instant, Lane)| now >= *since + patience;
+        let kept: usize = self.retired.iter().filter(stale).map(|(_, lane)| lane.in_flight()).sum();
+        // Their permits are given back with the connection only: what they hold may be published as long as it is open.
+        self.worn_out |= hung >= HUNG_MAX || kept >= self.retired_flights_max;
+        self.shared.as_ref().is_some_and(is_hung)
+    }
+
+    /// Opens another shared channel in place of this one, which keeps what it has. At most one a second.
+    pub(super) fn replace_shared(&mut self, now: Instant) {
+        let is_fresh = |(since, _): &(Instant, Lane)| now < *since + REPLACE_PAUSE;
+        if self.retired.iter().any(is_fresh) {
+            return;
+        }
+        let Some(lane) = self.shared.take_if(|lane| lane.died().is_none()) else { return };
+        tracing::info!(unanswered = lane.in_flight(), "a channel is replaced");
+        self.retired.push((now, lane));
+        self.worn_out |= self.retired.len() > RETIRED_MAX;
+        self.open(LaneKind::Shared);
+    }
+
+    /// Closes channels that are of no more use.
+    fn close_spent(&mut self) {
+        let mut spent: Vec<Lane> = self.solo.extract_if(.., |lane| lane.is_spent()).collect();
+        let done = |(_, lane): &mut (Instant, Lane)| lane.died().is_none() && lane.in_flight() == 0;
+        spent.extend(self.retired.extract_if(.., done).map(|(_, lane)| lane));
+        for lane in spent {
+            let closing = tokio::time::timeout(self.open_within, lane.close());
+            self.closing.push(Box::pin(async move { drop(closing.await) }));
+        }
     }
 
     /// Whether lapin may be given `weight` more bytes. One message larger than the window goes alone.
@@ -105,7 +174,7 @@ impl Lanes {
 
     /// A solo lane for one more publish: an empty one, else one whose publishes have long been processed.
     pub(super) fn idle_solo(&mut self) -> Option<&mut Lane> {
-        let empty = self.solo.iter().position(|lane| lane.died().is_none() && lane.in_flight() == 0);
+        let empty = self.solo.iter().position(|lane| lane.is_idle() && lane.in_flight() == 0);
         let lane = empty.or_else(|| self.solo.iter().position(Lane::is_idle))?;
         self.solo.get_mut(lane)
     }
@@ -124,8 +193,9 @@ impl Lanes {
     pub(super) fn poll_passes(&mut self, cx: &mut Context<'_>) -> Vec<(LaneKind, Flight, Verdict)> {
         let mut settled = Vec::new();
         let shared = self.shared.iter_mut().map(|lane| (LaneKind::Shared, lane));
+        let retired = self.retired.iter_mut().map(|(_, lane)| (LaneKind::Shared, lane));
         let solo = self.solo.iter_mut().map(|lane| (LaneKind::Solo, lane));
-        for (kind, lane) in shared.chain(solo) {
+        for (kind, lane) in shared.chain(retired).chain(solo) {
             settled.extend(lane.poll_pass(cx).into_iter().map(|(flight, verdict)| (kind, flight, verdict)));
         }
         settled
@@ -134,6 +204,8 @@ impl Lanes {
     /// Takes in channels that are open now. An error means that the connection is useless.
     pub(super) fn poll_openings(&mut self, cx: &mut Context<'_>) -> Result<bool, lapin::Error> {
         let mut any = false;
+        self.close_spent();
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.closing).poll_next(cx) {}
         while let Poll::Ready(Some((kind, channel))) = Pin::new(&mut self.opening).poll_next(cx) {
             any = true;
             self.opening_solo -= usize::from(kind == LaneKind::Solo);
@@ -148,7 +220,7 @@ impl Lanes {
                 }
                 // lapin does not use the ids of closed channels again: they have run out.
                 (LaneKind::Solo, Err(_)) if self.closed > 0 => {
-                    self.exhausted = true;
+                    self.worn_out = true;
                     continue;
                 }
                 // The broker allows no more channels: those that are there must do.
@@ -187,11 +259,11 @@ impl Lanes {
             Some(_) | None => false,
         };
         self.solo.retain_mut(|lane| !is_empty(LaneKind::Solo, lane));
-        if self.shared.as_mut().is_some_and(|lane| is_empty(LaneKind::Shared, lane)) {
-            self.shared = None;
-        }
+        self.retired.retain_mut(|(_, lane)| !is_empty(LaneKind::Shared, lane));
+        let shared_died = self.shared.as_mut().is_some_and(|lane| is_empty(LaneKind::Shared, lane));
         self.closed += dead.len();
-        if dead.iter().any(|(kind, ..)| *kind == LaneKind::Shared) {
+        if shared_died {
+            self.shared = None;
             self.open(LaneKind::Shared);
         }
         Ok(dead)
@@ -199,12 +271,14 @@ impl Lanes {
 
     /// Gives up on everything that is unresolved.
     pub(super) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
-        let mut lanes: Vec<_> = self.shared.take().into_iter().chain(self.solo.drain(..)).collect();
+        let retired = self.retired.drain(..).map(|(_, lane)| lane);
+        let mut lanes: Vec<_> =
+            self.shared.take().into_iter().chain(retired).chain(self.solo.drain(..)).collect();
         lanes.iter_mut().flat_map(Lane::abandon).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.shared.iter().chain(&self.solo)
+        self.shared.iter().chain(self.retired.iter().map(|(_, lane)| lane)).chain(&self.solo)
     }
 
     fn open(&mut self, kind: LaneKind) {

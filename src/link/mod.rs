@@ -2,8 +2,9 @@
 //!
 //! * `supervisor` keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
 //!   `vigil` over each that is open (`pulse`, `vitals`);
-//! * `publisher` decides which of a connection's channels (`lanes`) a message goes to (`exchanges`, `waiting`);
-//! * `lane` is one channel: it polls publishes (`wire`, `quiet`) and hands out exact verdicts (`attribution`,
+//! * `publisher` owns a connection's channels (`lanes`), decides which of them a message goes to (`dispatch`,
+//!   `exchanges`, `waiting`) and moves away from those that stand still (`checkup`, `standstill`, `nacking`);
+//! * `lane` is one channel: it polls publishes (`publishing`, `wire`, `quiet`) and hands out exact verdicts (`attribution`,
 //!   `closing`, `verdict`);
 //! * `publish` takes one message through its attempts (`retry`), past its destination's `breaker`;
 //! * `ticket` is a publish between its request and a channel; the hand-over is there;
@@ -14,20 +15,26 @@ mod attribution;
 mod backoff;
 mod breaker;
 mod breakers;
+mod checkup;
 mod closing;
+mod destination;
 mod dial;
+mod dispatch;
 mod exchanges;
 mod failure;
 mod lane;
 mod lanes;
 mod mode;
+mod nacking;
 mod outage_log;
 mod publish;
 mod publisher;
+mod publishing;
 mod pulse;
 mod quiet;
 mod reporter;
 mod retry;
+mod standstill;
 mod state;
 mod status;
 mod supervisor;
@@ -117,6 +124,7 @@ impl Link {
             percent: breaker.percent,
             window: breaker.window,
             open_for: breaker.open_for,
+            probe_for: broker.stall_timeout,
         };
         let attempting = Arc::new(Attempting {
             admission,

@@ -28,8 +28,18 @@ enum Attempt {
     Refused(Outcome),
     /// Not handed over; message and permit are given back.
     NotHandedOver(Parcel, Outcome),
+    /// Not come to by the broker because of another publish; message and permit are given back.
+    Displaced(Parcel),
     /// Handed over or judged: this is what became of it.
     Settled(Outcome, Option<String>),
+}
+
+/// How an attempt is to be made.
+#[derive(Clone, Copy)]
+struct Way {
+    deadline: Deadline,
+    /// Over a channel of its own.
+    alone: bool,
 }
 
 impl LinkHandle {
@@ -45,7 +55,8 @@ impl LinkHandle {
         let Some(passing) = self.attempting.breakers.admit(&message) else {
             return Settlement { outcome: Outcome::BreakerOpen, detail: None, attempts: 0 };
         };
-        let settlement = self.attempt_until(message, permit, deadline, policy).await;
+        let alone = passing.is_probe();
+        let settlement = self.attempt_until(message, permit, deadline, policy, alone).await;
         passing.ended(settlement.outcome);
         settlement
     }
@@ -56,6 +67,7 @@ impl LinkHandle {
         permit: Permit,
         deadline: Deadline,
         policy: RetryPolicy,
+        alone: bool,
     ) -> Settlement {
         let message = Arc::new(message);
         let mut permit = Some(permit);
@@ -64,12 +76,19 @@ impl LinkHandle {
         // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
         let mut unknown: Option<Outcome> = None;
         loop {
-            let attempt = self.attempt(&message, &mut permit, deadline, &mut attempts).await;
+            let way = Way { deadline, alone };
+            let attempt = self.attempt(&message, &mut permit, way, &mut attempts).await;
             let (outcome, detail, handed_over) = match attempt {
                 Attempt::Refused(outcome) => (outcome, None, false),
                 Attempt::NotHandedOver(parcel, outcome) => {
                     permit = Some(parcel.permit);
                     (outcome, None, false)
+                }
+                // Its neighbour's fault, and neither an attempt nor a retry. Whatever closed that channel goes alone now.
+                Attempt::Displaced(parcel) => {
+                    permit = Some(parcel.permit);
+                    attempts -= 1;
+                    continue;
                 }
                 Attempt::Settled(outcome, detail) => (outcome, detail, true),
             };
@@ -81,7 +100,8 @@ impl LinkHandle {
             let again = policy.repeats(outcome, handed_over)
                 && !waits_in_vain
                 && attempts < self.attempting.attempts_max
-                && self.attempting.budget.spend();
+                // What was not handed over weighs on no broker, and moves to another connection for nothing.
+                && (!handed_over || self.attempting.budget.spend());
             let pause_ends = Instant::now() + pauses.next_delay();
             if !again || pause_ends >= deadline.instant() {
                 let confirmed = outcome == Outcome::Confirmed;
@@ -97,10 +117,10 @@ impl LinkHandle {
         &self,
         message: &Arc<Message>,
         permit: &mut Option<Permit>,
-        deadline: Deadline,
+        way: Way,
         attempts: &mut u32,
     ) -> Attempt {
-        if deadline.has_passed() {
+        if way.deadline.has_passed() {
             return Attempt::Refused(Outcome::DeadlineNotSent);
         }
         let lane = match self.lane() {
@@ -112,7 +132,7 @@ impl LinkHandle {
             Err(refusal) => return Attempt::Refused(refusal),
         };
         *attempts += 1;
-        over(&lane, Parcel { message: Arc::clone(message), permit }, deadline).await
+        over(&lane, Parcel { message: Arc::clone(message), permit }, way).await
     }
 
     /// A permit for one more attempt; that of the attempt before went with it.
@@ -138,11 +158,11 @@ impl Drop for Waiting {
 }
 
 /// One attempt over one connection.
-async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, deadline: Deadline) -> Attempt {
+async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }: Way) -> Attempt {
     let (reply, mut answer) = oneshot::channel();
     let ticket = Ticket::new(parcel);
     let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
-    let refusal = match lane.try_send(Job { ticket: Arc::clone(&ticket), reply }) {
+    let refusal = match lane.try_send(Job { ticket: Arc::clone(&ticket), reply, alone }) {
         Ok(()) => None,
         Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),
         Err(TrySendError::Closed(_)) => Some(Outcome::LinkDown),
@@ -179,6 +199,7 @@ impl From<Reply> for Attempt {
         match reply {
             Reply::Settled(outcome, detail) => Attempt::Settled(outcome, detail),
             Reply::NotHandedOver(parcel, outcome) => Attempt::NotHandedOver(parcel, outcome),
+            Reply::Displaced(parcel) => Attempt::Displaced(parcel),
         }
     }
 }

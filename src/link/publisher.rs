@@ -2,19 +2,22 @@
 
 use super::LinkSettings;
 use super::closing::{channel_error_text, refuses_a_routing_key};
-use super::exchanges::{ProvenDestinations, is_a_reply_address, may_close_its_channel};
-use super::lane::{Flight, Lane, Verdict};
+use super::destination::Destination;
+use super::exchanges::ProvenDestinations;
+use super::lane::{Flight, Verdict};
 use super::lanes::{LaneKind, Lanes};
 use super::mode::{Ended, Mode};
+use super::nacking::NackingDestinations;
+use super::standstill::Standstill;
 use super::ticket::{Job, Parcel, Reply};
 use super::verdict::{deliver, of_broker, refused};
 use super::vitals::Vitals;
 use super::waiting::Waiting;
-use crate::message::{Message, ShortText};
+use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use lapin::{Channel, Connection};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,8 +33,8 @@ const CLOSED_CHANNELS_MAX: usize = 400;
 /// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
 const ROUNDS_MAX: usize = 32;
 
-/// A lane becomes free by the mere passing of time, too: see `Lane::is_idle`.
-const LANE_CHECK: Duration = Duration::from_millis(100);
+/// Between two looks at what stands still. A lane becomes free by the mere passing of time, too: see `Lane::is_idle`.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Jobs taken from the queue at once.
 const RECEIVE_BATCH: usize = 128;
@@ -42,18 +45,21 @@ const WIND_UP_MAX: Duration = Duration::from_secs(1);
 /// The state of the task. One publisher owns all publishing channels of one connection.
 pub(super) struct Publisher {
     metrics: Metrics,
-    vitals: Arc<Vitals>,
-    user: Arc<str>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
     received: Vec<Job>,
-    waiting: Waiting,
-    lanes: Lanes,
-    /// Exchanges with a publish in flight on a solo lane.
-    probing: HashSet<ShortText>,
-    proven: ProvenDestinations,
-    properties_max: usize,
+    pub(super) waiting: Waiting,
+    pub(super) lanes: Lanes,
+    /// Destinations with a publish on a solo lane that the broker has not worked through, and since when.
+    pub(super) probing: HashMap<Destination, Instant>,
+    pub(super) proven: ProvenDestinations,
+    pub(super) standstill: Standstill,
+    pub(super) nacking: NackingDestinations,
+    pub(super) silent_after: Duration,
+    pub(super) properties_max: usize,
     worn_out: bool,
-    lane_check: Pin<Box<Sleep>>,
+    next_look: Pin<Box<Sleep>>,
 }
 
 impl Publisher {
@@ -77,11 +83,14 @@ impl Publisher {
             received: Vec::with_capacity(RECEIVE_BATCH),
             waiting: Waiting::new(settings.max_in_flight),
             lanes: Lanes::new(connection, shared, settings),
-            probing: HashSet::new(),
+            probing: HashMap::new(),
             proven: ProvenDestinations::default(),
+            standstill: Standstill::new(settings.broker.stall_timeout),
+            nacking: NackingDestinations::default(),
+            silent_after: settings.broker.stall_timeout,
             properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
             worn_out: false,
-            lane_check: Box::pin(tokio::time::sleep(LANE_CHECK)),
+            next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
         }
     }
 
@@ -150,17 +159,21 @@ impl Publisher {
                 return Poll::Ready(Ended::Finished);
             }
             if !(received || opened || dispatched || settled) {
-                return self.wait_for_a_lane(cx);
+                return self.wait_for_news(cx, mode);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Nothing can be done now. While messages wait for a solo lane, time alone may free one.
-    fn wait_for_a_lane(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if !self.waiting.solo.is_empty() && self.lane_check.as_mut().poll(cx).is_ready() {
-            self.lane_check.as_mut().reset(Instant::now() + LANE_CHECK);
+    /// Nothing can be done now. While something is owed, what stands still is looked for.
+    fn wait_for_news(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+        if !self.is_idle() && self.next_look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.next_look.as_mut().reset(now + LOOK_EVERY);
+            if !matches!(mode, Mode::Paused(_)) {
+                self.look(now);
+            }
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -185,145 +198,40 @@ impl Publisher {
         any
     }
 
-    fn route(&mut self, job: Job) {
-        enum Route {
-            Shared,
-            Solo,
-            Rejected(String),
-        }
-        let route = job.ticket.peek(|message| {
-            let properties = message.properties.encoded_len();
-            if properties > self.properties_max {
-                let max = self.properties_max;
-                Route::Rejected(format!(
-                    "properties and headers take {properties} bytes, the broker takes {max}"
-                ))
-            } else if let Some(problem) = is_a_reply_address(message) {
-                Route::Rejected(problem.to_owned())
-            } else if self.goes_alone(message) {
-                Route::Solo
-            } else {
-                Route::Shared
-            }
-        });
-        match route {
-            Some(Route::Shared) => self.waiting.shared.push_back(job),
-            Some(Route::Solo) => self.waiting.solo.push_back(job),
-            Some(Route::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
-            None => {}
-        }
-    }
-
-    fn goes_alone(&self, message: &Message) -> bool {
-        if self.lanes.has_no_solo() {
-            return false;
-        }
-        !self.proven.contains(message) || may_close_its_channel(message, &self.user)
-    }
-
-    fn dispatch(&mut self) -> bool {
-        let (solo, waits_for_the_window) = self.dispatch_solo();
-        // A large message waits until lapin holds nothing. While others went first, that moment would never come.
-        let shared = !waits_for_the_window && self.dispatch_shared();
-        shared || solo
-    }
-
-    fn dispatch_shared(&mut self) -> bool {
-        let mut any = false;
-        while let Some(job) = self.waiting.shared.pop_front() {
-            let room = |message: &Message| self.lanes.window_takes(message.weight());
-            let Some((fits, id)) = job.ticket.peek(|message| {
-                let id = message.mandatory.then(|| message.properties.message_id.clone());
-                (room(message), id)
-            }) else {
-                continue;
-            };
-            let Some(lane) = self.lanes.shared().filter(|_| fits) else {
-                self.waiting.shared.push_front(job);
-                break;
-            };
-            if id.is_some_and(|id| lane.carries(&id)) {
-                self.waiting.held.push_back(job);
-            } else {
-                any |= start(lane, job);
-            }
-        }
-        any
-    }
-
-    /// Whether anything was done, and whether a message waits for the window alone.
-    fn dispatch_solo(&mut self) -> (bool, bool) {
-        let (mut any, mut waits) = (false, false);
-        let mut later = VecDeque::new();
-        while let Some(job) = self.waiting.solo.pop_front() {
-            let known = job.ticket.peek(|message| {
-                let fits = self.lanes.window_takes(message.weight());
-                (message.exchange.clone(), self.goes_alone(message), fits)
-            });
-            let Some((exchange, alone, fits)) = known else { continue };
-            if !alone {
-                self.waiting.shared.push_back(job);
-                any = true;
-                continue;
-            }
-            let is_probed = self.probing.contains(&exchange);
-            match self.lanes.idle_solo() {
-                Some(lane) if fits && !is_probed => {
-                    if start(lane, job) {
-                        self.probing.insert(exchange);
-                        any = true;
-                    }
-                }
-                Some(_) => {
-                    waits |= !is_probed;
-                    later.push_back(job);
-                }
-                None => {
-                    later.push_back(job);
-                    later.append(&mut self.waiting.solo);
-                }
-            }
-        }
-        if !later.is_empty() && self.lanes.idle_solo().is_none() {
-            any |= self.lanes.open_solo(later.len());
-        }
-        self.waiting.solo = later;
-        (any, waits)
-    }
-
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let settled = self.lanes.poll_passes(cx);
         let mut any = !settled.is_empty();
         for (kind, flight, verdict) in settled {
-            if kind == LaneKind::Solo {
-                self.probing.remove(&flight.message.exchange);
-            }
+            self.learn(kind, &flight.message, &verdict);
             self.conclude(flight, verdict);
         }
         for message in self.lanes.take_processed() {
             any = true;
-            self.probing.remove(&message.exchange);
+            self.probing.remove(&Destination::of(&message));
             self.proven.insert(&message);
             self.vitals.word();
         }
         if any {
             self.waiting.release_held();
         }
+        if !self.waiting.stuck.is_empty() && !self.standstill.any() {
+            self.route_again();
+        }
         // A message that waits for a channel to open is owed an answer as well.
         self.vitals.set_owed(self.lanes.owed() + usize::from(!self.waiting.is_empty()));
         any
     }
 
-    /// Tells the request what became of its publish, and learns from it about the destination.
+    /// Tells the request what became of its publish.
     fn conclude(&mut self, flight: Flight, verdict: Verdict) {
         let Flight { reply: reply_to, ticket, permit, message, handed_over_at, .. } = flight;
         let reply = match verdict {
             Verdict::Broker(verdict) => {
-                self.proven.insert(&message);
                 self.metrics.confirm_received(handed_over_at.elapsed());
                 self.vitals.word();
                 of_broker(verdict, &message)
             }
+            Verdict::Displaced => Reply::Displaced(Parcel { message, permit }),
             Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
             Verdict::Refused(error) => {
                 let (outcome, detail) = refused(&error, message.exchange.as_str());
@@ -368,10 +276,4 @@ impl Publisher {
         }
         Ok(())
     }
-}
-
-fn start(lane: &mut Lane, job: Job) -> bool {
-    let Some(parcel) = job.ticket.hand_over() else { return false };
-    lane.publish(parcel, job.ticket, job.reply);
-    true
 }

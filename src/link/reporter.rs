@@ -33,6 +33,11 @@ impl Reporter {
         self.state.trying(endpoint);
     }
 
+    /// Whether another connection is open to this endpoint.
+    pub(super) fn is_taken(&self, endpoint: &str) -> bool {
+        self.state.is_taken(endpoint)
+    }
+
     /// Something happened to the connection. `lane` is the way to it while it is up.
     pub(super) fn apply(
         &self,

@@ -94,6 +94,19 @@ impl StateWriter {
         });
     }
 
+    /// Whether another connection is open to this endpoint.
+    pub(super) fn is_taken(&self, endpoint: &str) -> bool {
+        let published = self.sender.borrow();
+        let others = published.status.connections.iter().enumerate().filter(|(slot, _)| *slot != self.slot);
+        others.map(|(_, connection)| connection).any(|connection| {
+            let is_open = match connection.state {
+                ConnectionState::Up | ConnectionState::Blocked | ConnectionState::Stalled => true,
+                ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Draining => false,
+            };
+            is_open && connection.endpoint == endpoint
+        })
+    }
+
     /// Applies an event to this connection. `lane` is the way to it while it is up or blocked.
     ///
     /// Returns the change of the whole link, if there is one.

@@ -71,6 +71,7 @@ impl Supervisor {
             let connecting = connect(
                 broker,
                 &mut rotation,
+                |endpoint| self.reporter.is_taken(endpoint),
                 |endpoint| self.reporter.trying(endpoint),
                 |endpoint, error| self.not_connected(error, endpoint, &mut outage),
             );
@@ -82,6 +83,7 @@ impl Supervisor {
             match dialled {
                 Ok(dialled) => {
                     outage.over();
+                    rotation.connected();
                     self.reporter.metrics().connect_succeeded();
                     self.reporter.trying(&endpoint);
                     let started = Instant::now();
@@ -179,7 +181,7 @@ impl Supervisor {
                 tracing::info!(
                     connection = self.reporter.slot(),
                     endpoint,
-                    "many channels were closed: replacing"
+                    "its channels are used up or stand still: replacing"
                 );
                 let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };
                 self.retired.spawn(retiring.run());

@@ -38,6 +38,8 @@ pub(super) enum Reply {
     Settled(Outcome, Option<String>),
     /// It was never handed over, and is given back for another connection.
     NotHandedOver(Parcel, Outcome),
+    /// Another publish closed its channel before the broker came to it: given back, and no attempt.
+    Displaced(Parcel),
 }
 
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(super) struct Ticket(Mutex<State>);
 pub(super) struct Job {
     pub(super) ticket: Arc<Ticket>,
     pub(super) reply: oneshot::Sender<Reply>,
+    /// Whether it goes over a channel of its own whatever its destination: a breaker's probe.
+    pub(super) alone: bool,
 }
 
 impl Ticket {

@@ -55,6 +55,7 @@ impl Vigil<'_> {
                 event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
                 () = answered(&mut probe) => {
                     probe = None;
+                    self.vitals.word();
                     self.resumed_if(pulse.probe_answered(Instant::now()));
                 }
                 () = draining(&mut stage), if drain_until.is_none() => {

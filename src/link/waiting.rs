@@ -5,7 +5,8 @@ use crate::message::Message;
 use crate::outcome::Outcome;
 use std::collections::VecDeque;
 
-/// Three queues: for the shared lane, for a solo lane, and behind a publish with the same message id.
+/// Four queues: for the shared lane, for a solo lane, behind a publish with the same message id, and for a
+/// destination that stands still to move again.
 ///
 /// They are bounded by the in-flight limit, since every waiting message holds a permit; tickets that were
 /// withdrawn hold none, are skipped when their turn comes, and are swept out before they pile up.
@@ -14,6 +15,7 @@ pub(super) struct Waiting {
     pub(super) shared: VecDeque<Job>,
     pub(super) solo: VecDeque<Job>,
     pub(super) held: VecDeque<Job>,
+    pub(super) stuck: VecDeque<Job>,
     sweep_above: usize,
 }
 
@@ -23,17 +25,18 @@ impl Waiting {
             shared: VecDeque::new(),
             solo: VecDeque::new(),
             held: VecDeque::new(),
+            stuck: VecDeque::new(),
             sweep_above: 2 * max_in_flight,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.shared.is_empty() && self.solo.is_empty() && self.held.is_empty()
+        self.shared.is_empty() && self.solo.is_empty() && self.held.is_empty() && self.stuck.is_empty()
     }
 
     /// Drops withdrawn tickets where they have become many.
     pub(super) fn sweep(&mut self) {
-        for queue in [&mut self.shared, &mut self.solo, &mut self.held] {
+        for queue in [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck] {
             if queue.len() > self.sweep_above {
                 queue.retain(|job| job.ticket.peek(|_| ()).is_some());
             }
@@ -65,7 +68,7 @@ impl Waiting {
 
     /// Gives every message back to its request, unpublished.
     pub(super) fn give_back(&mut self, outcome: Outcome) {
-        let queues = [&mut self.shared, &mut self.solo, &mut self.held];
+        let queues = [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck];
         for job in queues.into_iter().flat_map(std::mem::take) {
             job.give_back(outcome);
         }

@@ -68,8 +68,8 @@ impl Scene {
         story.print(begun);
         assert_no_loss_and_no_ghost(&story.sent, &self.arrived().await);
         let slowest = quantile(&story.sent.iter().collect::<Vec<_>>(), 1.0);
-        // The client of the test is late itself on a busy machine.
-        assert!(slowest < deadline + Duration::from_secs(1), "an answer took {slowest:?}");
+        // The client of the test is late itself while nodes boot beside it; promises::no_hangs looks closer.
+        assert!(slowest < deadline + Duration::from_secs(3), "an answer took {slowest:?}");
         (story, seen)
     }
 
@@ -214,6 +214,10 @@ async fn a_node_that_is_killed_costs_only_what_was_in_flight_on_it() {
 
 // RabbitMQ 3.10 nacks everything on a channel that first published to the queue before a new leader was known, for
 // as long as the killed node is away; other channels of the same connection are well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leaders_node_that_is_killed_costs_no_more_than_the_election() {
+    is_survived_when_killed(HARMED, Duration::from_secs(3)).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_node_is_replaced_by_another_one_while_confirms_go_on() {
@@ -336,3 +340,27 @@ async fn without_its_quorum_a_queue_confirms_nothing_and_with_it_everything_agai
 }
 
 // RabbitMQ's channel waits 65 s in its first publish to a queue without quorum, and takes nothing else meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_without_its_quorum_harms_no_other_queue() {
+    let scene = Scene::set(HARMED).await;
+    let client = AmqpClient::connect(&scene.cluster.uris(VHOST)[0]).await;
+    client.declare_queue("good", true, arguments([])).await;
+    let (_, good) = scene
+        .during(SHORT, async {
+            scene.confirmed(300, PATIENCE).await;
+            scene.kill_9(1..3).await;
+            let killed = Instant::now();
+            let is_over = |_| killed.elapsed() > LONG;
+            let good = paced_load(&scene.sidecar, "/v1/queues/good/messages", "g", 100, is_over).await;
+            join_all(scene.cluster.nodes()[1..].iter().map(Broker::restart)).await;
+            // What was in flight on the killed nodes' connection.
+            good.into_iter().filter(|message| message.at > killed + Duration::from_millis(500)).collect()
+        })
+        .await;
+
+    let good: Vec<Sent> = good;
+    let slowest = quantile(&good.iter().collect::<Vec<_>>(), 1.0);
+    println!("the good queue: {:?}, the slowest took {slowest:?}", codes(&good));
+    assert_eq!(codes(&good).into_keys().collect::<Vec<_>>(), ["confirmed"]);
+    assert!(slowest < Duration::from_secs(2), "the slowest took {slowest:?}");
+}
