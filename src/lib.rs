@@ -10,6 +10,7 @@
 //! * [`message`] is what an application wants published, checked once;
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
+//! * [`spool`] keeps messages on disk that the broker could not take yet;
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
@@ -31,4 +32,5 @@ pub mod message;
 pub mod metrics;
 pub mod outcome;
 pub mod shutdown;
+pub mod spool;
 pub mod telemetry;

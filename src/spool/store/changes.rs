@@ -1,0 +1,205 @@
+//! Each change as statements, inside the transaction that the ledger has open.
+
+use super::dedup::Idempotency;
+use super::entry::{Appended, Selection, Seq, State};
+use super::ledger::{Change, Ledger, Prepared, Verdict};
+use super::record;
+use rusqlite::{OptionalExtension, params};
+
+/// Records that one change touches at most, where it means a whole set; whoever asked asks again.
+pub(super) const SET_MAX: usize = 256;
+
+/// What a record takes beside its bytes, for a destination's share.
+const ROW_OVERHEAD: u64 = 64;
+
+/// The reason of records that were not delivered in time.
+pub(super) const EXPIRED: &str = "expired";
+
+/// What is counted about a record.
+struct Found {
+    dest: i64,
+    state: State,
+    bytes: u64,
+}
+
+impl Ledger {
+    pub(super) fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
+        match change {
+            Change::Append(record) => self.append(record, now_ms),
+            Change::Remember(with) => self.remember(with, now_ms),
+            Change::Confirm(seqs) => self.each(seqs, Self::remove),
+            Change::Attempted(seqs) => self.each(seqs, Self::attempted),
+            Change::Park(seqs, reason) => self.each(seqs, |ledger, seq| ledger.park(seq, reason, now_ms)),
+            Change::ParkExpired { now_ms: then, limit } => {
+                let expired = self.expired(*then, *limit)?;
+                self.each(&expired, |ledger, seq| ledger.park(seq, EXPIRED, now_ms))
+            }
+            Change::Redrive(selection) => {
+                let seqs = self.selected(selection)?;
+                self.each(&seqs, |ledger, seq| ledger.redrive(seq, now_ms))
+            }
+            Change::Discard(selection) => {
+                let seqs = self.selected(selection)?;
+                self.each(&seqs, Self::remove)
+            }
+        }
+    }
+
+    /// Makes a change to each record; the verdict is how many there were to change.
+    fn each(
+        &mut self,
+        seqs: &[Seq],
+        change: impl Fn(&mut Self, Seq) -> rusqlite::Result<bool>,
+    ) -> rusqlite::Result<Verdict> {
+        let mut changed = 0;
+        for seq in seqs {
+            changed += u64::from(change(self, *seq)?);
+        }
+        Ok(Verdict::Changed(changed))
+    }
+
+    fn append(&mut self, record: &Prepared, now_ms: i64) -> rusqlite::Result<Verdict> {
+        let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
+        if let Some(with) = idempotency
+            && let Some(seen) = self.generations.seen(&self.connection, with, now_ms)?
+        {
+            return Ok(Verdict::Appended(Appended::Seen(seen)));
+        }
+        let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
+        if let Err(reason) = self.bounds.admit(bytes, self.destinations.bytes(destination)) {
+            return Ok(Verdict::Full(reason));
+        }
+        let dest = self.destinations.enter(&self.connection, destination)?;
+        self.given = Seq::new(self.given.number() + 1);
+        let seq = self.given;
+        let crc = record::checksum(seq.number(), dest, meta, body);
+        let expires_ms = self.expires_ms(now_ms, *expiration_ms);
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO msg(seq, dest, created_ms, expires_ms, crc, meta, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        insert.execute(params![seq.number(), dest, now_ms, expires_ms, crc, meta, &body[..]])?;
+        drop(insert);
+        if let Some(with) = idempotency {
+            self.generations.put(&self.connection, with, Some(seq), now_ms)?;
+        }
+        self.destinations.added(dest, bytes);
+        Ok(Verdict::Appended(Appended::Stored(seq)))
+    }
+
+    fn expires_ms(&self, now_ms: i64, expiration_ms: Option<u32>) -> i64 {
+        let max_age = i64::try_from(self.settings.max_age.as_millis()).unwrap_or(i64::MAX);
+        now_ms.saturating_add(expiration_ms.map_or(max_age, |own| max_age.min(own.into())))
+    }
+
+    fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Verdict> {
+        let seen = self.generations.seen(&self.connection, with, now_ms)?;
+        if seen.is_none() {
+            let bytes = (with.code.len() + with.message_id.len()) as u64 + ROW_OVERHEAD;
+            if let Err(reason) = self.bounds.admit(bytes, 0) {
+                return Ok(Verdict::Full(reason));
+            }
+            self.generations.put(&self.connection, with, None, now_ms)?;
+        }
+        Ok(Verdict::Remembered(seen))
+    }
+
+    fn found(&self, seq: Seq) -> rusqlite::Result<Option<Found>> {
+        // The lengths are in the row's head: the content stays where it is.
+        let mut select = self
+            .connection
+            .prepare_cached("SELECT dest, state, length(meta), length(body) FROM msg WHERE seq = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Found {
+                dest: row.get(0)?,
+                state: State::from_number(row.get(1)?),
+                bytes: (row.get::<_, i64>(2)? + row.get::<_, i64>(3)?).cast_unsigned() + ROW_OVERHEAD,
+            })
+        };
+        select.query_row([seq.number()], read).optional()
+    }
+
+    fn remove(&mut self, seq: Seq) -> rusqlite::Result<bool> {
+        let Some(found) = self.found(seq)? else { return Ok(false) };
+        for sql in ["DELETE FROM msg WHERE seq = ?1", "DELETE FROM note WHERE seq = ?1"] {
+            self.connection.prepare_cached(sql)?.execute([seq.number()])?;
+        }
+        self.destinations.removed(found.dest, found.state, found.bytes);
+        Ok(true)
+    }
+
+    fn attempted(&mut self, seq: Seq) -> rusqlite::Result<bool> {
+        if self.found(seq)?.is_none() {
+            return Ok(false);
+        }
+        let mut note = self.connection.prepare_cached(
+            "INSERT INTO note(seq, attempts) VALUES (?1, 1)
+             ON CONFLICT(seq) DO UPDATE SET attempts = attempts + 1",
+        )?;
+        note.execute([seq.number()])?;
+        Ok(true)
+    }
+
+    fn park(&mut self, seq: Seq, reason: &str, now_ms: i64) -> rusqlite::Result<bool> {
+        let Some(Found { dest, state: State::Ready, .. }) = self.found(seq)? else { return Ok(false) };
+        self.set_state(seq, State::Parked)?;
+        let mut note = self.connection.prepare_cached(
+            "INSERT INTO note(seq, reason, parked_ms) VALUES (?1, ?2, ?3)
+             ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms",
+        )?;
+        note.execute(params![seq.number(), reason, now_ms])?;
+        drop(note);
+        self.destinations.moved(dest, State::Ready, State::Parked);
+        Ok(true)
+    }
+
+    /// Ready again, in its old place, with its whole time to live again and no attempt made.
+    fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
+        let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
+        let mut update = self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2 WHERE seq = ?1")?;
+        update.execute([seq.number(), self.expires_ms(now_ms, None)])?;
+        drop(update);
+        self.set_state(seq, State::Ready)?;
+        self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
+        self.destinations.moved(dest, State::Parked, State::Ready);
+        Ok(true)
+    }
+
+    fn set_state(&self, seq: Seq, state: State) -> rusqlite::Result<()> {
+        let mut update = self.connection.prepare_cached("UPDATE msg SET state = ?2 WHERE seq = ?1")?;
+        update.execute([seq.number(), state.as_number()])?;
+        Ok(())
+    }
+
+    fn expired(&self, now_ms: i64, limit: usize) -> rusqlite::Result<Vec<Seq>> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT seq FROM msg WHERE expires_ms IS NOT NULL AND state = 0 AND expires_ms <= ?1
+             ORDER BY expires_ms LIMIT ?2",
+        )?;
+        let limit = i64::try_from(limit.min(SET_MAX)).unwrap_or(i64::MAX);
+        select.query_map([now_ms, limit], |row| row.get(0).map(Seq::new))?.collect()
+    }
+
+    fn selected(&self, selection: &Selection) -> rusqlite::Result<Vec<Seq>> {
+        let (state, destination) = match selection {
+            Selection::Seqs(seqs) => return Ok(seqs.clone()),
+            Selection::All(state, destination) => (*state, destination),
+        };
+        let dest = match destination {
+            None => None,
+            Some(destination) => match self.destinations.id(destination) {
+                None => return Ok(Vec::new()),
+                found => found,
+            },
+        };
+        let mut select = self.connection.prepare_cached(match dest {
+            Some(_) => "SELECT seq FROM msg WHERE dest = ?1 AND state = ?2 ORDER BY seq LIMIT ?3",
+            None => {
+                "SELECT seq FROM msg WHERE ?1 IS NULL AND dest IN (SELECT id FROM dest) AND state = ?2
+                 LIMIT ?3"
+            }
+        })?;
+        let limit = i64::try_from(SET_MAX).unwrap_or(i64::MAX);
+        select.query_map(params![dest, state.as_number(), limit], |row| row.get(0).map(Seq::new))?.collect()
+    }
+}

@@ -1,0 +1,145 @@
+//! Idempotency keys: what became of a request the first time, remembered for a window.
+//!
+//! Keys live in two tables, the current generation and the one before. Each window the older one is emptied as
+//! a whole and becomes the current one, so that a key costs one row and no timer.
+
+use super::entry::Seq;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::time::Duration;
+
+/// A client's key, what it was used for, and the outcome to remember. The hashes are the caller's choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// A hash of the client and its key.
+    pub key: [u8; 16],
+    /// A hash of the request.
+    pub request: [u8; 16],
+    /// The code of the outcome, to be given again.
+    pub code: String,
+    /// The message id of the first request.
+    pub message_id: String,
+}
+
+/// A key that was used before, inside the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the request was the same one.
+    pub same_request: bool,
+    /// The record that was stored for it, if one was; it may be delivered and gone.
+    pub seq: Option<Seq>,
+    /// The code of the first outcome.
+    pub code: String,
+    /// The message id of the first request.
+    pub message_id: String,
+}
+
+/// Which table is the current generation, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Generations {
+    window_ms: i64,
+    current: usize,
+    since_ms: i64,
+}
+
+/// The statements for each of the two tables.
+struct Table {
+    find: &'static str,
+    put: &'static str,
+    empty: &'static str,
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        find: "SELECT request, seq, code, message_id FROM dedup_a WHERE key = ?1 AND created_ms > ?2",
+        put: "INSERT OR REPLACE INTO dedup_a(key, request, created_ms, seq, code, message_id)
+              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        empty: "DELETE FROM dedup_a",
+    },
+    Table {
+        find: "SELECT request, seq, code, message_id FROM dedup_b WHERE key = ?1 AND created_ms > ?2",
+        put: "INSERT OR REPLACE INTO dedup_b(key, request, created_ms, seq, code, message_id)
+              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        empty: "DELETE FROM dedup_b",
+    },
+];
+
+impl Generations {
+    /// As they were left.
+    pub(super) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
+        let fact = |name: &str| {
+            let mut statement = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
+            statement.query_row([name], |row| row.get::<_, i64>(0)).optional()
+        };
+        let current = usize::from(fact("dedup_current")? == Some(1));
+        let since_ms = fact("dedup_since_ms")?.unwrap_or(now_ms);
+        Ok(Self { window_ms: i64::try_from(window.as_millis()).unwrap_or(i64::MAX), current, since_ms })
+    }
+
+    /// Puts the key and its outcome into the current generation.
+    pub(super) fn put(
+        self,
+        connection: &Connection,
+        with: &Idempotency,
+        seq: Option<Seq>,
+        now_ms: i64,
+    ) -> rusqlite::Result<()> {
+        let mut put = connection.prepare_cached(TABLES[self.current].put)?;
+        let Idempotency { key, request, code, message_id } = with;
+        put.execute(params![key, request, now_ms, seq.map(Seq::number), code, message_id])?;
+        Ok(())
+    }
+
+    /// The next generations, when the window is over; the tables are those of the open transaction.
+    pub(super) fn turned(self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
+        let next = Self { current: 1 - self.current, since_ms: now_ms, ..self };
+        connection.execute(TABLES[next.current].empty, [])?;
+        let mut keep =
+            connection.prepare_cached("INSERT OR REPLACE INTO fact(name, value) VALUES (?1, ?2)")?;
+        keep.execute(params!["dedup_current", i64::from(next.current == 1)])?;
+        keep.execute(params!["dedup_since_ms", now_ms])?;
+        Ok(next)
+    }
+
+    /// Whether the current generation has had its window.
+    pub(super) fn is_due(self, now_ms: i64) -> bool {
+        now_ms.saturating_sub(self.since_ms) >= self.window_ms
+    }
+
+    /// What is remembered of a key.
+    pub(super) fn seen(
+        self,
+        connection: &Connection,
+        with: &Idempotency,
+        now_ms: i64,
+    ) -> rusqlite::Result<Option<Seen>> {
+        let window = Duration::from_millis(self.window_ms.cast_unsigned());
+        seen(connection, with.key, with.request, window, now_ms)
+    }
+}
+
+/// What is remembered of a key that was used less than a window ago.
+pub(super) fn seen(
+    connection: &Connection,
+    key: [u8; 16],
+    request: [u8; 16],
+    window: Duration,
+    now_ms: i64,
+) -> rusqlite::Result<Option<Seen>> {
+    let after = now_ms.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
+    let read = |row: &Row<'_>| {
+        Ok(Seen {
+            same_request: row.get::<_, [u8; 16]>(0)? == request,
+            seq: row.get::<_, Option<i64>>(1)?.map(Seq::new),
+            code: row.get(2)?,
+            message_id: row.get(3)?,
+        })
+    };
+    for table in &TABLES {
+        let mut find = connection.prepare_cached(table.find)?;
+        let found = find.query_row(params![key, after], read).optional()?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,164 @@
+//! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
+
+use super::entry::{Destination, State};
+use rusqlite::{Connection, params};
+use std::collections::{HashMap, HashSet};
+
+/// Destinations without records are forgotten beyond so many, since clients choose the names.
+const EMPTY_MAX: usize = 1024;
+
+/// Records and bytes, of a destination or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) ready: u64,
+    pub(super) parked: u64,
+    pub(super) bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    destination: Destination,
+    counts: Counts,
+}
+
+/// All destinations that have a row.
+#[derive(Debug, Default)]
+pub(super) struct Destinations {
+    ids: HashMap<Destination, i64>,
+    rows: HashMap<i64, Row>,
+    total: Counts,
+    last_id: i64,
+    sweep_at: usize,
+    /// What the open transaction has changed.
+    changed: HashSet<i64>,
+}
+
+impl Counts {
+    fn of(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Ready => &mut self.ready,
+            State::Parked => &mut self.parked,
+        }
+    }
+
+    /// Damage to the counters must not stop what they count.
+    fn take(&mut self, state: State) {
+        let count = self.of(state);
+        *count = count.saturating_sub(1);
+    }
+
+    fn is_empty(self) -> bool {
+        self.ready == 0 && self.parked == 0
+    }
+}
+
+impl Destinations {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut all = Self { sweep_at: EMPTY_MAX, ..Self::default() };
+        let mut select =
+            connection.prepare("SELECT id, exchange, routing_key, ready, parked, bytes FROM dest")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            let destination = super::queries::destination(row, 1)?;
+            let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+            let counts = Counts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
+            all.ids.insert(destination.clone(), id);
+            all.rows.insert(id, Row { destination, counts });
+            all.last_id = all.last_id.max(id);
+            all.total.ready += counts.ready;
+            all.total.parked += counts.parked;
+            all.total.bytes += counts.bytes;
+        }
+        Ok(all)
+    }
+
+    pub(super) fn total(&self) -> Counts {
+        self.total
+    }
+
+    pub(super) fn id(&self, destination: &Destination) -> Option<i64> {
+        self.ids.get(destination).copied()
+    }
+
+    pub(super) fn bytes(&self, destination: &Destination) -> u64 {
+        self.id(destination).and_then(|id| self.rows.get(&id)).map_or(0, |row| row.counts.bytes)
+    }
+
+    /// The destination's number, with a row made for it when it has none.
+    pub(super) fn enter(&mut self, connection: &Connection, to: &Destination) -> rusqlite::Result<i64> {
+        if let Some(id) = self.id(to) {
+            return Ok(id);
+        }
+        let id = self.last_id + 1;
+        let mut insert =
+            connection.prepare_cached("INSERT INTO dest(id, exchange, routing_key) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![id, to.exchange.as_str(), to.routing_key.as_str()])?;
+        self.last_id = id;
+        self.ids.insert(to.clone(), id);
+        self.rows.insert(id, Row { destination: to.clone(), counts: Counts::default() });
+        Ok(id)
+    }
+
+    pub(super) fn added(&mut self, id: i64, bytes: u64) {
+        self.change(id, |counts| {
+            counts.ready += 1;
+            counts.bytes += bytes;
+        });
+    }
+
+    pub(super) fn removed(&mut self, id: i64, state: State, bytes: u64) {
+        self.change(id, |counts| {
+            counts.take(state);
+            counts.bytes = counts.bytes.saturating_sub(bytes);
+        });
+    }
+
+    pub(super) fn moved(&mut self, id: i64, from: State, to: State) {
+        self.change(id, |counts| {
+            counts.take(from);
+            *counts.of(to) += 1;
+        });
+    }
+
+    fn change(&mut self, id: i64, change: impl Fn(&mut Counts)) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            self.changed.insert(id);
+            change(&mut row.counts);
+            change(&mut self.total);
+        }
+    }
+
+    /// Writes what the transaction changed, before its commit.
+    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut update =
+            connection.prepare_cached("UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4 WHERE id = ?1")?;
+        for id in &self.changed {
+            let Some(Row { counts, .. }) = self.rows.get(id) else { continue };
+            let numbers = [counts.ready, counts.parked, counts.bytes].map(u64::cast_signed);
+            update.execute(params![id, numbers[0], numbers[1], numbers[2]])?;
+        }
+        if self.rows.len() >= self.sweep_at { self.sweep(connection) } else { Ok(()) }
+    }
+
+    fn sweep(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut delete = connection.prepare_cached("DELETE FROM dest WHERE id = ?1")?;
+        let empty: Vec<_> = self.rows.extract_if(|_, row| row.counts.is_empty()).collect();
+        for (id, row) in empty {
+            delete.execute([id])?;
+            self.ids.remove(&row.destination);
+        }
+        self.sweep_at = EMPTY_MAX.max(2 * self.rows.len());
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self) {
+        self.changed.clear();
+    }
+
+    /// Everything as the tables have it, which is as it was before the transaction.
+    pub(super) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        *self = Self::load(connection)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The directory of a store: private, on a local disk, and one process's at a time.
+
+use super::errors::OpenError;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The directory and the right to be the only process in it, kept while this lives.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes the directory when it is missing, and takes it.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        let failed = |doing| move |source| OpenError::Files { doing, path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making"))?;
+        let mode = fs::metadata(path).map_err(failed("looking at"))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let private = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(path, private).map_err(failed("closing to other users"))?;
+        }
+        refuse_network(path)?;
+        let lock = lock(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Bytes that a process without privileges can still write to this disk.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Makes the file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
+    pub(super) fn private_file(&self, name: &str) -> Result<PathBuf, OpenError> {
+        let path = self.file(name);
+        private(&path).map_err(|source| OpenError::Files { doing: "making", path: path.clone(), source })?;
+        Ok(path)
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("lock");
+    let failed = |source| OpenError::Files { doing: "locking", path: path.clone(), source };
+    let mut file = private(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only to name it; without the number the refusal stands.
+            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let holder = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+            return Err(OpenError::InUse { directory: directory.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(target_os = "linux")]
+fn refuse_network(path: &Path) -> Result<(), OpenError> {
+    let disk = rustix::fs::statfs(path).map_err(|source| OpenError::Files {
+        doing: "looking at the file system of",
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
+    // The magic numbers of statfs(2) have 32 bits, in a field that is wider on most machines.
+    match network_kind((disk.f_type & 0xffff_ffff).cast_unsigned()) {
+        Some(kind) => Err(OpenError::NotLocal { directory: path.to_owned(), kind }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn refuse_network(_: &Path) -> Result<(), OpenError> {
+    Ok(())
+}
+
+/// The file systems of statfs(2) that are on other machines.
+#[cfg(target_os = "linux")]
+fn network_kind(magic: u64) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => Some("SMB"),
+        0x00c3_6400 => Some("Ceph"),
+        0x5346_414f | 0x6b41_4653 => Some("AFS"),
+        0x0102_1997 => Some("9P"),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_on_a_network_are_known_by_their_magic() {
+        assert_eq!(network_kind(0x6969), Some("NFS"));
+        assert_eq!(network_kind(0xef53), None, "ext4");
+        assert_eq!(network_kind(0x0102_1994), None, "tmpfs");
+    }
+}

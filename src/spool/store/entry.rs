@@ -1,0 +1,188 @@
+//! What goes into the store and what comes out of it: records, their numbers, states and destinations.
+
+use super::dedup::Idempotency;
+use crate::message::{Message, ShortText};
+use std::fmt;
+
+/// The number of a record: ascending in the order of arrival, over all destinations, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(i64);
+
+impl Seq {
+    /// The record with this number.
+    #[must_use]
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a message goes. Each destination is a queue of its own: first in, first out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Destination {
+    /// The exchange; empty is the broker's default exchange.
+    pub exchange: ShortText,
+    /// The routing key.
+    pub routing_key: ShortText,
+}
+
+impl Destination {
+    /// The destination of a message.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        Self { exchange: message.exchange.clone(), routing_key: message.routing_key.clone() }
+    }
+}
+
+/// Whether a record is to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for its delivery.
+    Ready,
+    /// It is kept, for an operator to look at; nothing delivers it.
+    Parked,
+}
+
+impl State {
+    pub(super) const fn as_number(self) -> i64 {
+        match self {
+            State::Ready => 0,
+            State::Parked => 1,
+        }
+    }
+
+    pub(super) const fn from_number(number: i64) -> Self {
+        if number == 0 { State::Ready } else { State::Parked }
+    }
+}
+
+/// A message to keep.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// The message.
+    pub message: Message,
+    /// The client's idempotency key, when it gave one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What became of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is on disk.
+    Stored(Seq),
+    /// Nothing was stored: the idempotency key was used before, inside the window.
+    Seen(super::dedup::Seen),
+}
+
+/// A record that is ready, with its message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Its number.
+    pub seq: Seq,
+    /// The message as it was appended.
+    pub message: Message,
+    /// When it was appended, in Unix milliseconds.
+    pub created_ms: i64,
+    /// When it is parked instead of delivered, in Unix milliseconds.
+    pub expires_ms: Option<i64>,
+    /// Deliveries tried so far.
+    pub attempts: u32,
+}
+
+/// The next records of a destination.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Whole records, in order.
+    pub records: Vec<Stored>,
+    /// Records whose bytes are not those that were appended: to be parked.
+    pub damaged: Vec<Seq>,
+    /// The last record looked at: the next batch begins after it.
+    pub last: Option<Seq>,
+}
+
+/// A destination with records that are ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyDestination {
+    /// Which.
+    pub destination: Destination,
+    /// Records that are ready.
+    pub ready: u64,
+    /// Records that are parked.
+    pub parked: u64,
+    /// Bytes of all its records.
+    pub bytes: u64,
+    /// The oldest record that is ready.
+    pub first: Seq,
+    /// When that one was appended, in Unix milliseconds.
+    pub oldest_ms: i64,
+}
+
+/// Which records to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those of one destination.
+    pub destination: Option<Destination>,
+    /// Only those in one state.
+    pub state: Option<State>,
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Begin after this record.
+    pub after: Option<Seq>,
+    /// Records at most; never more than 1000.
+    pub limit: usize,
+}
+
+/// One line of a list: a record without its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub seq: Seq,
+    /// Where it goes.
+    pub destination: Destination,
+    /// Whether it is to be delivered.
+    pub state: State,
+    /// Why it is parked.
+    pub reason: Option<String>,
+    /// When it was appended, in Unix milliseconds.
+    pub created_ms: i64,
+    /// When it expires, in Unix milliseconds.
+    pub expires_ms: Option<i64>,
+    /// Deliveries tried so far.
+    pub attempts: u32,
+    /// Its message id; `None` when its properties cannot be read.
+    pub message_id: Option<ShortText>,
+    /// Bytes of its content.
+    pub payload_bytes: u64,
+}
+
+/// One record, with its content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whole {
+    /// What a list says of it.
+    pub entry: Entry,
+    /// Its message; `None` when its bytes are not those that were appended.
+    pub message: Option<Message>,
+}
+
+/// Which records an operator means.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// These, whatever their state.
+    Seqs(Vec<Seq>),
+    /// All in this state, of one destination or of all.
+    All(State, Option<Destination>),
+}

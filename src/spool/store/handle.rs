@@ -1,0 +1,245 @@
+//! The store's verbs, for tasks: each is a change on its way to the writer or a question to the reader.
+
+use super::changes::SET_MAX;
+use super::dedup::{self, Idempotency, Seen};
+use super::entry::{
+    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Selection, Seq, Whole,
+};
+use super::errors::{AppendError, ChangeError, ReadError};
+use super::inbox::{Job, Letter};
+use super::ledger::{Change, Prepared, Verdict, now_ms};
+use super::queries::{self, Want};
+use super::reader::Asking;
+use super::record;
+use super::stats::Stats;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+/// KiB of changes that wait for the writer, at most; whoever brings more waits to hand it over.
+pub(super) const QUEUE_KIB: u32 = 64 << 10;
+
+/// The way to an open store. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct StoreHandle {
+    pub(super) letters: mpsc::Sender<Letter>,
+    pub(super) room: Arc<Semaphore>,
+    pub(super) asking: Asking,
+    pub(super) stats: watch::Receiver<Stats>,
+    pub(super) dedup_window: Duration,
+}
+
+impl StoreHandle {
+    /// Stores a message, and returns when it is on disk.
+    ///
+    /// Dropping the future is safe: before the hand-over to the writer nothing is stored, after it the message
+    /// is, although nobody learns its number.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] and [`AppendError::Failed`] leave no trace; after [`AppendError::Unsure`] the message
+    /// may be found when the store is opened again.
+    pub async fn append(&self, record: NewRecord) -> Result<Appended, AppendError> {
+        let NewRecord { message, idempotency } = record;
+        let prepared = Prepared {
+            destination: Destination::of(&message),
+            meta: record::encode(&message),
+            expiration_ms: message.properties.expiration_ms,
+            body: message.payload,
+            idempotency,
+        };
+        let bytes = prepared.meta.len() + prepared.body.len();
+        match self.change(Change::Append(Box::new(prepared)), bytes).await {
+            Ok(Verdict::Appended(appended)) => Ok(appended),
+            Ok(Verdict::Full(reason)) => Err(AppendError::Full(reason)),
+            Ok(Verdict::Unsure) | Err(Lost::After) => Err(AppendError::Unsure),
+            Ok(Verdict::Failed | Verdict::Changed(_) | Verdict::Remembered(_)) | Err(Lost::Before) => {
+                Err(AppendError::Failed)
+            }
+        }
+    }
+
+    /// Remembers the outcome of a request that was not stored. When its key is remembered already, nothing
+    /// changes and what is remembered is returned.
+    ///
+    /// # Errors
+    /// When it could not be remembered.
+    pub async fn remember(&self, with: Idempotency) -> Result<Option<Seen>, ChangeError> {
+        match self.change(Change::Remember(with), 0).await {
+            Ok(Verdict::Remembered(seen)) => Ok(seen),
+            other => Err(refusal(&other)),
+        }
+    }
+
+    /// What is remembered of a key, for this request.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<Seen>, ReadError> {
+        let window = self.dedup_window;
+        self.asking.ask(move |db| Ok(dedup::seen(db, key, request, window, now_ms())?)).await
+    }
+
+    /// Removes records that the broker has; how many there were. They gather for an append to take them along.
+    ///
+    /// # Errors
+    /// When they could not be removed: they will be delivered again.
+    pub async fn confirm(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
+        self.changed(Change::Confirm(seqs)).await
+    }
+
+    /// Counts an attempt to deliver each of the records.
+    ///
+    /// # Errors
+    /// When it could not be counted.
+    pub async fn attempted(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
+        self.changed(Change::Attempted(seqs)).await
+    }
+
+    /// Keeps records from delivery, for an operator to look at; how many were ready.
+    ///
+    /// # Errors
+    /// When they could not be parked: they stay ready.
+    pub async fn park(&self, seqs: Vec<Seq>, reason: impl Into<String>) -> Result<u64, ChangeError> {
+        self.changed(Change::Park(seqs, reason.into())).await
+    }
+
+    /// Parks records that expired before the given moment, in Unix milliseconds, with the reason `expired`: at
+    /// most `limit`, and never more than 256. How many there were.
+    ///
+    /// # Errors
+    /// When they could not be parked: they stay, and are not delivered.
+    pub async fn take_expired(&self, now_ms: i64, limit: usize) -> Result<u64, ChangeError> {
+        self.changed(Change::ParkExpired { now_ms, limit }).await
+    }
+
+    /// Makes parked records ready again, in their old places and with their whole time to live; how many.
+    ///
+    /// # Errors
+    /// When not all of them could be.
+    pub async fn redrive(&self, selection: Selection) -> Result<u64, ChangeError> {
+        self.whole_set(selection, Change::Redrive).await
+    }
+
+    /// Removes records undelivered, for ever; how many.
+    ///
+    /// # Errors
+    /// When not all of them could be.
+    pub async fn discard(&self, selection: Selection) -> Result<u64, ChangeError> {
+        self.whole_set(selection, Change::Discard).await
+    }
+
+    /// The next records of a destination that are ready and not expired, after the given one: at most
+    /// `limit_rows`, and no more once `limit_bytes` are reached.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next_batch(
+        &self,
+        of: &Destination,
+        after: Option<Seq>,
+        limit_rows: usize,
+        limit_bytes: usize,
+    ) -> Result<Batch, ReadError> {
+        let of = of.clone();
+        let want = Want { after, rows: limit_rows, bytes: limit_bytes, now_ms: now_ms() };
+        self.asking.ask(move |db| queries::next_batch(db, &of, want)).await
+    }
+
+    /// Destinations with records that are ready, the one with the oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyDestination>, ReadError> {
+        self.asking.ask(move |db| queries::destinations(db, limit)).await
+    }
+
+    /// A part of the list of records, without their contents.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
+        self.asking.ask(move |db| queries::list(db, &filter, page)).await
+    }
+
+    /// One record with its message.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn get(&self, seq: Seq) -> Result<Option<Whole>, ReadError> {
+        self.asking.ask(move |db| queries::whole(db, seq)).await
+    }
+
+    /// The newest snapshot.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats.borrow().clone()
+    }
+
+    /// The snapshots, to wait for one.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Stats> {
+        self.stats.clone()
+    }
+
+    /// A set is changed part by part, so that it holds up nobody.
+    async fn whole_set(
+        &self,
+        selection: Selection,
+        change: impl Fn(Selection) -> Change,
+    ) -> Result<u64, ChangeError> {
+        let parts = match selection {
+            Selection::Seqs(seqs) => {
+                seqs.chunks(SET_MAX).map(|part| Selection::Seqs(part.to_vec())).collect()
+            }
+            all @ Selection::All(..) => vec![all],
+        };
+        let mut sum = 0;
+        for part in parts {
+            loop {
+                let changed = self.changed(change(part.clone())).await?;
+                sum += changed;
+                if matches!(part, Selection::Seqs(_)) || changed < SET_MAX as u64 {
+                    break;
+                }
+            }
+        }
+        Ok(sum)
+    }
+
+    async fn changed(&self, change: Change) -> Result<u64, ChangeError> {
+        match self.change(change, 0).await {
+            Ok(Verdict::Changed(count)) => Ok(count),
+            other => Err(refusal(&other)),
+        }
+    }
+
+    async fn change(&self, change: Change, bytes: usize) -> Result<Verdict, Lost> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Lost::Before)?;
+        let (reply, verdict) = oneshot::channel();
+        let job = Job { change, reply, room };
+        self.letters.send(Letter::Job(job)).map_err(|_| Lost::Before)?;
+        verdict.await.map_err(|_| Lost::After)
+    }
+}
+
+/// There is no verdict: the writer is gone, and was before the change was handed to it or only after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Before,
+    After,
+}
+
+fn refusal(verdict: &Result<Verdict, Lost>) -> ChangeError {
+    match verdict {
+        Ok(Verdict::Full(_)) => ChangeError::Full,
+        Ok(
+            Verdict::Failed
+            | Verdict::Unsure
+            | Verdict::Appended(_)
+            | Verdict::Changed(_)
+            | Verdict::Remembered(_),
+        )
+        | Err(Lost::Before | Lost::After) => ChangeError::Failed,
+    }
+}

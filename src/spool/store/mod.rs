@@ -1,0 +1,108 @@
+//! The store: records on disk in SQLite, written by one thread, read by another.
+//!
+//! * `open` takes the directory and checks everything; `schema` has the tables;
+//! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
+//!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
+//! * `reader` answers `queries` on a connection of its own;
+//! * `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
+//!
+//! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
+
+mod bounds;
+mod changes;
+mod dedup;
+mod destinations;
+mod directory;
+mod entry;
+mod errors;
+mod handle;
+mod high_water;
+mod inbox;
+mod ledger;
+mod open;
+mod queries;
+mod reader;
+mod reclaim;
+mod record;
+mod schema;
+mod settings;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod writer;
+
+pub use dedup::{Idempotency, Seen};
+pub use entry::{
+    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Selection, Seq, State,
+    Stored, Whole,
+};
+pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
+pub use handle::StoreHandle;
+pub use settings::Settings;
+pub use stats::{LostTail, Stats, StoreHealth};
+
+use inbox::{Inbox, Letter};
+use open::Opened;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use tokio::sync::Semaphore;
+use writer::Writer;
+
+/// An open store: its two threads. Dropped, it ends by itself; [`Store::close`] waits for that.
+#[derive(Debug)]
+pub struct Store {
+    handle: StoreHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens the store, which takes milliseconds, and blocks for that.
+    ///
+    /// # Errors
+    /// When it is in use, not on a local disk, damaged, or of another version.
+    pub fn open(settings: Settings) -> Result<(Store, StoreHandle), OpenError> {
+        let directory = settings.directory.clone();
+        let dedup_window = settings.dedup_window;
+        let Opened { ledger, high_water, lost, reader } = open::open(settings)?;
+        if let Some(LostTail { known, committed }) = lost {
+            tracing::error!(%known, %committed, "the spool has lost records that were answered for");
+        }
+        let (letters, inbox) = mpsc::channel();
+        let (mut writer, stats) = Writer::new(ledger, high_water, Inbox::new(inbox), lost);
+        writer.look()?;
+        let threads = |source| threads_failed(&directory, source);
+        let (asking, reading) = reader::start(reader).map_err(threads)?;
+        let writing = thread::Builder::new().name("spool-writer".to_owned());
+        let writing = writing.spawn(|| writer.run()).map_err(threads)?;
+        let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
+        let handle = StoreHandle { letters, room, asking, stats, dedup_window };
+        // The reader ends first: the last connection to close takes the log along.
+        Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
+    }
+
+    /// Commits what was handed over, refuses the rest, and returns when the files are closed. Blocks for that.
+    pub fn close(mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        drop(self);
+        for thread in threads {
+            // Its panic was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.handle.asking.close();
+        self.handle.room.close();
+        // A thread that has panicked is not there to be told.
+        drop(self.handle.letters.send(Letter::Close));
+    }
+}
+
+fn threads_failed(directory: &Path, source: io::Error) -> OpenError {
+    OpenError::Files { doing: "starting the threads of", path: directory.to_owned(), source }
+}

@@ -1,0 +1,156 @@
+//! Opening: the directory, the database with its settings, what is missing from it, and the two threads.
+
+use super::bounds::Bounds;
+use super::dedup::Generations;
+use super::destinations::Destinations;
+use super::directory::Directory;
+use super::entry::Seq;
+use super::errors::OpenError;
+use super::high_water::HighWater;
+use super::ledger::{Ledger, now_ms};
+use super::schema;
+use super::settings::{PAGE_BYTES, Settings};
+use super::stats::LostTail;
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use std::path::Path;
+use std::time::Duration;
+
+/// The first release without the fault that resets the log under a checkpoint.
+const SQLITE_MIN: i32 = 3_051_003;
+/// Operators may look with a tool of their own.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const LOG_PAGES: i64 = 1000;
+const LOG_BYTES: i64 = 16 << 20;
+
+/// A store that is open, before its threads run.
+pub(super) struct Opened {
+    pub(super) ledger: Ledger,
+    pub(super) high_water: HighWater,
+    pub(super) lost: Option<LostTail>,
+    pub(super) reader: Connection,
+}
+
+pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
+    let found = rusqlite::version_number();
+    if found < SQLITE_MIN {
+        return Err(OpenError::OldSqlite { found });
+    }
+    let directory = Directory::take(&settings.directory)?;
+    let path = directory.private_file("spool.db")?;
+    let connection = writing(&path, &settings)?;
+    let high_water = HighWater::at(directory.file("hwm"));
+    let (given, lost) = resume(&connection, &high_water)?;
+    let reader = reading(&path)?;
+    let ledger = Ledger {
+        bounds: Bounds::new(&settings),
+        destinations: Destinations::load(&connection)?,
+        generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
+        committed: given,
+        given,
+        connection,
+        directory,
+        settings,
+    };
+    Ok(Opened { ledger, high_water, lost, reader })
+}
+
+fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let is_new = is_new(&connection, path)?;
+    if is_new {
+        // Both take effect only before the first table.
+        connection.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
+        connection.pragma_update(None, "auto_vacuum", 2)?;
+    }
+    set(&connection, "journal_mode", "wal".to_owned())?;
+    set(&connection, "synchronous", 2)?;
+    set(&connection, "wal_autocheckpoint", LOG_PAGES)?;
+    set(&connection, "journal_size_limit", LOG_BYTES)?;
+    set(&connection, "cache_size", -16384)?;
+    common(&connection)?;
+    schema::migrate(&mut connection, schema::MIGRATIONS)?;
+    check(&connection, "page_size", PAGE_BYTES.cast_signed())?;
+    check(&connection, "auto_vacuum", 2)?;
+    // Never below what the file has already; the bounds refuse appends then.
+    let pages = i64::try_from(settings.max_pages()).unwrap_or(i64::MAX);
+    let used: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    set(&connection, "max_page_count", pages.max(used))?;
+    Ok(connection)
+}
+
+/// Whether there are no tables yet, as in a new file and in one whose making a power cut ended. A file that
+/// another program wrote is left alone.
+fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+    let foreign = || OpenError::Foreign { path: path.to_owned() };
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
+    match (tables, id) {
+        (Ok(0), Ok(0)) => Ok(true),
+        (Ok(_), Ok(schema::APPLICATION_ID)) => Ok(false),
+        (Ok(_), Ok(_)) => Err(foreign()),
+        (Err(error), _) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
+        (Err(error), _) | (_, Err(error)) => Err(error.into()),
+    }
+}
+
+fn reading(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    common(&connection)?;
+    set(&connection, "cache_size", -4096)?;
+    set(&connection, "query_only", 1)?;
+    Ok(connection)
+}
+
+fn common(connection: &Connection) -> Result<(), OpenError> {
+    // Not in every build; where it is, a mapped file would turn a failing disk into a signal.
+    connection.pragma_update(None, "mmap_size", 0)?;
+    set(connection, "temp_store", 2)?;
+    set(connection, "cell_size_check", 1)?;
+    set(connection, "trusted_schema", 0)
+}
+
+/// Sets a pragma and checks that it took.
+fn set(connection: &Connection, name: &'static str, value: impl Into<Value>) -> Result<(), OpenError> {
+    let value = value.into();
+    connection.pragma_update(None, name, &value)?;
+    check(connection, name, value)
+}
+
+fn check(connection: &Connection, setting: &'static str, wanted: impl Into<Value>) -> Result<(), OpenError> {
+    let (wanted, found) = (wanted.into(), connection.pragma_query_value(None, setting, |row| row.get(0))?);
+    if wanted == found {
+        return Ok(());
+    }
+    Err(OpenError::Setting { setting, found: text(&found), wanted: text(&wanted) })
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Text(text) => text.clone(),
+        other @ (Value::Null | Value::Real(_) | Value::Blob(_)) => format!("{other:?}"),
+    }
+}
+
+/// Where the numbers go on, and what is missing before.
+fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
+    const KNOWN: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'msg'";
+    let row = connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new)).optional()?;
+    let known = row.unwrap_or(Seq::new(0));
+    let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
+        return Ok((known, None));
+    };
+    // The numbers of what was lost are not given out again: whoever kept one must not find another message.
+    let keep = match row {
+        Some(_) => "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'msg'",
+        None => "INSERT INTO sqlite_sequence(name, seq) VALUES ('msg', ?1)",
+    };
+    connection.execute(keep, [committed.number()])?;
+    Ok((committed, Some(LostTail { known, committed })))
+}

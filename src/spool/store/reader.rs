@@ -1,0 +1,58 @@
+//! The thread with the connection that only reads: one question at a time, none waits for the writer.
+
+use super::errors::ReadError;
+use rusqlite::Connection;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Questions that wait, at most; whoever asks more waits to ask.
+const QUESTIONS_MAX: usize = 64;
+
+type Question = Box<dyn FnOnce(&Connection) + Send>;
+
+enum Letter {
+    Question(Question, OwnedSemaphorePermit),
+    Close,
+}
+
+/// The way to the reading thread. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    letters: mpsc::Sender<Letter>,
+    room: Arc<Semaphore>,
+}
+
+/// Starts the thread; it ends at [`Asking::close`] or when nobody can ask any more.
+pub(super) fn start(connection: Connection) -> std::io::Result<(Asking, JoinHandle<()>)> {
+    let (letters, inbox) = mpsc::channel();
+    let run = move || {
+        while let Ok(Letter::Question(question, room)) = inbox.recv() {
+            question(&connection);
+            drop(room);
+        }
+    };
+    let thread = thread::Builder::new().name("spool-reader".to_owned()).spawn(run)?;
+    Ok((Asking { letters, room: Arc::new(Semaphore::new(QUESTIONS_MAX)) }, thread))
+}
+
+impl Asking {
+    /// Asks, and waits for the answer. An answer that nobody waits for any more is dropped.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ReadError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |connection| drop(reply.send(question(connection))));
+        self.letters.send(Letter::Question(question, room)).map_err(|_| ReadError::Closed)?;
+        answer.await.map_err(|_| ReadError::Closed)?
+    }
+
+    /// Ends the thread after the questions that were asked before.
+    pub(super) fn close(&self) {
+        self.room.close();
+        // The thread may have ended already, by a panic in a question.
+        drop(self.letters.send(Letter::Close));
+    }
+}

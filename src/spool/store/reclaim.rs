@@ -1,0 +1,49 @@
+//! Space goes back to the disk while nobody wants to write.
+
+use super::ledger::Ledger;
+use super::settings::PAGE_BYTES;
+use std::time::Duration;
+
+/// Free pages are kept for reuse up to so many bytes, while there are records.
+const SLACK_BYTES: u64 = 64 << 20;
+/// Of an empty store only these.
+const EMPTY_SLACK_BYTES: u64 = 256 << 10;
+/// Pages given back in one turn; between turns a change can come first.
+const TURN_PAGES: u64 = 512;
+
+impl Ledger {
+    /// One turn of giving space back; whether there is more to do.
+    pub(super) fn reclaim(&self) -> rusqlite::Result<bool> {
+        let (pages, free) = self.pages()?;
+        let total = self.destinations.total();
+        let slack = if total.ready + total.parked == 0 { EMPTY_SLACK_BYTES } else { SLACK_BYTES };
+        let worthwhile = free * PAGE_BYTES > slack && free > pages / 4;
+        if !worthwhile {
+            return Ok(false);
+        }
+        self.give_back(TURN_PAGES)?;
+        let (_, left) = self.pages()?;
+        let more = left * PAGE_BYTES > slack && left < free;
+        if !more {
+            self.truncate_log()?;
+        }
+        Ok(more)
+    }
+
+    fn give_back(&self, pages: u64) -> rusqlite::Result<()> {
+        // The pragma gives a row for each page and works only as far as it is stepped.
+        let mut vacuum = self.connection.prepare_cached(&format!("PRAGMA incremental_vacuum({pages})"))?;
+        let mut rows = vacuum.query([])?;
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    /// Brings the log into the database and cuts it, if no reader is at it.
+    pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
+        const READER: Duration = Duration::from_millis(50);
+        self.connection.busy_timeout(READER)?;
+        let cut = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
+        cut
+    }
+}

@@ -1,0 +1,79 @@
+//! The tables, and the way from each version of them to the next.
+
+use super::errors::OpenError;
+use rusqlite::{Connection, Transaction};
+
+/// Marks the file as a spool: `amqp` in ASCII.
+pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
+
+/// Each brings the tables from the version that is its index to the next one. Never changed once released.
+pub(super) const MIGRATIONS: &[&str] = &[V1];
+
+/// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
+/// content and all.
+const V1: &str = "
+CREATE TABLE dest(
+    id          INTEGER PRIMARY KEY,
+    exchange    TEXT NOT NULL,
+    routing_key TEXT NOT NULL,
+    ready       INTEGER NOT NULL DEFAULT 0,
+    parked      INTEGER NOT NULL DEFAULT 0,
+    bytes       INTEGER NOT NULL DEFAULT 0,
+    UNIQUE(exchange, routing_key)) STRICT;
+CREATE TABLE msg(
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    dest       INTEGER NOT NULL REFERENCES dest(id),
+    state      INTEGER NOT NULL DEFAULT 0,
+    created_ms INTEGER NOT NULL,
+    expires_ms INTEGER,
+    crc        INTEGER NOT NULL,
+    meta       BLOB NOT NULL,
+    body       BLOB NOT NULL) STRICT;
+CREATE TABLE note(
+    seq       INTEGER PRIMARY KEY,
+    attempts  INTEGER NOT NULL DEFAULT 0,
+    reason    TEXT,
+    parked_ms INTEGER) STRICT;
+CREATE INDEX msg_dest ON msg(dest, state, seq);
+CREATE INDEX msg_expires ON msg(expires_ms) WHERE expires_ms IS NOT NULL AND state = 0;
+CREATE TABLE dedup_a(
+    key        BLOB PRIMARY KEY,
+    request    BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    seq        INTEGER,
+    code       TEXT NOT NULL,
+    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE dedup_b(
+    key        BLOB PRIMARY KEY,
+    request    BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    seq        INTEGER,
+    code       TEXT NOT NULL,
+    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Brings the tables to the newest version, all steps or none.
+pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    if found > known || found < 0 {
+        return Err(OpenError::Newer { found, known });
+    }
+    if found == known {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    step(&transaction, &migrations[usize::try_from(found).unwrap_or(0)..])?;
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn step(transaction: &Transaction<'_>, migrations: &[&str]) -> Result<(), OpenError> {
+    for migration in migrations {
+        transaction.execute_batch(migration)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! What a store is told when it is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The size of a page of the database.
+pub(super) const PAGE_BYTES: u64 = 8192;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// What a store is told when it is opened.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory, made when it is missing. Nobody else may read it.
+    pub directory: PathBuf,
+    /// Bytes of the database file, at most; the log beside it takes up to 16 MiB more, or one batch.
+    pub max_bytes: u64,
+    /// What one destination may take of `max_bytes`, in percent, 1 to 100.
+    pub destination_percent: u8,
+    /// Free bytes that appends leave on the disk.
+    pub disk_reserve: u64,
+    /// A record that is older is parked.
+    pub max_age: Duration,
+    /// How long an idempotency key is remembered.
+    pub dedup_window: Duration,
+}
+
+impl Settings {
+    /// The defaults for a store in `directory`: 1 GiB, half of it for a destination, a day.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            max_bytes: 1 << 30,
+            destination_percent: 50,
+            disk_reserve: 64 << 20,
+            max_age: 24 * HOUR,
+            dedup_window: HOUR,
+        }
+    }
+
+    pub(super) fn max_pages(&self) -> u64 {
+        (self.max_bytes / PAGE_BYTES).max(16)
+    }
+}

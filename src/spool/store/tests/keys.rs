@@ -1,0 +1,71 @@
+//! Idempotency keys: the first outcome again inside the window, and nothing after it.
+
+use super::*;
+
+fn key(key: u8, request: u8) -> Idempotency {
+    Idempotency {
+        key: [key; 16],
+        request: [request; 16],
+        code: "spooled".to_owned(),
+        message_id: format!("id-{request}"),
+    }
+}
+
+async fn append(bench: &Bench, with: Idempotency) -> Appended {
+    bench.handle.append(NewRecord { idempotency: Some(with), ..record("a", "x") }).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_key_is_stored_once_and_answered_with_the_first_outcome() {
+    let mut bench = Bench::new();
+    let Appended::Stored(seq) = append(&bench, key(1, 1)).await else { panic!("the key is new") };
+    bench.handle.confirm(vec![seq]).await.unwrap();
+    bench.reopen();
+    let first = Seen {
+        same_request: true,
+        seq: Some(seq),
+        code: "spooled".to_owned(),
+        message_id: "id-1".to_owned(),
+    };
+    assert_eq!(append(&bench, key(1, 1)).await, Appended::Seen(first.clone()), "outlives its record");
+    let other = Seen { same_request: false, ..first.clone() };
+    assert_eq!(append(&bench, key(1, 2)).await, Appended::Seen(other));
+    assert_eq!(bench.handle.recall([1; 16], [1; 16]).await, Ok(Some(first)));
+    assert_eq!(bench.handle.recall([2; 16], [1; 16]).await, Ok(None));
+    assert_eq!(bench.handle.stats().appended, 0);
+}
+
+#[tokio::test]
+async fn two_at_once_with_one_key_are_stored_once() {
+    let bench = Bench::new();
+    let both = tokio::join!(append(&bench, key(1, 1)), append(&bench, key(1, 1)));
+    assert!(matches!(both, (Appended::Stored(_), Appended::Seen(_))), "{both:?}");
+    assert_eq!(bench.seqs("a").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_outcome_without_a_record_is_remembered_too() {
+    let bench = Bench::new();
+    let direct = Idempotency { code: "confirmed".to_owned(), ..key(1, 1) };
+    assert_eq!(bench.handle.remember(direct).await, Ok(None));
+    let seen = bench.handle.remember(key(1, 1)).await.unwrap().unwrap();
+    assert_eq!((seen.seq, seen.code.as_str()), (None, "confirmed"));
+    assert!(matches!(append(&bench, key(1, 1)).await, Appended::Seen(_)));
+}
+
+#[tokio::test]
+async fn after_the_window_a_key_is_new_and_its_row_goes_with_its_generation() {
+    let bench = Bench::with(|settings| settings.dedup_window = Duration::from_millis(300));
+    append(&bench, key(1, 1)).await;
+    let rows = || {
+        let db = rusqlite::Connection::open(bench.file("spool.db")).unwrap();
+        let count = "SELECT (SELECT count(*) FROM dedup_a) + (SELECT count(*) FROM dedup_b)";
+        db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while rows() > 0 {
+        assert!(std::time::Instant::now() < patience, "both generations turn");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(append(&bench, key(1, 2)).await, Appended::Stored(_)));
+}

@@ -1,0 +1,125 @@
+//! The store on a real disk: what it promises, and what it says when something is wrong.
+
+mod commits;
+mod damage;
+mod disk;
+mod keys;
+mod opening;
+mod order;
+mod records;
+mod size;
+
+use super::*;
+use crate::message::{Message, Properties, ShortText, new_message_id};
+use bytes::Bytes;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A store in a directory of its own.
+struct Bench {
+    directory: TempDir,
+    store: Option<Store>,
+    handle: StoreHandle,
+    settings: Settings,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = Settings::new(directory.path().join("spool"));
+        settings.destination_percent = 100;
+        settings.disk_reserve = 0;
+        change(&mut settings);
+        let (store, handle) = Store::open(settings.clone()).unwrap();
+        Self { directory, store: Some(store), handle, settings }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.settings.directory.join(name)
+    }
+
+    fn close(&mut self) {
+        self.store.take().expect("it is open").close();
+    }
+
+    /// Opens it again, after [`Bench::close`].
+    fn open(&mut self) {
+        let (store, handle) = Store::open(self.settings.clone()).unwrap();
+        (self.store, self.handle) = (Some(store), handle);
+    }
+
+    fn reopen(&mut self) {
+        self.close();
+        self.open();
+    }
+
+    /// What a machine finds that starts after this one was switched off now: a copy of the files as they are.
+    fn abandoned(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings { directory: directory.path().join("spool"), ..self.settings.clone() };
+        std::fs::create_dir(&settings.directory).unwrap();
+        for name in ["spool.db", "spool.db-wal", "hwm"] {
+            // Not all of them are there at every time.
+            drop(std::fs::copy(self.file(name), settings.directory.join(name)));
+        }
+        let (store, handle) = Store::open(settings.clone()).unwrap();
+        Self { directory, store: Some(store), handle, settings }
+    }
+
+    async fn append(&self, key: &str, body: impl Into<Bytes>) -> Seq {
+        stored(self.handle.append(record(key, body)).await)
+    }
+
+    /// All records of a destination that are ready.
+    async fn ready(&self, key: &str) -> Vec<Stored> {
+        let batch = self.handle.next_batch(&destination(key), None, usize::MAX, usize::MAX).await.unwrap();
+        assert_eq!(batch.damaged, []);
+        batch.records
+    }
+
+    async fn seqs(&self, key: &str) -> Vec<Seq> {
+        self.ready(key).await.into_iter().map(|stored| stored.seq).collect()
+    }
+
+    async fn until(&self, what: impl FnMut(&Stats) -> bool) -> Stats {
+        let mut stats = self.handle.watch();
+        let found = tokio::time::timeout(Duration::from_secs(20), stats.wait_for(what)).await;
+        found.expect("in time").expect("the store is open").clone()
+    }
+}
+
+fn short(text: &str) -> ShortText {
+    ShortText::new(text).unwrap()
+}
+
+fn destination(key: &str) -> Destination {
+    Destination { exchange: short("orders"), routing_key: short(key) }
+}
+
+fn record(key: &str, body: impl Into<Bytes>) -> NewRecord {
+    let message = Message {
+        exchange: short("orders"),
+        routing_key: short(key),
+        mandatory: true,
+        properties: Properties { message_id: new_message_id(), ..Properties::default() },
+        payload: body.into(),
+    };
+    NewRecord { message, idempotency: None }
+}
+
+#[track_caller]
+fn stored(appended: Result<Appended, AppendError>) -> Seq {
+    match appended {
+        Ok(Appended::Stored(seq)) => seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn body(length: usize) -> Bytes {
+    std::iter::repeat_with(|| fastrand::u8(..)).take(length).collect()
+}

@@ -1,0 +1,141 @@
+//! First in, first out for each destination; parked, redriven, expired and discarded records.
+
+use super::*;
+
+#[tokio::test]
+async fn each_destination_is_read_in_the_order_of_arrival_after_a_restart_too() {
+    let mut bench = Bench::new();
+    let mut wanted = [Vec::new(), Vec::new()];
+    for number in 0..200_u32 {
+        let which = usize::from(fastrand::bool());
+        let seq = bench.append(["a", "b"][which], number.to_string()).await;
+        wanted[which].push((seq, Bytes::from(number.to_string())));
+    }
+    for _ in 0..2 {
+        for (which, key) in ["a", "b"].into_iter().enumerate() {
+            let found = bench.ready(key).await.into_iter().map(|stored| (stored.seq, stored.message.payload));
+            assert_eq!(found.collect::<Vec<_>>(), wanted[which]);
+        }
+        bench.reopen();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_keeps_to_its_limits_and_the_next_goes_on_after_it() {
+    let bench = Bench::new();
+    for _ in 0..10 {
+        bench.append("a", body(1000)).await;
+    }
+    let all = bench.seqs("a").await;
+    let next = async |after, rows, bytes| {
+        let batch = bench.handle.next_batch(&destination("a"), after, rows, bytes).await.unwrap();
+        assert_eq!(batch.last, batch.records.last().map(|stored| stored.seq).or(after));
+        batch.records.into_iter().map(|stored| stored.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(next(None, 3, usize::MAX).await, all[..3]);
+    assert_eq!(next(Some(all[2]), 100, 2500).await, all[3..6]);
+    assert_eq!(next(Some(all[5]), 100, 0).await, all[6..7], "one at least");
+    assert_eq!(next(Some(all[9]), 100, usize::MAX).await, []);
+}
+
+#[tokio::test]
+async fn confirmed_records_are_gone_and_a_second_confirm_changes_nothing() {
+    let mut bench = Bench::new();
+    let first = bench.append("a", "1").await;
+    let second = bench.append("a", "2").await;
+    assert_eq!(bench.handle.confirm(vec![first, first]).await, Ok(1));
+    bench.reopen();
+    assert_eq!(bench.seqs("a").await, [second]);
+    assert_eq!(bench.handle.stats().ready, 1);
+    assert_eq!(bench.handle.confirm(vec![second]).await, Ok(1));
+    bench.reopen();
+    assert!(bench.append("a", "3").await > second, "numbers are never used twice");
+}
+
+#[tokio::test]
+async fn a_parked_record_is_kept_with_its_reason_and_redriven_into_its_place() {
+    let mut bench = Bench::new();
+    let seqs = [bench.append("a", "1").await, bench.append("a", "2").await, bench.append("b", "3").await];
+    bench.handle.attempted(vec![seqs[0]]).await.unwrap();
+    bench.handle.attempted(vec![seqs[0], seqs[2]]).await.unwrap();
+    assert_eq!(bench.ready("a").await[0].attempts, 2);
+    assert_eq!(bench.handle.park(vec![seqs[0]], "unroutable").await, Ok(1));
+    assert_eq!(bench.handle.park(vec![seqs[0]], "again").await, Ok(0));
+    bench.reopen();
+    assert_eq!(bench.seqs("a").await, [seqs[1]]);
+    let filter = Filter { state: Some(State::Parked), destination: Some(destination("a")) };
+    let page = Page { after: None, limit: 10 };
+    let parked = bench.handle.list(filter, page).await.unwrap();
+    assert_eq!(parked.len(), 1);
+    assert_eq!((parked[0].reason.as_deref(), parked[0].attempts), (Some("unroutable"), 2));
+    assert_eq!(parked[0].payload_bytes, 1);
+    assert_eq!((bench.handle.stats().ready, bench.handle.stats().parked), (2, 1));
+    let all = Selection::All(State::Parked, Some(destination("a")));
+    assert_eq!(bench.handle.redrive(all).await, Ok(1));
+    assert_eq!(bench.seqs("a").await, seqs[..2]);
+    assert_eq!(bench.ready("a").await[0].attempts, 0);
+}
+
+#[tokio::test]
+async fn whole_sets_are_redriven_and_discarded_in_parts() {
+    let bench = Bench::new();
+    let mut seqs = Vec::new();
+    for (number, key) in ["a", "b"].into_iter().cycle().take(600).enumerate() {
+        seqs.push(bench.append(key, number.to_string()).await);
+    }
+    assert_eq!(bench.handle.park(seqs.clone(), "test").await, Ok(600));
+    assert_eq!(bench.handle.redrive(Selection::All(State::Parked, Some(destination("a")))).await, Ok(300));
+    assert_eq!(bench.handle.discard(Selection::All(State::Parked, None)).await, Ok(300));
+    assert_eq!(bench.handle.discard(Selection::Seqs(seqs)).await, Ok(300));
+    let stats = bench.handle.stats();
+    assert_eq!((stats.ready, stats.parked, stats.oldest_ms), (0, 0, None));
+}
+
+#[tokio::test]
+async fn expired_records_are_not_delivered_and_are_parked_not_dropped() {
+    let bench = Bench::new();
+    let mut short_lived = record("a", "1");
+    short_lived.message.properties.expiration_ms = Some(1);
+    let seq = stored(bench.handle.append(short_lived).await);
+    let other = bench.append("a", "2").await;
+    let created = bench.handle.get(seq).await.unwrap().unwrap().entry.created_ms;
+    assert_eq!(bench.handle.take_expired(created, 256).await, Ok(0));
+    assert_eq!(bench.handle.take_expired(created + 1, 256).await, Ok(1));
+    assert_eq!(bench.seqs("a").await, [other]);
+    let kept = bench.handle.get(seq).await.unwrap().unwrap();
+    assert_eq!((kept.entry.state, kept.entry.reason.as_deref()), (State::Parked, Some("expired")));
+    assert_eq!(kept.message.unwrap().payload, "1");
+    let day = 24 * 60 * 60 * 1000;
+    assert_eq!(bench.handle.take_expired(created + 2 * day, 256).await, Ok(1), "older than max_age");
+    assert_eq!(bench.handle.redrive(Selection::Seqs(vec![seq])).await, Ok(1));
+    assert_eq!(bench.seqs("a").await, [seq], "its time begins anew");
+}
+
+#[tokio::test]
+async fn destinations_are_listed_by_their_oldest_record() {
+    let bench = Bench::new();
+    for key in ["b", "a", "b", "c"] {
+        bench.append(key, "x").await;
+    }
+    let first = bench.seqs("b").await[0];
+    let found = bench.handle.destinations(10).await.unwrap();
+    let listed: Vec<_> = found.iter().map(|of| (of.destination.routing_key.as_str(), of.ready)).collect();
+    assert_eq!(listed, [("b", 2), ("a", 1), ("c", 1)]);
+    assert_eq!(found[0].first, first);
+    bench.handle.confirm(vec![first]).await.unwrap();
+    assert_eq!(bench.handle.destinations(1).await.unwrap()[0].destination, destination("a"));
+}
+
+#[tokio::test]
+async fn names_of_destinations_that_have_no_records_do_not_pile_up() {
+    let bench = Bench::new();
+    for round in 0..5 {
+        let keys: Vec<_> = (0..500).map(|number| format!("once.{round}.{number}")).collect();
+        let appends = keys.iter().map(|key| bench.append(key, "x"));
+        let seqs = futures::future::join_all(appends).await;
+        assert_eq!(bench.handle.confirm(seqs).await, Ok(500));
+    }
+    let db = rusqlite::Connection::open(bench.file("spool.db")).unwrap();
+    let rows: i64 = db.query_row("SELECT count(*) FROM dest", [], |row| row.get(0)).unwrap();
+    assert!(rows <= 1024, "{rows} rows");
+}

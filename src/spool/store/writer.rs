@@ -1,0 +1,226 @@
+//! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
+
+use super::entry::Appended;
+use super::high_water::HighWater;
+use super::inbox::{Inbox, Job, Next};
+use super::ledger::{Fault, Ledger, Trouble, Verdict, now_ms};
+use super::queries;
+use super::stats::{LostTail, Stats, StoreHealth};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often the high-water mark is written, the oldest record looked up and the generations turned.
+const TICK: Duration = Duration::from_secs(1);
+/// Nothing to write for so long is idle.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// The writer's state.
+#[derive(Debug)]
+pub(super) struct Writer {
+    ledger: Ledger,
+    high_water: HighWater,
+    inbox: Inbox,
+    stats: watch::Sender<Stats>,
+    health: StoreHealth,
+    lost: Option<LostTail>,
+    oldest_ms: Option<i64>,
+    commits: u64,
+    appended: u64,
+    noted: String,
+}
+
+impl Writer {
+    pub(super) fn new(
+        ledger: Ledger,
+        high_water: HighWater,
+        inbox: Inbox,
+        lost: Option<LostTail>,
+    ) -> (Self, watch::Receiver<Stats>) {
+        let (stats, receiver) = watch::channel(Stats::default());
+        let writer = Self {
+            ledger,
+            high_water,
+            inbox,
+            stats,
+            health: StoreHealth::Working,
+            lost,
+            oldest_ms: None,
+            commits: 0,
+            appended: 0,
+            noted: String::new(),
+        };
+        (writer, receiver)
+    }
+
+    /// The first snapshot, before anybody can ask for it.
+    pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+        let live = self.ledger.live_bytes()?;
+        let free = self.ledger.directory.free_bytes().unwrap_or(u64::MAX);
+        self.ledger.bounds.measured(live, free);
+        self.oldest_ms = queries::oldest_ms(&self.ledger.connection)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Until the store is closed.
+    pub(super) fn run(mut self) {
+        let mut tick = Instant::now() + TICK;
+        let mut wait = IDLE;
+        loop {
+            match self.inbox.next(tick.min(Instant::now() + wait)) {
+                Next::Commit(jobs) => {
+                    self.commit(jobs);
+                    wait = IDLE;
+                }
+                Next::Quiet if self.is_working() => {
+                    wait = if self.reclaim() { Duration::ZERO } else { IDLE };
+                }
+                Next::Quiet => {}
+                Next::Closed => break,
+            }
+            if Instant::now() >= tick {
+                self.tick();
+                tick = Instant::now() + TICK;
+            }
+        }
+        self.close();
+    }
+
+    fn is_working(&self) -> bool {
+        self.health == StoreHealth::Working
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        if !self.is_working() {
+            return answer_all(jobs, &Verdict::Failed);
+        }
+        match self.ledger.run(jobs.iter().map(|job| &job.change)) {
+            Ok(verdicts) => {
+                self.committed(&verdicts);
+                for (job, verdict) in jobs.into_iter().zip(verdicts) {
+                    answer(job, verdict);
+                }
+            }
+            // One of them found no room, and took the others with it.
+            Err(Trouble { fault: Fault::Full, .. }) if jobs.len() > 1 => {
+                for job in jobs {
+                    self.commit(vec![job]);
+                }
+            }
+            Err(Trouble { fault: Fault::Full, .. }) => {
+                answer_all(jobs, &Verdict::Full(self.ledger.bounds.met()));
+            }
+            Err(Trouble { fault: Fault::Busy, .. }) => answer_all(jobs, &Verdict::Failed),
+            // What the disk did not take it must not be asked to take again: pages it has lost may pass for
+            // written. Only a new start reads what is really there.
+            Err(Trouble { fault: Fault::Broken, at_commit, text }) => {
+                self.fail(&text);
+                answer_all(jobs, if at_commit { &Verdict::Unsure } else { &Verdict::Failed });
+            }
+        }
+    }
+
+    fn committed(&mut self, verdicts: &[Verdict]) {
+        let stored =
+            verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Appended(Appended::Stored(_))));
+        self.appended += stored.count() as u64;
+        self.commits += 1;
+        self.publish();
+    }
+
+    fn fail(&mut self, text: &str) {
+        self.health = StoreHealth::Failed(text.into());
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let (total, bounds) = (self.ledger.destinations.total(), &self.ledger.bounds);
+        self.oldest_ms = match (total.ready, self.oldest_ms) {
+            (0, _) => None,
+            (_, None) => Some(now_ms()),
+            (_, known) => known,
+        };
+        self.stats.send_replace(Stats {
+            health: self.health.clone(),
+            ready: total.ready,
+            parked: total.parked,
+            oldest_ms: self.oldest_ms,
+            live_bytes: bounds.live(),
+            max_bytes: bounds.max_bytes(),
+            full: bounds.is_full(),
+            commits: self.commits,
+            appended: self.appended,
+            lost: self.lost,
+        });
+    }
+
+    fn reclaim(&mut self) -> bool {
+        self.ledger.reclaim().unwrap_or_else(|error| {
+            // No room and no lock are for another time; anything else the next commit meets as well.
+            self.note(&error.to_string());
+            false
+        })
+    }
+
+    fn tick(&mut self) {
+        if !self.is_working() {
+            return;
+        }
+        if let Err(error) = self.high_water.write(self.ledger.committed) {
+            self.note(&error.to_string());
+        }
+        match self.ledger.turn_generations() {
+            Err(Trouble { fault: Fault::Broken, text, .. }) => return self.fail(&text),
+            Err(trouble) => self.note(&trouble.text),
+            Ok(()) => {}
+        }
+        if let Err(error) = self.look() {
+            self.note(&error.to_string());
+        }
+    }
+
+    /// A task of upkeep did not work this time. Nobody's record depends on it; it is logged once, not every second.
+    fn note(&mut self, text: &str) {
+        if self.noted != text {
+            text.clone_into(&mut self.noted);
+            tracing::warn!(error = text, "the spool's upkeep failed and is tried again");
+        }
+    }
+
+    fn close(mut self) {
+        for job in self.inbox.rest() {
+            answer(job, Verdict::Failed);
+        }
+        if self.is_working() {
+            let cut = self.ledger.truncate_log().map_err(|error| error.to_string());
+            let marked = self.high_water.write(self.ledger.committed).map_err(|error| error.to_string());
+            for text in [cut.err(), marked.err()].into_iter().flatten() {
+                self.note(&text);
+            }
+            self.health = StoreHealth::Closed;
+        }
+        self.publish();
+    }
+}
+
+impl Drop for Writer {
+    /// A panic must not leave a store that looks as if it worked.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.stats.send_modify(|stats| stats.health = StoreHealth::Failed("the writer panicked".into()));
+        }
+    }
+}
+
+/// A request that gave up does not wait for its answer: what was done stays done.
+fn answer(job: Job, verdict: Verdict) {
+    let Job { change: _, reply, room } = job;
+    drop(reply.send(verdict));
+    drop(room);
+}
+
+fn answer_all(jobs: Vec<Job>, verdict: &Verdict) {
+    for job in jobs {
+        answer(job, verdict.clone());
+    }
+}

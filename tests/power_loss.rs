@@ -1,0 +1,185 @@
+//! Power cuts, simulated: whatever was answered as stored is found again, wherever the power went.
+//!
+//! A kill of the process says nothing of this, since the system keeps what was written. Here a process appends
+//! and confirms while a preloaded shim lists its writes and syncs; the list is then cut at many places, and at
+//! each the store is opened on what a disk may hold that kept only what was synced and some blocks of the rest.
+
+#![cfg(target_os = "linux")]
+
+#[path = "power_loss/journal.rs"]
+mod journal;
+
+use amqpost::message::{Message, Properties, ShortText};
+use amqpost::spool::store::{Appended, Destination, NewRecord, Settings, Store, StoreHandle};
+use fastrand::Rng;
+use futures::future::join_all;
+use journal::{File, Journal, Operation, Syncs};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Set in the child process: the directory of its store and its answers.
+const CHILD: &str = "AMQPOST_TEST_POWER_LOSS";
+const APPENDERS: u64 = 32;
+const APPENDS_EACH: u64 = 60;
+const CUTS: usize = 48;
+
+fn settings(directory: &Path) -> Settings {
+    Settings { disk_reserve: 0, destination_percent: 100, ..Settings::new(directory.join("spool")) }
+}
+
+/// A content that tells which one it is, and is as long as it should be.
+fn content(number: u64) -> Vec<u8> {
+    let length = [100, 1_000, 6_000, 40_000][Rng::with_seed(number).usize(..4)];
+    let mut random = Rng::with_seed(number);
+    let mut content = number.to_le_bytes().to_vec();
+    content.extend(std::iter::repeat_with(|| random.u8(..)).take(length));
+    content
+}
+
+fn record(number: u64) -> NewRecord {
+    let message = Message {
+        exchange: ShortText::default(),
+        routing_key: ShortText::new("orders").expect("short"),
+        mandatory: true,
+        properties: Properties::default(),
+        payload: content(number).into(),
+    };
+    NewRecord { message, idempotency: None }
+}
+
+// === the process that loses its power ===
+
+async fn append_and_confirm(handle: &StoreHandle, answers: &Mutex<std::fs::File>, appender: u64) {
+    let say = |line: String| answers.lock().expect("no panic").write_all(line.as_bytes()).expect("written");
+    for number in (0..APPENDS_EACH).map(|index| appender * APPENDS_EACH + index) {
+        let Appended::Stored(seq) = handle.append(record(number)).await.expect("the disk works") else {
+            panic!("no key")
+        };
+        say(format!("stored {seq} {number}\n"));
+        if number % 3 == 0 {
+            // Said before it is asked for: from then on the record may be gone.
+            say(format!("confirmed {seq} {number}\n"));
+            handle.confirm(vec![seq]).await.expect("the disk works");
+        }
+    }
+}
+
+#[tokio::test]
+async fn child_appends_and_confirms() {
+    let Some(directory) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let answers = Mutex::new(std::fs::File::create(directory.join("answers")).unwrap());
+    let (store, handle) = Store::open(settings(&directory)).unwrap();
+    join_all((0..APPENDERS).map(|appender| append_and_confirm(&handle, &answers, appender))).await;
+    store.close();
+}
+
+/// What a process did that appended and confirmed.
+fn recorded(directory: &Path) -> Journal {
+    let shim = directory.join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power_loss/shim.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]);
+    let compiled = compiler.arg(&shim).arg(source).args(["-ldl", "-lpthread"]).status();
+    assert!(compiled.expect("there is a C compiler").success());
+    let journal = directory.join("journal");
+    let child = Command::new(std::env::current_exe().expect("it has a path"))
+        .args(["--exact", "child_appends_and_confirms"])
+        .env(CHILD, directory)
+        .env("LD_PRELOAD", &shim)
+        .env("POWER_LOSS_JOURNAL", &journal)
+        .output()
+        .expect("the test runs itself");
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    Journal::read(&journal)
+}
+
+// === what is found ===
+
+/// The records that must be there, and those that may be, by number.
+fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
+    let mut promised = BTreeMap::new();
+    for line in answers {
+        let words: Vec<_> = line.split(' ').collect();
+        let (seq, number) = (words[1].parse().expect("a seq"), words[2].parse().expect("a number"));
+        match words[0] {
+            "stored" => drop(promised.insert(seq, number)),
+            _ => drop(promised.remove(&seq)),
+        }
+    }
+    promised
+}
+
+/// Opens the store after a cut; how many of the promised records are missing.
+async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut Rng) -> usize {
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = settings(directory.path());
+    std::fs::create_dir(&settings.directory).expect("a directory");
+    journal.play(cut, syncs, &settings.directory, random);
+    let promised = promised(&journal.answers(cut));
+    let (store, handle) = match Store::open(settings) {
+        Ok(open) => open,
+        Err(error) if syncs == Syncs::Asked => panic!("cut {cut}: {error}"),
+        Err(_) => return promised.len(),
+    };
+    let orders =
+        Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") };
+    let batch = handle.next_batch(&orders, None, usize::MAX, usize::MAX).await.expect("it is read");
+    let mut found = BTreeMap::new();
+    for stored in &batch.records {
+        let number = u64::from_le_bytes(stored.message.payload[..8].try_into().expect("8 bytes"));
+        assert!(stored.message.payload == content(number), "record {} has another content", stored.seq);
+        found.insert(stored.seq.number(), number);
+    }
+    if syncs == Syncs::Asked {
+        assert_eq!(batch.damaged, [], "cut {cut}");
+        assert!(batch.records.is_sorted_by_key(|stored| stored.seq));
+        assert_eq!(handle.stats().ready, found.len() as u64, "the counters are those of the records");
+        let mut numbers: Vec<_> = found.values().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), found.len(), "none is there twice");
+    }
+    store.close();
+    promised.iter().filter(|(seq, number)| found.get(seq) != Some(*number)).count()
+}
+
+/// Places of power cuts: while the store is made, then half of them anywhere, half between a write and its sync.
+fn cuts(journal: &Journal, random: &mut Rng) -> Vec<usize> {
+    let syncs: Vec<_> = (0..journal.0.len())
+        .filter(|at| matches!(journal.0[*at], (File::Log | File::Database, Operation::Sync)))
+        .collect();
+    let later = (0..CUTS).map(|index| match index % 2 {
+        0 => random.usize(..=journal.0.len()),
+        _ => syncs[random.usize(..syncs.len())],
+    });
+    (0..CUTS).chain(later).collect()
+}
+
+#[tokio::test]
+async fn nothing_that_was_answered_is_lost_and_without_the_syncs_it_would_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = recorded(directory.path());
+    let seed = fastrand::u64(..);
+    println!("seed {seed}, {} operations", journal.0.len());
+    let mut random = Rng::with_seed(seed);
+    let moved = journal.0.iter().filter(|(file, _)| *file == File::Database).count();
+    assert!(moved > 500, "the log was moved into the database: {moved} operations");
+    let cuts = cuts(&journal, &mut random);
+    let (mut lost, mut promised_sum) = (0, 0);
+    for cut in &cuts {
+        lost += missing_after(&journal, *cut, Syncs::Asked, &mut random).await;
+        promised_sum += promised(&journal.answers(*cut)).len();
+    }
+    println!("{} cuts, {promised_sum} records promised, {lost} lost", cuts.len());
+    assert_eq!(lost, 0);
+    // The control: a test that does not notice missing syncs would prove nothing.
+    let mut lost = 0;
+    for cut in &cuts {
+        lost += missing_after(&journal, *cut, Syncs::NotAtCommits, &mut random).await;
+    }
+    println!("without the syncs of commits {lost} lost");
+    assert!(lost > 0);
+}

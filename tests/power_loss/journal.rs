@@ -1,0 +1,149 @@
+//! The list of what a process asked of its files, and the disk as a power cut at any place in it leaves it.
+
+use fastrand::Rng;
+use std::fs;
+use std::path::Path;
+
+/// The spool's files, as the shim numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum File {
+    Database,
+    Log,
+    Rollback,
+    Answers,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Write { offset: usize, bytes: Vec<u8> },
+    Truncate { length: usize },
+    Sync,
+    Remove,
+}
+
+/// Which syncs are believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    /// All that the process asked for.
+    Asked,
+    /// None of the log's, but before its content moves into the database: what `synchronous=NORMAL` asks for.
+    NotAtCommits,
+}
+
+/// Everything that was asked, in order.
+pub(crate) struct Journal(pub(crate) Vec<(File, Operation)>);
+
+/// A file that is there, as its directory says at once: what is certainly on the disk, and what may be.
+#[derive(Default)]
+struct Half {
+    durable: Vec<u8>,
+    pending: Vec<Operation>,
+}
+
+impl Journal {
+    pub(crate) fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).expect("the shim has written its journal");
+        let (mut operations, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some((head, tail)) = rest.split_at_checked(18) {
+            let number =
+                |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes")) as usize;
+            let (offset, length) = (number(2), number(10));
+            let (content, tail) = tail.split_at(length);
+            let operation = match head[0] {
+                b'w' => Operation::Write { offset, bytes: content.to_vec() },
+                b't' => Operation::Truncate { length: offset },
+                b's' => Operation::Sync,
+                b'u' => Operation::Remove,
+                other => panic!("operation {other}"),
+            };
+            let file = [File::Database, File::Log, File::Rollback, File::Answers][usize::from(head[1]) - 1];
+            operations.push((file, operation));
+            rest = tail;
+        }
+        Self(operations)
+    }
+
+    /// What had been answered before the cut, line by line.
+    pub(crate) fn answers(&self, cut: usize) -> Vec<String> {
+        let mut text = Vec::new();
+        for (file, operation) in &self.0[..cut] {
+            if let (File::Answers, Operation::Write { bytes, .. }) = (file, operation) {
+                text.extend_from_slice(bytes);
+            }
+        }
+        String::from_utf8(text).expect("text").lines().map(str::to_owned).collect()
+    }
+
+    /// Writes the files as they are found after the cut: what was synced, and of the rest some blocks.
+    pub(crate) fn play(&self, cut: usize, syncs: Syncs, into: &Path, random: &mut Rng) {
+        let mut halves = [const { None }; 3];
+        for (at, (file, operation)) in self.0[..cut].iter().enumerate() {
+            let half = match file {
+                File::Database => &mut halves[0],
+                File::Log => &mut halves[1],
+                File::Rollback => &mut halves[2],
+                File::Answers => continue,
+            };
+            if matches!(operation, Operation::Remove) {
+                *half = None;
+                continue;
+            }
+            let half = half.get_or_insert_with(Half::default);
+            match operation {
+                Operation::Sync if syncs == Syncs::Asked || *file != File::Log || self.moves(at) => {
+                    for operation in std::mem::take(&mut half.pending) {
+                        apply(&mut half.durable, &operation, |_| true);
+                    }
+                }
+                Operation::Sync => {}
+                other => half.pending.push(other.clone()),
+            }
+        }
+        for (half, name) in halves.into_iter().zip(["spool.db", "spool.db-wal", "spool.db-journal"]) {
+            let Some(half) = half else { continue };
+            fs::write(into.join(name), half.found(random)).expect("written");
+        }
+    }
+
+    /// Whether what follows on an operation, answers left out, is a write to the database.
+    fn moves(&self, at: usize) -> bool {
+        let mut next = self.0[at + 1..].iter().filter(|(file, _)| *file != File::Answers);
+        matches!(next.next(), Some((File::Database, Operation::Write { .. })))
+    }
+}
+
+impl Half {
+    /// Each block of what was not synced may have reached the disk or not, whatever came before it.
+    fn found(self, random: &mut Rng) -> Vec<u8> {
+        let percent = [0, 10, 50, 90, 100][random.usize(..5)];
+        let block = [512, 4096][random.usize(..2)];
+        let mut bytes = self.durable;
+        for operation in &self.pending {
+            match operation {
+                Operation::Write { offset, bytes: content } => {
+                    for (index, part) in content.chunks(block).enumerate() {
+                        let part = Operation::Write { offset: offset + index * block, bytes: part.to_vec() };
+                        apply(&mut bytes, &part, |_| random.u32(..100) < percent);
+                    }
+                }
+                other => apply(&mut bytes, other, |_| random.u32(..100) < percent),
+            }
+        }
+        bytes
+    }
+}
+
+fn apply(to: &mut Vec<u8>, operation: &Operation, mut reaches: impl FnMut(&Operation) -> bool) {
+    if !reaches(operation) {
+        return;
+    }
+    match operation {
+        Operation::Write { offset, bytes } => {
+            let end = offset + bytes.len();
+            to.resize(to.len().max(end), 0);
+            to[*offset..end].copy_from_slice(bytes);
+        }
+        Operation::Truncate { length } => to.resize(*length, 0),
+        Operation::Sync | Operation::Remove => {}
+    }
+}

@@ -1,0 +1,114 @@
+/* Writes down, in one order, what a process asks of the spool's files: every write, truncation and sync.
+ *
+ * Preloaded into the process. POWER_LOSS_JOURNAL names the file that the list goes to. Nothing is held back:
+ * the test plays the list up to any moment and decides what had reached the disk by then. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
+static int journal = -1;
+
+static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
+
+static int kind_of(const char *path);
+
+/* 1: the database, 2: its log, 3: the journal of its making, 4: what was answered, 0: anything else. */
+static int kind(int fd) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length <= 0) return 0;
+    path[length] = 0;
+    return kind_of(path);
+}
+
+static int kind_of(const char *path) {
+    const char *name = strrchr(path, '/');
+    if (!name) return 0;
+    if (!strcmp(name, "/spool.db")) return 1;
+    if (!strcmp(name, "/spool.db-wal")) return 2;
+    if (!strcmp(name, "/spool.db-journal")) return 3;
+    if (!strcmp(name, "/answers")) return 4;
+    return 0;
+}
+
+static void put(const void *bytes, size_t length) {
+    ssize_t (*write_)(int, const void *, size_t) = real("write");
+    while (length > 0) {
+        ssize_t done = write_(journal, bytes, length);
+        if (done <= 0) abort();
+        bytes = (const char *)bytes + done;
+        length -= (size_t)done;
+    }
+}
+
+static void note(char op, int file, uint64_t offset, uint64_t length, const void *bytes) {
+    if (!file) return;
+    unsigned char head[18];
+    head[0] = (unsigned char)op;
+    head[1] = (unsigned char)file;
+    memcpy(head + 2, &offset, 8);
+    memcpy(head + 10, &length, 8);
+    pthread_mutex_lock(&order);
+    if (journal < 0) {
+        journal = open(getenv("POWER_LOSS_JOURNAL"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (journal < 0) abort();
+    }
+    put(head, sizeof head);
+    if (bytes) put(bytes, length);
+    pthread_mutex_unlock(&order);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
+    ssize_t (*next)(int, const void *, size_t, off64_t) = real("pwrite64");
+    ssize_t done = next(fd, bytes, length, offset);
+    if (done > 0) note('w', kind(fd), (uint64_t)offset, (uint64_t)done, bytes);
+    return done;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) {
+    return pwrite64(fd, bytes, length, offset);
+}
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    ssize_t (*next)(int, const void *, size_t) = real("write");
+    int file = kind(fd);
+    off_t offset = file ? lseek(fd, 0, SEEK_CUR) : 0;
+    ssize_t done = next(fd, bytes, length);
+    if (done > 0) note('w', file, (uint64_t)offset, (uint64_t)done, bytes);
+    return done;
+}
+
+int ftruncate64(int fd, off64_t length) {
+    int (*next)(int, off64_t) = real("ftruncate64");
+    int result = next(fd, length);
+    if (result == 0) note('t', kind(fd), (uint64_t)length, 0, NULL);
+    return result;
+}
+
+int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
+
+int unlink(const char *path) {
+    int (*next)(const char *) = real("unlink");
+    int result = next(path);
+    if (result == 0) note('u', kind_of(path), 0, 0, NULL);
+    return result;
+}
+
+static int synced(int fd, const char *name) {
+    int (*next)(int) = real(name);
+    int result = next(fd);
+    if (result == 0) note('s', kind(fd), 0, 0, NULL);
+    return result;
+}
+
+int fsync(int fd) { return synced(fd, "fsync"); }
+int fdatasync(int fd) { return synced(fd, "fdatasync"); }
