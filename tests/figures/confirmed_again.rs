@@ -18,7 +18,7 @@ const WORST: Duration = Duration::from_secs(2);
 /// Long enough that a silent connection is given up and dialling has backed off as far as it does.
 const LENGTH: Duration = Duration::from_secs(5);
 /// Longer each time, so that the end meets different moments of a pause between two attempts.
-const LONGER: Duration = Duration::from_millis(230);
+const LONGER: Duration = Duration::from_millis(870);
 
 const FAULTS: [Fault; 6] =
     [Fault::Killed, Fault::Reset, Fault::Stopped, Fault::Held, Fault::Lost(Direction::Both), Fault::Alarm];

@@ -1,7 +1,7 @@
 //! A broker that is slow, or has much to do, is not called stalled.
 
 use super::crowd::{Crowd, Manner};
-use super::load::Load;
+use super::load::{Load, Shot};
 use super::sample::Sample;
 use super::scene::{LAST, Route, Scene};
 use super::table::Table;
@@ -29,9 +29,14 @@ async fn delayed(table: &mut Table, length: Duration) {
     let load = Load::start(&scene.sidecar, RATE, CONNECTIONS, |_| post(LAST, "", b"x")).await;
     crate::pace::rest(length).await;
     let sent = load.stop().await;
-    let took: Sample = sent.shots.iter().map(super::load::Shot::took).collect();
+    let took: Sample = sent.shots.iter().map(Shot::took).collect();
+    let slow = sent.shots.iter().filter(|shot| shot.took() > LATER * 2);
+    let (slow, last) = slow.fold((0, 0), |(count, _), shot| (count + 1, shot.number));
     let name = format!("confirms delayed by 500 ms, {RATE}/s for {} s", length.as_secs());
     judge(table, &name, &scene, &format!("{} requests, {}", took.count(), took.tail())).await;
+    let after = last / u64::from(RATE);
+    table.note("longer than a second", &format!("{slow}, the last of them sent after {after} s"));
+    table.note("lateness of that load", &sent.lateness());
 }
 
 async fn busy(table: &mut Table, length: Duration) {
