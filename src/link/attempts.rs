@@ -3,11 +3,11 @@
 use super::dial::{Dialled, dial};
 use super::failure::DialError;
 use crate::config::{BrokerConfig, Endpoint};
-use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// An attempt that has not ended after this gets company. A lost packet of a handshake is sent again after one,
+/// An attempt that has not ended after this gets company, and so does that one. A lost packet of a handshake is sent again after one,
 /// three, seven seconds, which is too long to wait for when the network is back.
 const COMPANY_AFTER: Duration = Duration::from_secs(1);
 
@@ -56,15 +56,24 @@ pub(super) async fn connect(
     rotation: &mut Rotation,
     is_taken: impl Fn(&str) -> bool,
     trying: impl Fn(&str),
-    mut failed: impl FnMut(&str, &DialError),
+    failed: impl FnMut(&str, &DialError),
 ) -> Attempted {
-    let mut attempts: FuturesUnordered<BoxFuture<'_, Attempted>> = FuturesUnordered::new();
-    let mut start = || {
+    let start = || {
         let endpoint = rotation.next(&broker.endpoints, &is_taken);
         let authority = endpoint.authority();
         trying(&authority);
         Box::pin(async move { (authority, dial(endpoint, broker).await) })
     };
+    side_by_side(start, failed).await
+}
+
+/// The attempts that `start` makes, one after the other and a few at a time.
+async fn side_by_side<A, T, E>(mut start: impl FnMut() -> A, mut failed: impl FnMut(&str, &E)) -> A::Output
+where
+    A: Future<Output = (String, Result<T, E>)> + Unpin,
+{
+    let mut attempts = FuturesUnordered::new();
+    let mut started = Instant::now();
     attempts.push(start());
     loop {
         tokio::select! {
@@ -72,7 +81,10 @@ pub(super) async fn connect(
                 Err(error) if !attempts.is_empty() => failed(&authority, &error),
                 ended => return (authority, ended),
             },
-            () = tokio::time::sleep(COMPANY_AFTER), if attempts.len() < SIDE_BY_SIDE_MAX => {
+            // Counted from the start of the last one, not from the failure of any: one starts every so often for as long as
+            // none ends well.
+            () = tokio::time::sleep_until(started + COMPANY_AFTER), if attempts.len() < SIDE_BY_SIDE_MAX => {
+                started = Instant::now();
                 attempts.push(start());
             }
         }
@@ -83,6 +95,7 @@ pub(super) async fn connect(
 mod tests {
     use super::*;
     use crate::config::Secret;
+    use std::cell::RefCell;
 
     fn endpoints() -> Vec<Endpoint> {
         let named = |host: &str| Endpoint {
@@ -122,5 +135,25 @@ mod tests {
         assert_eq!(rotation.next(&endpoints, &|_| false).host, "a");
         rotation.connected();
         assert_eq!(rotation.next(&endpoints, &|_| false).host, "b");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_packets_vanish_an_attempt_starts_every_second() {
+        let begun = Instant::now();
+        let starts = RefCell::new(Vec::new());
+        let vanishing = || {
+            starts.borrow_mut().push(begun.elapsed().as_secs_f64());
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                (String::new(), Err::<(), _>("broker.connect_timeout passed"))
+            })
+        };
+
+        let trying = side_by_side(vanishing, |_, _| {});
+        tokio::time::timeout(Duration::from_secs(60), trying).await.expect_err("there is always another one");
+
+        let starts = starts.into_inner();
+        let slowest = starts.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+        assert!(slowest < 1.1, "{slowest} s between two attempts: {starts:?}");
     }
 }
