@@ -15,6 +15,7 @@ mod hard_connections;
 mod life_cycle;
 mod link_down;
 mod link_lost;
+mod many_at_once;
 mod promises;
 mod properties;
 mod refusals;
