@@ -14,6 +14,7 @@
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
+//! * [`open_files`] makes room for connections;
 //! * [`commands`] is the command line.
 //!
 //! ARCHITECTURE.md has the walk of one publish and the invariants.
@@ -30,6 +31,7 @@ pub mod http;
 pub mod link;
 pub mod message;
 pub mod metrics;
+pub mod open_files;
 pub mod outcome;
 pub mod shutdown;
 pub mod spool;

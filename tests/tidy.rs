@@ -21,7 +21,7 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
     ("crc32c", &["spool/store"]),
-    ("rustix", &["spool/store"]),
+    ("rustix", &["open_files", "spool/store"]),
 ];
 
 /// Which rooms each room may name: dependencies point one way, as src/lib.rs draws them.
@@ -31,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("deadline", &[]),
     ("admission", &[]),
     ("config", &[]),
+    ("open_files", &[]),
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
@@ -39,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("admin", &["admission", "config", "http", "link", "metrics"]),
     ("app", &["admin", "admission", "config", "http", "link", "metrics"]),
     ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "shutdown", "telemetry"]),
+    ("commands", &["app", "config", "open_files", "shutdown", "telemetry"]),
     ("main", &["commands"]),
 ];
 

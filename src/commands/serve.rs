@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::config::Config;
-use crate::{shutdown, telemetry};
+use crate::{open_files, shutdown, telemetry};
 use std::process::ExitCode;
 
 /// Runs until a signal asks it to stop.
@@ -14,6 +14,11 @@ pub(super) fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let open_files = open_files::raise_limit();
+    if !open_files::suffices_for(open_files, config.http.max_connections) {
+        let max_connections = config.http.max_connections;
+        tracing::warn!(open_files, max_connections, "the limit on open files is below http.max_connections");
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.runtime.worker_threads {
         builder.worker_threads(threads.get());
