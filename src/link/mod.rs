@@ -204,13 +204,17 @@ impl LinkHandle {
         lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
     }
 
+    fn is_serving(&self) -> bool {
+        *self.stage.borrow() == Stage::Serving
+    }
+
     fn refusal_in(&self, state: ConnectionState) -> Outcome {
         match state {
             ConnectionState::Blocked => Outcome::BrokerBlocked,
             ConnectionState::Stalled => Outcome::LinkStalled,
             ConnectionState::Draining => Outcome::Draining,
             ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Up => {
-                if *self.stage.borrow() == Stage::Serving { Outcome::LinkDown } else { Outcome::Draining }
+                if self.is_serving() { Outcome::LinkDown } else { Outcome::Draining }
             }
         }
     }

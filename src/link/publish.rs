@@ -3,7 +3,7 @@
 use super::breakers::Breakers;
 use super::retry::{RetryBudget, RetryPolicy, pauses};
 use super::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
-use super::{LinkHandle, Settlement};
+use super::{LinkHandle, Settlement, supervisor};
 use crate::admission::{Admission, Permit};
 use crate::deadline::Deadline;
 use crate::message::Message;
@@ -99,6 +99,7 @@ impl LinkHandle {
             let waits_in_vain = unknown.is_none() && self.refusal().is_some();
             let again = policy.repeats(outcome, handed_over)
                 && !waits_in_vain
+                && self.is_serving()
                 && attempts < self.attempting.attempts_max
                 // What was not handed over weighs on no broker, and moves to another connection for nothing.
                 && (!handed_over || self.attempting.budget.spend());
@@ -109,7 +110,11 @@ impl LinkHandle {
                 return Settlement { outcome, detail, attempts };
             }
             self.metrics.retried(outcome);
-            tokio::time::sleep_until(pause_ends).await;
+            let mut stage = self.stage.clone();
+            tokio::select! {
+                () = tokio::time::sleep_until(pause_ends) => {}
+                () = supervisor::draining(&mut stage) => {}
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod blocked;
 mod bounds;
 mod breaker;
 mod cluster;
+mod command_line;
 mod confirmed;
 mod credentials;
 mod deadlines;
