@@ -5,6 +5,7 @@ use super::contract::row_of;
 use super::messages::{Kind, id};
 use super::noise::Noise;
 use super::plan::Fault;
+use crate::harness::Direction;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ const NOTICED: Duration = Duration::from_millis(2500);
 
 /// Requests with a shorter deadline than this may miss it on a healthy broker: it syncs its disk.
 const PATIENT: Duration = Duration::from_secs(1);
+
+/// A connection of which nothing is heard is given up after two heartbeats of the default five seconds.
+const UNHEARD: Duration = Duration::from_secs(10);
 
 /// A healthy broker confirms within this, also when its disk is slow.
 const SLOW_SYNC: Duration = Duration::from_millis(400);
@@ -236,6 +240,19 @@ impl Oracle<'_> {
         self.noise.was_loud(record.sent, record.ended, broker_may)
     }
 
+    /// Whether the word that an alarm is over may have vanished on its way. A connection that is blocked cannot be
+    /// asked, since the broker reads nothing of it: only missing heartbeats tell that it is dead.
+    fn may_have_missed_the_unblocking(&self, record: &Record) -> bool {
+        let of = |is: fn(Fault) -> bool| self.windows.iter().filter(move |window| is(window.fault));
+        let swallows = |fault| {
+            matches!(fault, Fault::BlackHole(Direction::FromBroker | Direction::Both) | Fault::ConfirmsLost)
+        };
+        let alarms = || of(|fault| fault == Fault::MemoryAlarm);
+        of(swallows)
+            .filter(|hole| alarms().any(|alarm| alarm.touches(hole.begin, hole.end, AWAY)))
+            .any(|hole| hole.touches(record.sent, record.ended, UNHEARD + AWAY))
+    }
+
     fn is_harmed(&self, record: &Record) -> Option<(&'static str, String)> {
         let matters = |window: &&Window| window.fault != Fault::QueueDeleted;
         let disturbed =
@@ -243,6 +260,9 @@ impl Oracle<'_> {
         let expected = record.message.is_good() && record.message.timeout >= PATIENT && !disturbed;
         let reply = record.reply()?;
         if !expected || reply.code == "confirmed" || self.is_explained(record) {
+            return None;
+        }
+        if reply.code == "broker_blocked" && self.may_have_missed_the_unblocking(record) {
             return None;
         }
         let away =
