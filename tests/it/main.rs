@@ -13,10 +13,15 @@ mod credentials;
 mod deadlines;
 mod deleted_exchange;
 mod hard_connections;
+mod idempotency;
 mod life_cycle;
 mod link_down;
 mod link_lost;
+<<<<<<< HEAD
 mod many_at_once;
+=======
+mod modes;
+>>>>>>> spool-modes
 mod promises;
 mod properties;
 mod refusals;
