@@ -34,7 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
-    ("spool", &["config", "message"]),
+    ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
     ("app", &["admin", "admission", "config", "http", "link", "metrics", "spool"]),

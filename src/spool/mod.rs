@@ -2,14 +2,17 @@
 //!
 //! * [`store`] keeps them; it knows nothing of HTTP or AMQP;
 //! * [`Backlog`] counts what waits for each destination, in memory, so that nothing overtakes it;
+//! * [`Drain`] takes them to the broker;
 //! * `results` is what appends and deliveries are counted under;
 //! * [`Spool`] opens and closes all of it.
 
 mod backlog;
+mod drain;
 mod open;
 mod results;
 pub mod store;
 
 pub use backlog::{Backlog, Mark, Pending};
+pub use drain::{Drain, DrainSettings};
 pub use open::{Spool, SpoolHandle};
 pub use results::{AppendResult, DeliveryResult};
