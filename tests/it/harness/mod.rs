@@ -40,6 +40,7 @@
 )]
 
 mod answer;
+mod arrivals;
 mod broker;
 mod certificates;
 mod cluster;
@@ -55,10 +56,12 @@ mod proxy_link;
 mod queue;
 mod sidecar;
 mod slow_client;
+mod spool;
 mod vhost;
 mod watchdog;
 
 pub use answer::Answer;
+pub use arrivals::{Arrival, Arrivals};
 pub use broker::{Broker, BrokerBuilder, shared};
 pub use cluster::Cluster;
 pub use eventually::{Look, eventually};
@@ -70,4 +73,5 @@ pub use node::Started;
 pub use queue::{AmqpClient, Received, arguments, text};
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use slow_client::SlowClient;
+pub use spool::{SpoolDir, spooled, spooled_for};
 pub use vhost::Vhost;
