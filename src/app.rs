@@ -6,8 +6,12 @@ use crate::config::Config;
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
+<<<<<<< HEAD
 use crate::modes::Modes;
 use crate::spool::{AppendResult, DeliveryResult, Spool};
+=======
+use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool, SpoolHandle};
+>>>>>>> spool-drain
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +22,7 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) link: Link,
     pub(crate) spool: Option<Spool>,
+    pub(crate) drain: Option<Drain>,
     pub(crate) admission: Admission,
     pub(crate) admin: Admin,
     pub(crate) readiness: watch::Sender<Readiness>,
@@ -55,6 +60,10 @@ impl App {
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let admission = Admission::new(publish.max_in_flight, bytes_max);
         let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
+        let drain = spool.as_ref().zip(DrainSettings::of(&config)).map(|(spool, settings)| {
+            let SpoolHandle { store, backlog } = spool.handle();
+            Drain::start(store, link_handle.clone(), admission.clone(), settings, metrics.clone(), backlog)
+        });
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {
             link: link_handle.clone(),
@@ -71,7 +80,18 @@ impl App {
         let door = Door::new(&config, modes, admission.clone(), metrics);
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
-        Ok(Self { config, link, spool, admission, admin, readiness, stop_accepting, serving, addresses })
+        Ok(Self {
+            config,
+            link,
+            spool,
+            drain,
+            admission,
+            admin,
+            readiness,
+            stop_accepting,
+            serving,
+            addresses,
+        })
     }
 
     /// Where requests are taken, as bound.

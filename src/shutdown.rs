@@ -2,7 +2,7 @@
 
 use crate::admin::Readiness;
 use crate::app::App;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// With the link gone every request is about to be answered; the answers have to be written.
@@ -31,7 +31,8 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 
 /// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
 pub async fn run(app: App) {
-    let App { config, link, spool, admission, admin, readiness, stop_accepting, mut serving, .. } = app;
+    let App { config, link, spool, drain, admission, admin, readiness, stop_accepting, mut serving, .. } =
+        app;
     let budgets = &config.shutdown;
     readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
@@ -44,9 +45,15 @@ pub async fn run(app: App) {
         tracing::warn!(in_flight = admission.in_flight(), "requests outlive their budget");
     }
 
+    // The spool gives nothing more, and waits for the verdicts on what it gave; the requests have the rest of the budget.
+    let closed_by = Instant::now() + budgets.broker_budget;
+    if let Some(drain) = drain {
+        drain.stop(budgets.broker_budget / 2).await;
+    }
+
     // What is still in flight ends with its connection, and so does the wait of its request.
     tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
-    link.drain(budgets.broker_budget).await;
+    link.drain(closed_by.saturating_duration_since(Instant::now())).await;
     if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut serving).await.is_err() {
         tracing::warn!("clients that do not read their answer are cut off");
         serving.abort();

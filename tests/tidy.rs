@@ -36,9 +36,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
+<<<<<<< HEAD
     ("spool", &["config", "message"]),
     ("modes", &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool"]),
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "modes", "outcome"]),
+=======
+    ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
+    ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
+>>>>>>> spool-drain
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
     ("app", &["admin", "admission", "config", "http", "link", "metrics", "modes", "spool"]),
     ("shutdown", &["admin", "app"]),

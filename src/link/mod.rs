@@ -47,7 +47,11 @@ mod vitals;
 mod waiting;
 mod wire;
 
+<<<<<<< HEAD
 pub use acceptance::unacceptable;
+=======
+pub use backoff::Backoff;
+>>>>>>> spool-drain
 pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};
 pub use retry::RetryPolicy;
@@ -67,7 +71,7 @@ use status::StateReader;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use supervisor::{Stage, Supervisor};
 use ticket::Job;
 use tokio::sync::{mpsc, watch};
@@ -175,6 +179,13 @@ impl LinkHandle {
     #[must_use]
     pub fn status(&self) -> LinkStatus {
         self.state.look().status.clone()
+    }
+
+    /// Since when the link is up; `None` while it is not.
+    #[must_use]
+    pub fn up_since(&self) -> Option<SystemTime> {
+        let published = self.state.look();
+        (published.status.state == ConnectionState::Up).then_some(published.status.since)
     }
 
     /// How many destinations' circuit breakers are in each state.

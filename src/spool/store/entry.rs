@@ -5,7 +5,7 @@ use crate::message::{Message, ShortText};
 use std::fmt;
 
 /// The number of a record: ascending in the order of arrival, over all destinations, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(i64);
 
 impl Seq {

@@ -150,6 +150,7 @@ impl Writer {
             full: bounds.is_full(),
             commits: self.commits,
             appended: self.appended,
+            last: self.ledger.committed,
             lost: self.lost,
         });
     }

@@ -1,0 +1,215 @@
+//! Gives destinations their turns: so many side by side, the others in the order in which they came.
+
+use super::SIDE_BY_SIDE;
+use super::destination::{End, Shared, Trouble, Turn, now_ms};
+use super::redelivery::UnderWay;
+use crate::spool::DeliveryResult;
+use crate::spool::store::{Destination, StoreHealth};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+/// Destinations that are asked of the store at a time, beside those that are known.
+const LOOK: usize = 1024;
+/// Commits come in quick succession; the store is asked no more often than this what they changed.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// How often records are parked that have expired.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Expired records that are parked at a time, and how often in a row.
+const EXPIRED_MAX: usize = 256;
+const EXPIRED_ROUNDS: usize = 16;
+/// Nothing to wait for: a bound all the same.
+const FAR: Duration = Duration::from_secs(60);
+
+/// The owner's state.
+#[derive(Debug)]
+pub(super) struct Owner {
+    shared: Arc<Shared>,
+    under_way: UnderWay,
+    turns: JoinSet<End>,
+    running: HashMap<Id, Destination>,
+    queue: VecDeque<(Destination, Trouble)>,
+    /// Those that run and those that queue.
+    busy: HashSet<Destination>,
+    pausing: HashMap<Destination, Trouble>,
+    /// The store may have destinations that are not known yet.
+    news: bool,
+    look_at: Instant,
+    expire_at: Instant,
+}
+
+impl Owner {
+    pub(super) fn new(shared: Arc<Shared>, under_way: UnderWay) -> Self {
+        Self {
+            shared,
+            under_way,
+            turns: JoinSet::new(),
+            running: HashMap::new(),
+            queue: VecDeque::new(),
+            busy: HashSet::new(),
+            pausing: HashMap::new(),
+            news: true,
+            look_at: Instant::now(),
+            expire_at: Instant::now(),
+        }
+    }
+
+    /// Until the drain is stopped or the store has failed.
+    pub(super) async fn run(mut self) {
+        let mut stats = self.shared.store.watch();
+        let mut stopping = self.shared.stopping.clone();
+        let mut is_over = false;
+        while !is_over {
+            let is_up = self.shared.link.up_since().is_some();
+            if is_up {
+                self.give_turns().await;
+            }
+            let timer = self.next_timer(is_up);
+            let link = self.shared.link.clone();
+            tokio::select! {
+                // Without a sender the drain itself is gone.
+                _ = stopping.wait_for(|stopping| *stopping) => is_over = true,
+                Some(ended) = self.turns.join_next_with_id() => is_over = self.ended(ended),
+                changed = stats.changed() => {
+                    self.news = true;
+                    is_over = changed.is_err() || stats.borrow_and_update().health != StoreHealth::Working;
+                }
+                _ = link.wait_until_up(Instant::now() + FAR), if !is_up => {}
+                () = tokio::time::sleep_until(timer) => {}
+            }
+            let is_due = Instant::now() >= self.expire_at && self.shared.store.stats().ready > 0;
+            if is_due && !is_over {
+                self.park_expired().await;
+            }
+        }
+        self.wind_up().await;
+    }
+
+    /// When something is to be done without anything having happened.
+    fn next_timer(&self, is_up: bool) -> Instant {
+        let far = Instant::now() + FAR;
+        let mut next = if self.shared.store.stats().ready > 0 { self.expire_at } else { far };
+        if is_up {
+            next = self.pausing.values().map(|trouble| trouble.until).fold(next, Instant::min);
+            if self.wants_to_look() {
+                next = next.min(self.look_at);
+            }
+        }
+        next
+    }
+
+    fn wants_to_look(&self) -> bool {
+        self.news && self.queue.len() < SIDE_BY_SIDE
+    }
+
+    async fn give_turns(&mut self) {
+        let now = Instant::now();
+        let rested: Vec<_> = self.pausing.extract_if(|_, trouble| trouble.until <= now).collect();
+        for (of, trouble) in rested {
+            self.enqueue(of, trouble);
+        }
+        if self.wants_to_look() && now >= self.look_at {
+            self.look().await;
+        }
+        if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() {
+            if let Err(error) = self.under_way.begin() {
+                tracing::warn!(%error, "the spool's note of deliveries under way could not be written");
+            }
+            while self.turns.len() < SIDE_BY_SIDE
+                && let Some((of, trouble)) = self.queue.pop_front()
+            {
+                let turn = Turn { of: of.clone(), shared: Arc::clone(&self.shared), trouble };
+                let task = self.turns.spawn(turn.run());
+                self.running.insert(task.id(), of);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, of: Destination, trouble: Trouble) {
+        self.busy.insert(of.clone());
+        self.queue.push_back((of, trouble));
+    }
+
+    /// Asks the store which destinations have something to deliver.
+    async fn look(&mut self) {
+        let limit = LOOK + self.busy.len() + self.pausing.len();
+        self.look_at = Instant::now() + LOOK_PAUSE;
+        match self.shared.store.destinations(limit).await {
+            Ok(found) => {
+                self.news = found.len() == limit;
+                for ready in found {
+                    let of = ready.destination;
+                    if !self.busy.contains(&of) && !self.pausing.contains_key(&of) {
+                        self.enqueue(of, Trouble::none());
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the spool's destinations could not be read");
+                self.look_at = Instant::now() + EXPIRY;
+            }
+        }
+    }
+
+    /// Whether the drain is over with this turn.
+    fn ended(&mut self, ended: Result<(Id, End), JoinError>) -> bool {
+        let (id, end) = match ended {
+            Ok(ended) => ended,
+            // Its panic was reported when it happened.
+            Err(error) => (error.id(), End::Paused(Trouble::none().longer())),
+        };
+        let Some(of) = self.running.remove(&id) else { return false };
+        self.busy.remove(&of);
+        match end {
+            // Something may have come between its last look and now.
+            End::Emptied => self.news = true,
+            End::More => self.enqueue(of, Trouble::none()),
+            End::Paused(trouble) => {
+                self.pausing.insert(of, trouble);
+            }
+            End::Stopped => return true,
+        }
+        false
+    }
+
+    async fn park_expired(&mut self) {
+        self.expire_at = Instant::now() + EXPIRY;
+        for _ in 0..EXPIRED_ROUNDS {
+            match self.shared.store.take_expired(now_ms(), EXPIRED_MAX).await {
+                Ok(0) => return,
+                Ok(parked) => {
+                    tracing::warn!(parked, reason = "expired", "records of the spool are parked");
+                    self.shared.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
+                    if self.shared.confirmed.expired().await.is_err() || parked < EXPIRED_MAX as u64 {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "expired records of the spool could not be parked");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the turns under way, as long as whoever stops the drain waits for this, and removes what was delivered.
+    async fn wind_up(mut self) {
+        while self.turns.join_next().await.is_some() {}
+        if self.shared.confirmed.flush().await.is_err() {
+            return;
+        }
+        let suspected = { self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner).until() };
+        let remaining = match suspected {
+            None => false,
+            Some(until) => match self.shared.store.destinations(1).await {
+                Ok(found) => found.first().is_some_and(|oldest| oldest.first <= until),
+                Err(_) => true,
+            },
+        };
+        if !remaining && let Err(error) = self.under_way.end() {
+            tracing::warn!(%error, "the spool's note of deliveries under way could not be removed");
+        }
+    }
+}
