@@ -11,6 +11,7 @@
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
+//! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
@@ -25,6 +26,7 @@ pub mod admission;
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod deadline;
 pub mod http;
 pub mod link;

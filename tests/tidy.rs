@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("lapin", &["link"]),
     ("prometheus", &["metrics"]),
-    ("axum", &["http", "admin"]),
+    ("axum", &["http", "admin", "control"]),
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
     ("crc32c", &["spool/store"]),
@@ -37,9 +37,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("spool", &["message"]),
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
     ("admin", &["admission", "config", "http", "link", "metrics"]),
-    ("app", &["admin", "admission", "config", "http", "link", "metrics"]),
+    ("control", &["config", "http", "message", "spool"]),
+    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "spool"]),
     ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "shutdown", "telemetry"]),
+    ("commands", &["app", "config", "control", "message", "shutdown", "spool", "telemetry"]),
     ("main", &["commands"]),
 ];
 
