@@ -1,4 +1,4 @@
-//! The end, in order: readiness off, no more accepting, requests, confirms, broker, admin; each with its budget.
+//! The end, in order: readiness off, no more accepting, requests, confirms, broker, spool, admin; each with its budget.
 
 use crate::admin::Readiness;
 use crate::app::App;
@@ -7,6 +7,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// With the link gone every request is about to be answered; the answers have to be written.
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
+
+/// A commit that is under way, and the log that is written back.
+const SPOOL_BUDGET: Duration = Duration::from_secs(5);
+
+/// A change that an operator has asked for; the rest of it is asked for page by page.
+const CONTROL_BUDGET: Duration = Duration::from_secs(1);
 
 /// The admin listener only has to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
@@ -28,7 +34,9 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 
 /// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
 pub async fn run(app: App) {
-    let App { config, link, admission, admin, readiness, stop_accepting, mut serving, .. } = app;
+    let App {
+        config, link, spool, control, admission, admin, readiness, stop_accepting, mut serving, ..
+    } = app;
     let budgets = &config.shutdown;
     readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
@@ -47,6 +55,14 @@ pub async fn run(app: App) {
     if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut serving).await.is_err() {
         tracing::warn!("clients that do not read their answer are cut off");
         serving.abort();
+    }
+
+    if let Some(control) = control {
+        control.stop(CONTROL_BUDGET).await;
+    }
+    // What the requests handed over is committed; what the link confirmed has been removed.
+    if let Some(spool) = spool {
+        spool.close(SPOOL_BUDGET).await;
     }
 
     admin.stop(ADMIN_BUDGET).await;

@@ -2,8 +2,11 @@
 
 use super::looking::PAGE_MAX;
 use super::wire::{Change, Done, Order};
-use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreHandle};
-use crate::spool::store::{Stats, StoreReader};
+use crate::spool::store::{
+    ChangeError, Destination, Entry, Filter, Page, ReadError, Selection, Seq, State, Stats, StoreReader,
+};
+use crate::spool::{Pending, SpoolHandle};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -15,7 +18,7 @@ const DROPPED: &str = "dropped";
 /// Where changes are handed in. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    store: StoreHandle,
+    spool: SpoolHandle,
     reader: Arc<StoreReader>,
     turn: Arc<Semaphore>,
 }
@@ -41,10 +44,10 @@ pub enum DeskError {
 }
 
 impl Desk {
-    /// A desk for an open store; `reader` is a connection of its own, so that no delivery waits for it.
+    /// A desk for an open spool; `reader` is a connection of its own, so that no delivery waits for it.
     #[must_use]
-    pub fn new(store: StoreHandle, reader: StoreReader) -> Self {
-        Self { store, reader: Arc::new(reader), turn: Arc::new(Semaphore::new(1)) }
+    pub fn new(spool: SpoolHandle, reader: StoreReader) -> Self {
+        Self { spool, reader: Arc::new(reader), turn: Arc::new(Semaphore::new(1)) }
     }
 
     pub(super) fn reader(&self) -> &Arc<StoreReader> {
@@ -52,7 +55,7 @@ impl Desk {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        self.store.stats()
+        self.spool.store.stats()
     }
 
     /// Carries out an order, as far as one page of it reaches. Whoever stops waiting does not stop it.
@@ -74,28 +77,55 @@ impl Desk {
     async fn carry_out(&self, change: Change, order: Order) -> Result<Done, DeskError> {
         let (entries, next) = self.meant(&order).await?;
         let matched = entries.len() as u64;
-        let in_state = |wanted: State| {
-            let entries = entries.iter().filter(move |entry| entry.state == wanted);
-            entries.map(|entry| entry.seq).collect::<Vec<_>>()
-        };
         let changed = match change {
-            Change::Redrive => self.store.redrive(Selection::Seqs(in_state(State::Parked))).await?,
+            Change::Redrive => self.redrive(&in_state(&entries, State::Parked)).await?,
             Change::Park => {
                 let reason = order.reason.as_deref().unwrap_or(BY_OPERATOR);
-                self.store.park(in_state(State::Ready), reason).await?
+                self.park(&in_state(&entries, State::Ready), reason).await?
             }
             // Parked first: only one of a delivery and this takes a message from those that are ready.
             Change::Drop => {
-                let ready = in_state(State::Ready);
-                if !ready.is_empty() {
-                    self.store.park(ready, DROPPED).await?;
-                }
+                self.park(&in_state(&entries, State::Ready), DROPPED).await?;
                 let all = entries.iter().map(|entry| entry.seq).collect();
-                self.store.discard(Selection::Seqs(all)).await?
+                self.spool.store.discard(Selection::Seqs(all)).await?
             }
         };
         tracing::info!(?change, matched, changed, "an operator changed the spool");
         Ok(Done { matched, changed, next })
+    }
+
+    /// The destinations are listed before their messages are ready, so that no new message overtakes them.
+    async fn redrive(&self, parked: &[&Entry]) -> Result<u64, DeskError> {
+        let SpoolHandle { store, backlog, .. } = &self.spool;
+        let mut under_way = Vec::new();
+        for (destination, count) in per_destination(parked) {
+            under_way.push(backlog.append(destination.clone()));
+            backlog.added(destination, count);
+        }
+        let seqs = parked.iter().map(|entry| entry.seq).collect();
+        let changed = store.redrive(Selection::Seqs(seqs)).await;
+        under_way.into_iter().for_each(Pending::not_stored);
+        if changed != Ok(parked.len() as u64) {
+            backlog.reconcile(store).await?;
+        }
+        Ok(changed?)
+    }
+
+    async fn park(&self, ready: &[&Entry], reason: &str) -> Result<u64, DeskError> {
+        let SpoolHandle { store, backlog, .. } = &self.spool;
+        if ready.is_empty() {
+            return Ok(0);
+        }
+        let seqs = ready.iter().map(|entry| entry.seq).collect();
+        let changed = store.park(seqs, reason).await?;
+        if changed == ready.len() as u64 {
+            for (destination, count) in per_destination(ready) {
+                backlog.removed(destination, count);
+            }
+        } else {
+            backlog.reconcile(store).await?;
+        }
+        Ok(changed)
     }
 
     /// One page of what an order means, and where the next one begins.
@@ -134,4 +164,16 @@ impl Desk {
         }
         Ok(entries)
     }
+}
+
+fn in_state(entries: &[Entry], state: State) -> Vec<&Entry> {
+    entries.iter().filter(|entry| entry.state == state).collect()
+}
+
+fn per_destination<'a>(entries: &[&'a Entry]) -> HashMap<&'a Destination, u64> {
+    let mut counts = HashMap::new();
+    for entry in entries {
+        *counts.entry(&entry.destination).or_default() += 1;
+    }
+    counts
 }

@@ -1,10 +1,11 @@
 //! Where the spool is, and the way to it: to look, through its sidecar, or by taking it.
 
-use super::{EXIT_UNKNOWN, Failure};
+use super::Failure;
 use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
 use crate::control::{Change, Desk, Done, Fault, Live, Order, Status, socket_in};
 use crate::spool::store::{OpenError, Settings, Store, StoreReader};
+use crate::spool::{self, Backlog, SpoolHandle};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -18,8 +19,6 @@ use std::time::Duration;
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
 /// Longer than the sidecar's own deadline, so that it is the sidecar who says that it is late.
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
-
-const _: () = assert!(EXIT_UNKNOWN == 3, "as `amqpost publish` has it");
 
 /// Where the spool is.
 #[derive(Args)]
@@ -47,13 +46,13 @@ pub(super) enum Hands {
 impl Place {
     pub(super) fn of(arguments: PlaceArguments) -> Result<Self, Failure> {
         let PlaceArguments { path, config } = arguments;
-        let _config = config.load().map_err(Failure::Config)?;
-        let Some(path) = path else {
+        let config = config.load().map_err(Failure::Config)?;
+        let Some(path) = path.or_else(|| config.spool.path.clone()) else {
             return Err(Failure::Usage(
                 "there is no spool.path in the configuration; give --path".to_owned(),
             ));
         };
-        Ok(Self { settings: Settings::new(path) })
+        Ok(Self { settings: spool::settings(&config.spool, &path, config.idempotency.window) })
     }
 
     /// A connection that cannot write.
@@ -86,7 +85,10 @@ impl Place {
         // It looks first, since opening to write would make what is not there.
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
-            Ok((store, handle)) => Ok(Hands::Own(store, Desk::new(handle, reader))),
+            Ok((store, handle)) => {
+                let spool = SpoolHandle { store: handle, backlog: Backlog::default() };
+                Ok(Hands::Own(store, Desk::new(spool, reader)))
+            }
             Err(error @ OpenError::InUse { .. }) => {
                 Err(Failure::Failed(format!("{error}, which has no control socket")))
             }
