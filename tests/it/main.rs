@@ -22,5 +22,6 @@ mod reply_addresses;
 mod retries;
 mod returns_are_not_swapped;
 mod silent_destinations;
+mod spool_commands;
 mod stalled;
 mod tls;

@@ -25,10 +25,10 @@ fn line(seq: i64, reason: Option<&str>) -> Line {
 fn a_list_is_a_table() {
     let escaping = Line { routing_key: "red\u{1b}[31m\n".to_owned(), message_id: None, ..line(90_000, None) };
     insta::assert_snapshot!(lines(&[line(7, None), line(4000, Some("unroutable")), escaping], NOW), @r"
-      SEQ  STATE    AGE  TRIES      SIZE  EXCHANGE  ROUTING KEY        REASON      MESSAGE ID
-        7  ready     7s      3   8.9 KiB  orders    order.created                  01a20773
-     4000  parked    1h      3   5.0 MiB  orders    order.created      unroutable  01a20773
-    90000  ready    25h      3 111.6 MiB  orders    red\u{1b}[31m\n                (damaged)
+      SEQ  STATE   AGE  TRIES       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
+        7  ready    7s      3    8.9 KiB  orders    order.created                01a20773
+     4000  parked   1h      3    5.0 MiB  orders    order.created    unroutable  01a20773
+    90000  ready   25h      3  111.6 MiB  orders    red\u{1b}[31m\n              (damaged)
     ");
 }
 
@@ -53,7 +53,17 @@ fn held() -> Status {
 
 #[test]
 fn the_status_of_a_spool_that_nobody_has() {
-    insta::assert_snapshot!(status(&held(), NOW), @"");
+    insta::assert_snapshot!(status(&held(), NOW), @r"
+    sidecar   none has the spool
+    ready     24, oldest 5m
+    parked    3
+    size      3.0 MiB
+
+    EXCHANGE     ROUTING KEY  READY  PARKED      SIZE
+    amq.default  mail            12       0  19.5 KiB
+    amq.default  invoices        12       3  19.5 KiB
+    and 3 more destinations
+    ");
 }
 
 #[test]
@@ -67,7 +77,13 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         commits: 50,
         lost: Some(LostView { known: 10, committed: 12 }),
     };
-    insta::assert_snapshot!(status(&Status { live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @"");
+    insta::assert_snapshot!(status(&Status { live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
+    sidecar   working, 1000 stored in 50 commits
+    ready     24, oldest 5m
+    parked    3
+    size      3.0 MiB of 1.0 GiB, FULL
+    LOST      messages 11 to 12 are gone; see docs/spool.md
+    ");
 }
 
 #[test]
@@ -98,5 +114,13 @@ fn a_verification_says_everything_that_is_wrong() {
         lost: Some(LostView { known: 10, committed: 12 }),
         ..report
     };
-    insta::assert_snapshot!(verify::people(&report), @"");
+    insta::assert_snapshot!(verify::people(&report), @r"
+    database: Page 3: never used
+    message 4 is not what was stored
+    message 9 is not what was stored
+    and 1 more messages are not
+    orders / a: ready says 3, there are 2
+    messages 11 to 12 were answered for and are gone
+    10 messages looked at: NOT SOUND
+    ");
 }
