@@ -3,11 +3,16 @@
 use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::control::{Control, ControlError, Desk};
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
 <<<<<<< HEAD
+<<<<<<< HEAD
 use crate::modes::Modes;
+=======
+use crate::spool::store::StoreReader;
+>>>>>>> spool-tools
 use crate::spool::{AppendResult, DeliveryResult, Spool};
 =======
 use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool, SpoolHandle};
@@ -22,7 +27,11 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) link: Link,
     pub(crate) spool: Option<Spool>,
+<<<<<<< HEAD
     pub(crate) drain: Option<Drain>,
+=======
+    pub(crate) control: Option<Control>,
+>>>>>>> spool-tools
     pub(crate) admission: Admission,
     pub(crate) admin: Admin,
     pub(crate) readiness: watch::Sender<Readiness>,
@@ -43,6 +52,9 @@ pub enum StartError {
     /// The spool. Without it messages that it holds would stay there, and nobody would know.
     #[error(transparent)]
     Spool(#[from] crate::spool::store::OpenError),
+    /// The socket for changes to the spool.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 impl App {
@@ -55,6 +67,7 @@ impl App {
         let listeners = Listeners::bind(&config.http).await?;
         let addresses = listeners.addresses();
         let spool = Spool::open(&config).await?;
+        let control = control(&config, spool.as_ref()).await?;
         let metrics = Metrics::new(vocabulary());
         let publish = &config.publish;
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
@@ -84,7 +97,11 @@ impl App {
             config,
             link,
             spool,
+<<<<<<< HEAD
             drain,
+=======
+            control,
+>>>>>>> spool-tools
             admission,
             admin,
             readiness,
@@ -105,6 +122,13 @@ impl App {
     pub fn admin_address(&self) -> &str {
         self.admin.address()
     }
+}
+
+/// The operator's socket in the directory of the spool, when there is one.
+async fn control(config: &Config, spool: Option<&Spool>) -> Result<Option<Control>, StartError> {
+    let (Some(path), Some(spool)) = (&config.spool.path, spool) else { return Ok(None) };
+    let desk = Desk::new(spool.handle(), StoreReader::open(path)?);
+    Ok(Some(Control::start(path, desk).await?))
 }
 
 /// The label values that metrics show from the start, collected from the rooms that own them.

@@ -12,6 +12,7 @@
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
 //! * [`modes`] decides between the broker and the spool, and knows idempotency keys;
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
+//! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
@@ -27,6 +28,7 @@ pub mod admission;
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod deadline;
 pub mod http;
 pub mod link;

@@ -11,6 +11,9 @@ const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 /// A commit that is under way, and the log that is written back.
 const SPOOL_BUDGET: Duration = Duration::from_secs(5);
 
+/// A change that an operator has asked for; the rest of it is asked for page by page.
+const CONTROL_BUDGET: Duration = Duration::from_secs(1);
+
 /// The admin listener only has to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
@@ -31,8 +34,14 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 
 /// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
 pub async fn run(app: App) {
+<<<<<<< HEAD
     let App { config, link, spool, drain, admission, admin, readiness, stop_accepting, mut serving, .. } =
         app;
+=======
+    let App {
+        config, link, spool, control, admission, admin, readiness, stop_accepting, mut serving, ..
+    } = app;
+>>>>>>> spool-tools
     let budgets = &config.shutdown;
     readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
@@ -59,6 +68,9 @@ pub async fn run(app: App) {
         serving.abort();
     }
 
+    if let Some(control) = control {
+        control.stop(CONTROL_BUDGET).await;
+    }
     // What the requests handed over is committed; what the link confirmed has been removed.
     if let Some(spool) = spool {
         spool.close(SPOOL_BUDGET).await;

@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("lapin", &["link"]),
     ("prometheus", &["metrics"]),
-    ("axum", &["http", "admin"]),
+    ("axum", &["http", "admin", "control"]),
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
     ("sha2", &["modes"]),
@@ -45,9 +45,16 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
 >>>>>>> spool-drain
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
+<<<<<<< HEAD
     ("app", &["admin", "admission", "config", "http", "link", "metrics", "modes", "spool"]),
     ("shutdown", &["admin", "app"]),
     ("commands", &["app", "config", "open_files", "shutdown", "telemetry"]),
+=======
+    ("control", &["config", "http", "message", "spool"]),
+    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "spool"]),
+    ("shutdown", &["admin", "app"]),
+    ("commands", &["app", "config", "control", "message", "shutdown", "spool", "telemetry"]),
+>>>>>>> spool-tools
     ("main", &["commands"]),
 ];
 

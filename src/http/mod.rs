@@ -7,6 +7,7 @@ mod body;
 mod clock;
 mod control;
 mod envelope;
+mod envelope_text;
 mod observe;
 mod percent;
 mod publish;
@@ -15,6 +16,7 @@ mod rejection;
 mod respond;
 mod serve;
 
+pub use envelope_text::envelope_of;
 pub use observe::ROUTES;
 pub use respond::PROBLEM_TYPE_BASE;
 pub use serve::{BindError, Listeners};

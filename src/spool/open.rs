@@ -59,7 +59,9 @@ impl Spool {
     }
 }
 
-fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> Settings {
+/// What a store in `path` is told.
+#[must_use]
+pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> Settings {
     Settings {
         directory: path.to_owned(),
         max_bytes: config.max_bytes,

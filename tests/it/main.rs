@@ -29,9 +29,13 @@ mod reply_addresses;
 mod retries;
 mod returns_are_not_swapped;
 mod silent_destinations;
+<<<<<<< HEAD
 mod spool_drain;
 mod spool_drain_crash;
 mod spool_drain_pace;
 mod spool_drain_parked;
+=======
+mod spool_commands;
+>>>>>>> spool-tools
 mod stalled;
 mod tls;

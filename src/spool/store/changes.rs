@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 pub(super) const SET_MAX: usize = 256;
 
 /// What a record takes beside its bytes, for a destination's share.
-const ROW_OVERHEAD: u64 = 64;
+pub(super) const ROW_OVERHEAD: u64 = 64;
 
 /// The reason of records that were not delivered in time.
 pub(super) const EXPIRED: &str = "expired";

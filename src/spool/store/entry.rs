@@ -131,10 +131,22 @@ pub struct ReadyDestination {
 /// Which records to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those of one destination.
-    pub destination: Option<Destination>,
+    /// Only those to this exchange; empty is the broker's default exchange.
+    pub exchange: Option<ShortText>,
+    /// Only those with this routing key.
+    pub routing_key: Option<ShortText>,
     /// Only those in one state.
     pub state: Option<State>,
+    /// Only those parked for this reason.
+    pub reason: Option<String>,
+}
+
+impl Filter {
+    /// The one destination that is left, when there is only one.
+    pub(super) fn destination(&self) -> Option<Destination> {
+        let (exchange, routing_key) = (self.exchange.clone()?, self.routing_key.clone()?);
+        Some(Destination { exchange, routing_key })
+    }
 }
 
 /// Which part of a list.

@@ -3,7 +3,8 @@
 //! * `open` takes the directory and checks everything; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
 //!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
-//! * `reader` answers `queries` on a connection of its own;
+//! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
+//!   looks at everything;
 //! * `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
@@ -22,6 +23,7 @@ mod ledger;
 mod open;
 mod queries;
 mod reader;
+mod reading;
 mod reclaim;
 mod record;
 mod schema;
@@ -29,6 +31,7 @@ mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod wire;
 mod writer;
 
@@ -39,8 +42,10 @@ pub use entry::{
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
+pub use reading::{Holding, StoreReader, Summary};
 pub use settings::Settings;
 pub use stats::{LostTail, Stats, StoreHealth};
+pub use verify::{Found, Progress, WrongCounter};
 
 use inbox::{Inbox, Letter};
 use open::Opened;

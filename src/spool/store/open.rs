@@ -97,6 +97,22 @@ fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// A connection that cannot write, to a database that is there.
+pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    // Without write access to the directory SQLite would only say that it cannot open the file.
+    std::fs::metadata(path).map_err(|source| OpenError::Files {
+        doing: "looking for",
+        path: path.to_owned(),
+        source,
+    })?;
+    let connection = reading(path)?;
+    if is_new(&connection, path)? {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    schema::check(&connection)?;
+    Ok(connection)
+}
+
 fn reading(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -138,10 +154,15 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// The highest number that the database knows; none before the first record.
+pub(super) fn known(connection: &Connection) -> rusqlite::Result<Option<Seq>> {
+    const KNOWN: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'msg'";
+    connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new)).optional()
+}
+
 /// Where the numbers go on, and what is missing before.
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
-    const KNOWN: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'msg'";
-    let row = connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new)).optional()?;
+    let row = known(connection)?;
     let known = row.unwrap_or(Seq::new(0));
     let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
         return Ok((known, None));

@@ -2,6 +2,7 @@
 
 use super::errors::OpenError;
 use rusqlite::{Connection, Transaction};
+use std::cmp::Ordering;
 
 /// Marks the file as a spool: `amqp` in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
@@ -52,6 +53,17 @@ CREATE TABLE dedup_b(
     message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// Whether the tables are of the version that is read here, for a connection that cannot bring them there.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Greater => Err(OpenError::Newer { found, known }),
+        Ordering::Less => Err(OpenError::Older { found, known }),
+        Ordering::Equal => Ok(()),
+    }
+}
 
 /// Brings the tables to the newest version, all steps or none.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {

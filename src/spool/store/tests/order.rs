@@ -63,7 +63,12 @@ async fn a_parked_record_is_kept_with_its_reason_and_redriven_into_its_place() {
     assert_eq!(bench.handle.park(vec![seqs[0]], "again").await, Ok(0));
     bench.reopen();
     assert_eq!(bench.seqs("a").await, [seqs[1]]);
-    let filter = Filter { state: Some(State::Parked), destination: Some(destination("a")) };
+    let filter = Filter {
+        state: Some(State::Parked),
+        exchange: Some(short("orders")),
+        routing_key: Some(short("a")),
+        reason: None,
+    };
     let page = Page { after: None, limit: 10 };
     let parked = bench.handle.list(filter, page).await.unwrap();
     assert_eq!(parked.len(), 1);
