@@ -7,16 +7,9 @@ use crate::control::{Control, ControlError, Desk};
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
-<<<<<<< HEAD
-<<<<<<< HEAD
 use crate::modes::Modes;
-=======
 use crate::spool::store::StoreReader;
->>>>>>> spool-tools
-use crate::spool::{AppendResult, DeliveryResult, Spool};
-=======
 use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool, SpoolHandle};
->>>>>>> spool-drain
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -27,11 +20,8 @@ pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) link: Link,
     pub(crate) spool: Option<Spool>,
-<<<<<<< HEAD
     pub(crate) drain: Option<Drain>,
-=======
     pub(crate) control: Option<Control>,
->>>>>>> spool-tools
     pub(crate) admission: Admission,
     pub(crate) admin: Admin,
     pub(crate) readiness: watch::Sender<Readiness>,
@@ -97,11 +87,8 @@ impl App {
             config,
             link,
             spool,
-<<<<<<< HEAD
             drain,
-=======
             control,
->>>>>>> spool-tools
             admission,
             admin,
             readiness,

@@ -34,11 +34,8 @@ pub mod http;
 pub mod link;
 pub mod message;
 pub mod metrics;
-<<<<<<< HEAD
-pub mod open_files;
-=======
 pub mod modes;
->>>>>>> spool-modes
+pub mod open_files;
 pub mod outcome;
 pub mod shutdown;
 pub mod spool;

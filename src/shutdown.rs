@@ -34,14 +34,19 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 
 /// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
 pub async fn run(app: App) {
-<<<<<<< HEAD
-    let App { config, link, spool, drain, admission, admin, readiness, stop_accepting, mut serving, .. } =
-        app;
-=======
     let App {
-        config, link, spool, control, admission, admin, readiness, stop_accepting, mut serving, ..
+        config,
+        link,
+        spool,
+        drain,
+        control,
+        admission,
+        admin,
+        readiness,
+        stop_accepting,
+        mut serving,
+        ..
     } = app;
->>>>>>> spool-tools
     let budgets = &config.shutdown;
     readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");

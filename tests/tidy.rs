@@ -36,25 +36,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
-<<<<<<< HEAD
-    ("spool", &["config", "message"]),
+    ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
     ("modes", &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool"]),
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "modes", "outcome"]),
-=======
-    ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
-    ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
->>>>>>> spool-drain
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
-<<<<<<< HEAD
-    ("app", &["admin", "admission", "config", "http", "link", "metrics", "modes", "spool"]),
-    ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "open_files", "shutdown", "telemetry"]),
-=======
     ("control", &["config", "http", "message", "spool"]),
-    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "spool"]),
+    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "modes", "spool"]),
     ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "control", "message", "shutdown", "spool", "telemetry"]),
->>>>>>> spool-tools
+    ("commands", &["app", "config", "control", "message", "open_files", "shutdown", "spool", "telemetry"]),
     ("main", &["commands"]),
 ];
 

@@ -47,11 +47,8 @@ mod vitals;
 mod waiting;
 mod wire;
 
-<<<<<<< HEAD
 pub use acceptance::unacceptable;
-=======
 pub use backoff::Backoff;
->>>>>>> spool-drain
 pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};
 pub use retry::RetryPolicy;

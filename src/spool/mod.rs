@@ -13,14 +13,10 @@ mod results;
 pub mod store;
 
 pub use backlog::{Backlog, Mark, Pending};
-<<<<<<< HEAD
 pub use drain::{Drain, DrainSettings};
-pub use open::{Spool, SpoolHandle};
 /// The header of a message that the broker may have had before: from an attempt whose outcome is unknown, or from
 /// before a crash. Its value is the text `true`.
 pub const REDELIVERED: &str = "x-amqpost-redelivered";
 
-=======
 pub use open::{Spool, SpoolHandle, settings};
->>>>>>> spool-tools
 pub use results::{AppendResult, DeliveryResult};

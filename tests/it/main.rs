@@ -17,11 +17,8 @@ mod idempotency;
 mod life_cycle;
 mod link_down;
 mod link_lost;
-<<<<<<< HEAD
 mod many_at_once;
-=======
 mod modes;
->>>>>>> spool-modes
 mod promises;
 mod properties;
 mod refusals;
@@ -29,13 +26,10 @@ mod reply_addresses;
 mod retries;
 mod returns_are_not_swapped;
 mod silent_destinations;
-<<<<<<< HEAD
+mod spool_commands;
 mod spool_drain;
 mod spool_drain_crash;
 mod spool_drain_pace;
 mod spool_drain_parked;
-=======
-mod spool_commands;
->>>>>>> spool-tools
 mod stalled;
 mod tls;

@@ -57,11 +57,8 @@ mod proxy_link;
 mod queue;
 mod sidecar;
 mod slow_client;
-<<<<<<< HEAD
-mod tap;
-=======
 mod spool;
->>>>>>> spool-drain
+mod tap;
 mod vhost;
 mod watchdog;
 
@@ -79,9 +76,6 @@ pub use node::Started;
 pub use queue::{AmqpClient, Received, arguments, text};
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use slow_client::SlowClient;
-<<<<<<< HEAD
-pub use tap::Tap;
-=======
 pub use spool::{SpoolDir, spooled, spooled_for};
->>>>>>> spool-drain
+pub use tap::Tap;
 pub use vhost::Vhost;
