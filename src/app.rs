@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
+use crate::modes::Modes;
 use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool, SpoolHandle};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -70,7 +71,9 @@ impl App {
         };
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
-        let door = Door::new(&config, link_handle, admission.clone(), metrics);
+        let spool_handle = spool.as_ref().map(Spool::handle);
+        let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
+        let door = Door::new(&config, modes, admission.clone(), metrics);
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
         Ok(Self {

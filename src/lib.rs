@@ -3,13 +3,14 @@
 //! A message moves one way and one outcome comes back:
 //!
 //! ```text
-//! http → message → link → outcome → http
+//! http → message → modes → link, spool → outcome → http
 //! ```
 //!
 //! * [`http`] turns requests into messages and outcomes into responses;
 //! * [`message`] is what an application wants published, checked once;
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
+//! * [`modes`] decides between the broker and the spool, and knows idempotency keys;
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
@@ -30,6 +31,7 @@ pub mod http;
 pub mod link;
 pub mod message;
 pub mod metrics;
+pub mod modes;
 pub mod outcome;
 pub mod shutdown;
 pub mod spool;

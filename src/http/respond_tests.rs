@@ -6,6 +6,7 @@ use crate::config::{Config, Sources};
 use crate::http::{Door, router};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
+use crate::modes::Modes;
 use axum::Router;
 use hyper::{Method, Request};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use std::fmt::Write;
 use tower::ServiceExt;
 
 fn bare(outcome: Outcome) -> Answer<'static> {
-    Answer { outcome, detail: None, message_id: None, attempts: 0 }
+    Answer { outcome, detail: None, message_id: None, attempts: 0, replayed: false }
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {
@@ -110,6 +111,7 @@ async fn a_problem_with_a_message_names_it() {
         detail: Some("the broker has no exchange 'orders'"),
         message_id: Some("m-1"),
         attempts: 1,
+        replayed: false,
     };
     insta::assert_snapshot!(shown(answer).await, @r#"
     404 Not Found
@@ -222,7 +224,9 @@ fn routes() -> (Link, Router) {
     };
     let metrics = Metrics::new(vocabulary);
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
-    (link, router(Door::new(&config, handle, Admission::new(8, 1 << 20), metrics)))
+    let admission = Admission::new(8, 1 << 20);
+    let modes = Modes::new(&config, handle, None, admission.clone(), metrics.clone());
+    (link, router(Door::new(&config, modes, admission, metrics)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.
@@ -268,6 +272,7 @@ async fn a_request_is_checked_before_the_link_is_asked() {
         ("/v1/exchanges//messages", ("x", "x"), "400 invalid_request"),
         ("/v1/queues/q/messages?routing_key=a", ("x", "x"), "400 invalid_request"),
         ("/v1/queues/q/messages", ("amqpost-timeout", "61s"), "400 invalid_request"),
+        ("/v1/queues/q/messages", ("amqpost-mode", "spool"), "400 invalid_request"),
         ("/v1/messages", ("content-type", "text/plain"), "415 unsupported_media_type"),
         ("/v1/messages", ("x", "x"), "415 unsupported_media_type"),
         ("/v1/messages", json, "503 link_down"),

@@ -1,5 +1,6 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
+//! * `acceptance` refuses what no broker could take;
 //! * `supervisor` keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
 //!   `vigil` over each that is open (`pulse`, `vitals`);
 //! * `publisher` owns a connection's channels (`lanes`), decides which of them a message goes to (`dispatch`,
@@ -10,6 +11,7 @@
 //! * `ticket` is a publish between its request and a channel; the hand-over is there;
 //! * `state` and `status` are what everybody else reads.
 
+mod acceptance;
 mod attempts;
 mod attribution;
 mod backoff;
@@ -45,6 +47,7 @@ mod vitals;
 mod waiting;
 mod wire;
 
+pub use acceptance::unacceptable;
 pub use backoff::Backoff;
 pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};

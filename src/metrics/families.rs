@@ -33,6 +33,7 @@ pub(super) struct Families {
     link_up: IntGauge,
     link_state: IntGaugeVec,
     connections: IntGaugeVec,
+    pub(super) replays: IntCounter,
     pub(super) spool_appends: IntCounterVec,
     pub(super) spool_deliveries: IntCounterVec,
     spool: SpoolGauges,
@@ -165,6 +166,10 @@ impl Families {
             link_up: declare.gauge("link_up", "1 while a connection is up.")?,
             link_state: declare.gauges("link_state", "1 for the link's present state.", "state")?,
             connections: declare.gauges("connections", "Connections by state.", "state")?,
+            replays: declare.counter(
+                "idempotency_replays_total",
+                "Requests that were answered with the outcome of an earlier one.",
+            )?,
             spool_appends: declare.counters(
                 "spool_appends_total",
                 "Appends to the spool, by what became of them.",

@@ -125,6 +125,11 @@ impl Metrics {
         self.0.families.retries[reason as usize].inc();
     }
 
+    /// The outcome of an earlier request was given again.
+    pub fn replayed(&self) {
+        self.0.families.replays.inc();
+    }
+
     /// An append to the spool was answered.
     pub fn spool_appended(&self, result: &'static str) {
         self.0.families.spool_appends.with_label_values(&[result]).inc();

@@ -15,4 +15,8 @@ pub mod store;
 pub use backlog::{Backlog, Mark, Pending};
 pub use drain::{Drain, DrainSettings};
 pub use open::{Spool, SpoolHandle};
+/// The header of a message that the broker may have had before: from an attempt whose outcome is unknown, or from
+/// before a crash. Its value is the text `true`.
+pub const REDELIVERED: &str = "x-amqpost-redelivered";
+
 pub use results::{AppendResult, DeliveryResult};
