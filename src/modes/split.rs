@@ -4,13 +4,13 @@ use crate::deadline::Deadline;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the spool needs at most: an append takes a few milliseconds, on a busy disk some tens.
-const SPOOL_MAX: Duration = Duration::from_millis(250);
+/// What the spool needs at most: an append takes a few milliseconds, on a busy disk sometimes hundreds.
+const SPOOL_MAX: Duration = Duration::from_millis(500);
 
 /// The spool has this part of the time that is left, at most.
 const SPOOL_PART: u32 = 4;
 
-/// The moment by which the broker's part ends: the last quarter of what is left at `now`, at most 250 ms, is the spool's.
+/// The moment by which the broker's part ends: the last quarter of what is left at `now`, at most 500 ms, is the spool's.
 pub(super) fn brokers_part(now: Instant, deadline: Deadline) -> Deadline {
     let left = deadline.instant().saturating_duration_since(now);
     Deadline::after(now, left - (left / SPOOL_PART).min(SPOOL_MAX))
@@ -21,10 +21,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spool_has_the_last_quarter_and_at_most_250_ms() {
+    fn the_spool_has_the_last_quarter_and_at_most_half_a_second() {
         let now = Instant::now();
         for (left, brokers) in
-            [(0, 0), (4, 3), (100, 75), (1000, 750), (1001, 751), (5000, 4750), (60_000, 59_750)]
+            [(0, 0), (4, 3), (100, 75), (2000, 1500), (2001, 1501), (5000, 4500), (60_000, 59_500)]
         {
             let deadline = Deadline::after(now, Duration::from_millis(left));
             let part = brokers_part(now, deadline).instant() - now;
