@@ -160,3 +160,43 @@ async fn ending_while_it_drains_leaves_the_rest_and_repeats_nothing() {
     assert!(arrivals.repeated().is_empty(), "none arrives twice");
     assert!(arrivals.all().iter().all(|arrival| !arrival.marked), "none is marked");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_it_drains_goes_behind_what_is_there() {
+    let vhost = shared().await.vhost("drain_coming").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    everything(&client).await;
+    let spool = SpoolDir::new();
+    spool.fill(spooled_for("orders", &KEYS, 100)).await;
+    let arrivals = Arrivals::of(&client, "all").await;
+    let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
+    let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port()))
+        .set("spool.path", &spool.setting())
+        .set("spool.drain_rate", "2000")
+        .start()
+        .await
+        .with_link_up()
+        .await;
+
+    let coming = KEYS.map(async |key| {
+        for n in 100..300 {
+            let id = format!("{key}-{n}");
+            let path = format!("/v1/exchanges/orders/messages?routing_key={key}");
+            // Whichever way it is asked for, it goes behind what waits for its key.
+            let mode = if n % 2 == 0 { "fallback" } else { "spool" };
+            let headers = [("amqp-message-id", id.as_str()), ("amqpost-mode", mode)];
+            let answer = sidecar.post(&path, &headers, id.clone()).await;
+            assert!(matches!(answer.status(), 200 | 202), "{:?}", answer.verdict());
+            if n == 200 && key == "a" {
+                proxy.reset_all();
+            }
+        }
+    });
+    futures::future::join_all(coming).await;
+
+    arrivals.reach(1500, PATIENCE).await;
+    is_empty(&sidecar).await;
+    arrivals.assert_in_order(KEYS.len(), 300);
+    let repeated = arrivals.repeated();
+    assert!(repeated.iter().all(|arrival| arrival.marked), "a repeated message is marked: {repeated:?}");
+}

@@ -92,26 +92,39 @@ async fn live_requests_are_not_much_slower_while_it_drains() {
     let spool = SpoolDir::new();
     let names: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-    spool.fill(spooled_for("orders", &keys, 400)).await;
+    spool.fill(spooled_for("orders", &keys, 600)).await;
     let path = "/v1/queues/live/messages";
 
-    let without = Sidecar::up(&vhost.uri()).await;
-    let alone = paced_load(&without, path, "alone", 200, |n| n >= 1_600).await;
-    drop(without);
-    let sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await;
-    let sidecar = sidecar.with_link_up().await;
-    eventually("it drains", Duration::from_secs(20), async || {
-        sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await > 1_500.0
-    })
-    .await;
-    let beside = paced_load(&sidecar, path, "beside", 200, |n| n >= 1_600).await;
-    let still = sidecar.metric("amqpost_spool_messages").await;
+    // In turn, so that whatever else keeps the machine busy falls on both.
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut left = 0.0;
+    for _ in 0..3 {
+        let without = Sidecar::up(&vhost.uri()).await;
+        alone.push(p99(&paced_load(&without, path, "alone", 200, |n| n >= 600).await));
+        drop(without);
+        let mut sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await;
+        eventually("it drains", Duration::from_secs(20), async || {
+            sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await > 500.0
+        })
+        .await;
+        beside.push(p99(&paced_load(&sidecar, path, "beside", 200, |n| n >= 600).await));
+        left = sidecar.metric("amqpost_spool_messages").await;
+        assert!(sidecar.terminate(Duration::from_secs(15)).await.success());
+    }
 
-    let confirmed = [&alone, &beside].map(|sent| with_outcome(sent, "confirmed"));
-    assert_eq!(confirmed.each_ref().map(Vec::len), [1_600, 1_600]);
-    let [alone, beside] = confirmed.map(|sent| (quantile(&sent, 0.5), quantile(&sent, 0.99)));
-    println!("p50, p99 alone {alone:?}, beside the drain {beside:?}; {still} left in the spool");
-    assert!(still > 0.0, "it drained all the while");
-    let loosely = (alone.1 * 2).max(Duration::from_millis(50)) + Duration::from_millis(50);
-    assert!(beside.1 <= loosely, "p99 {beside:?} beside the drain, {alone:?} alone");
+    println!("p99 alone {alone:?}, beside the drain {beside:?}; {left} left in the spool");
+    assert!(left > 0.0, "it drained all the while");
+    let [alone, beside] = [alone, beside].map(|mut rounds| {
+        rounds.sort_unstable();
+        rounds[1]
+    });
+    let loosely = alone * 2 + Duration::from_millis(100);
+    assert!(beside <= loosely, "p99 {beside:?} beside the drain, {alone:?} alone");
+}
+
+/// The p99 of messages that were all confirmed.
+fn p99(sent: &[Sent]) -> Duration {
+    let confirmed = with_outcome(sent, "confirmed");
+    assert_eq!(confirmed.len(), sent.len(), "{:?}", codes(sent));
+    quantile(&confirmed, 0.99)
 }

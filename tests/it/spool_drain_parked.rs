@@ -118,12 +118,12 @@ async fn what_was_damaged_on_the_disk_is_parked_and_not_delivered() {
 
 /// Changes a bit of the bytes in a file.
 fn flip(path: &std::path::Path, bytes: &[u8]) {
-    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("the file is there");
     let mut content = Vec::new();
-    file.read_to_end(&mut content).unwrap();
+    file.read_to_end(&mut content).expect("the file is there");
     let at = content.windows(bytes.len()).position(|window| window == bytes).expect("they are there");
-    file.seek(SeekFrom::Start(at as u64)).unwrap();
-    file.write_all(&[content[at] ^ 1]).unwrap();
+    file.seek(SeekFrom::Start(at as u64)).expect("the file is there");
+    file.write_all(&[content[at] ^ 1]).expect("the file is there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

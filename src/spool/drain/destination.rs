@@ -225,14 +225,12 @@ impl Turn {
     async fn permit(&self, bytes: usize) -> Result<Permit, End> {
         let (reply, permit) = oneshot::channel();
         let asking = Asking { asked: Instant::now(), bytes, reply };
-        // A gate that is gone is one that was stopped.
-        drop(self.shared.gate.send(asking).await);
-        permit.await.map_err(|_| {
-            if *self.shared.stopping.borrow() {
-                End::Stopped
-            } else {
-                End::Paused(self.trouble.clone().briefly())
-            }
+        if self.shared.gate.send(asking).await.is_err() {
+            return Err(End::Stopped);
+        }
+        permit.await.map_err(|_| match *self.shared.stopping.borrow() {
+            true => End::Stopped,
+            false => End::Paused(self.trouble.clone().briefly()),
         })
     }
 

@@ -68,7 +68,7 @@ impl Gate {
             let due = self.pace.due(asking.asked);
             if due > now {
                 tokio::time::sleep_until(due).await;
-            } else if let Some(permit) = self.admit(asking.bytes) {
+            } else if let Some(permit) = behind_requests(&self.admission, asking.bytes) {
                 self.pace.left(asking.asked, now);
                 return Some(permit);
             } else {
@@ -76,15 +76,49 @@ impl Gate {
             }
         }
     }
+}
 
-    /// A permit, unless live traffic has half of them.
-    fn admit(&self, bytes: usize) -> Option<Permit> {
-        let most = (self.admission.limit() / 2).max(1);
-        if self.admission.in_flight() >= most {
-            return None;
-        }
-        let mut permit = self.admission.admit().ok()?;
-        // A record larger than all that may be in flight goes when nothing else does.
-        (permit.reserve(bytes).is_ok() || self.admission.in_flight() == 1).then_some(permit)
+/// A permit, unless half of them are taken: the other half is for requests alone.
+fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
+    let most = (admission.limit() / 2).max(1);
+    if admission.in_flight() >= most {
+        return None;
+    }
+    let mut permit = admission.admit().ok()?;
+    // A record larger than all that may be in flight goes when nothing else does.
+    (permit.reserve(bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_permits_are_for_requests_alone() {
+        let admission = Admission::new(10, 1_000);
+        let taken: Vec<_> = std::iter::from_fn(|| behind_requests(&admission, 1)).take(10).collect();
+        assert_eq!(taken.len(), 5);
+        let requests: Vec<_> = std::iter::from_fn(|| admission.admit().ok()).collect();
+        assert_eq!(requests.len(), 5);
+        drop(taken);
+        assert!(behind_requests(&admission, 1).is_none(), "requests have their half");
+    }
+
+    #[test]
+    fn where_one_is_allowed_it_goes_when_nothing_else_does() {
+        let admission = Admission::new(1, 1_000);
+        let only = behind_requests(&admission, 1).unwrap();
+        assert!(behind_requests(&admission, 1).is_none());
+        drop(only);
+        assert!(behind_requests(&admission, 1).is_some());
+    }
+
+    #[test]
+    fn a_record_too_large_for_the_bytes_in_flight_goes_alone_and_not_beside_others() {
+        let admission = Admission::new(10, 1_000);
+        let request = admission.admit().unwrap();
+        assert!(behind_requests(&admission, 2_000).is_none());
+        drop(request);
+        assert!(behind_requests(&admission, 2_000).is_some());
     }
 }

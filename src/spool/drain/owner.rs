@@ -84,6 +84,11 @@ impl Owner {
                 self.park_expired().await;
             }
         }
+        if !*stopping.borrow() && self.shared.store.stats().health == StoreHealth::Working {
+            tracing::error!(
+                "the drain has ended: what is in the spool stays there until amqpost is started again"
+            );
+        }
         self.wind_up().await;
     }
 

@@ -1,15 +1,13 @@
 //! Which records may reach the broker a second time, and the mark that tells consumers so.
 
 use crate::message::{HeaderValue, Message, ShortText};
+use crate::spool::REDELIVERED;
 use crate::spool::store::{Destination, Seq, Stored};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// The header of messages that may have been delivered before.
-const HEADER: &str = "x-amqpost-redelivered";
 
 /// Records that were delivered and are not removed yet, at most: what a crash can make arrive twice.
 pub(super) const UNSETTLED_MAX: usize = 256;
@@ -54,7 +52,7 @@ impl Suspects {
 /// The record's message with the mark.
 pub(super) fn marked(stored: &Stored) -> Message {
     let mut message = stored.message.clone();
-    if let Ok(name) = ShortText::new(HEADER) {
+    if let Ok(name) = ShortText::new(REDELIVERED) {
         message.properties.headers.insert(name, HeaderValue::Text("true".to_owned()));
     }
     message

@@ -38,7 +38,7 @@ impl SpoolDir {
                     records.map(|record| Box::pin(maybe_done(store.append(record)))).collect();
                 // The first poll hands a record over, so that they are handed over in their order.
                 for append in &mut appends {
-                    let _: std::task::Poll<()> = poll!(append);
+                    let _handed_over = poll!(append);
                 }
                 for mut append in appends {
                     append.as_mut().await;
