@@ -20,7 +20,7 @@ struct Stocked {
 }
 
 fn short(text: &str) -> ShortText {
-    ShortText::new(text).unwrap()
+    ShortText::new(text).expect("short")
 }
 
 fn message(key: &str, id: &str, payload: &'static [u8]) -> Message {
@@ -38,22 +38,22 @@ async fn append(handle: &StoreHandle, message: Message) -> Seq {
 
 impl Stocked {
     async fn new() -> Self {
-        let stocked = Self { directory: tempfile::tempdir().unwrap() };
+        let stocked = Self { directory: tempfile::tempdir().expect("a directory") };
         stocked
             .filled(async |handle| {
                 let mut seqs = Vec::new();
                 for (number, key) in ["a", "b", "c"].into_iter().cycle().take(9).enumerate() {
                     seqs.push(append(handle, message(key, &format!("id-{}", number + 1), b"content")).await);
                 }
-                handle.park(vec![seqs[0], seqs[3], seqs[6]], "unroutable").await.unwrap();
-                handle.park(vec![seqs[1]], "expired").await.unwrap();
+                handle.park(vec![seqs[0], seqs[3], seqs[6]], "unroutable").await.expect("the disk works");
+                handle.park(vec![seqs[1]], "expired").await.expect("the disk works");
             })
             .await;
         stocked
     }
 
     async fn filled(&self, fill: impl AsyncFnOnce(&StoreHandle)) {
-        let (store, handle) = Store::open(Settings::new(self.path())).unwrap();
+        let (store, handle) = Store::open(Settings::new(self.path())).expect("nobody has it");
         fill(&handle).await;
         store.close();
     }
@@ -81,7 +81,7 @@ impl Stocked {
             .spawn()
             .expect("the binary starts");
         let output = tokio::task::spawn_blocking(move || child.wait_with_output());
-        tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap().expect("its output")
+        tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("no panic").expect("its output")
     }
 
     /// What it prints when it does what it should.
@@ -89,34 +89,34 @@ impl Stocked {
         let output = self.run(arguments).await;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// Its exit code and what it says of why.
     async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = self.run(arguments).await;
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     }
 
     /// The numbers of the messages that a list shows.
     async fn listed(&self, arguments: &[&str]) -> Vec<i64> {
         let said = self.said(&[&["ls", "--json"], arguments].concat()).await;
-        documents(&said).iter().map(|line| line["seq"].as_i64().unwrap()).collect()
+        documents(&said).iter().map(|line| line["seq"].as_i64().expect("a number")).collect()
     }
 }
 
 fn documents(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 // === looking, and changing, both ways ===
 
 /// Everything that looks and changes, whoever has the spool.
 async fn everything_works(stocked: &Stocked, sidecar: bool) {
-    let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).unwrap();
+    let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).expect("JSON");
     assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
     assert_eq!(status["live"]["health"] == "working", sidecar, "{status}");
-    assert_eq!(status["largest"].as_array().unwrap().len(), 3);
+    assert_eq!(status["largest"].as_array().expect("a list").len(), 3);
 
     assert_eq!(stocked.listed(&[]).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
@@ -124,7 +124,7 @@ async fn everything_works(stocked: &Stocked, sidecar: bool) {
     assert_eq!(stocked.listed(&["--reason", "expired"]).await, [2]);
     assert_eq!(stocked.listed(&["--exchange", "nowhere"]).await, [0; 0]);
     assert_eq!(stocked.listed(&["--after", "3", "--limit", "2"]).await, [4, 5]);
-    let shown: Value = serde_json::from_str(&stocked.said(&["show", "1", "--json"]).await).unwrap();
+    let shown: Value = serde_json::from_str(&stocked.said(&["show", "1", "--json"]).await).expect("JSON");
     assert_eq!((&shown["reason"], &shown["message_id"]), (&"unroutable".into(), &"id-1".into()));
     assert_eq!(stocked.said(&["show", "1", "--payload"]).await, "content");
     assert_eq!(stocked.refused(&["show", "77"]).await.0, Some(1));
