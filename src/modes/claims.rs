@@ -64,7 +64,7 @@ impl Claims {
 
 impl Claim {
     /// The request ended with an outcome that is final: it is given again, with the id of the message it is about.
-    pub(super) fn is_final(mut self, outcome: Outcome, message_id: &ShortText) {
+    pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
         self.ended = true;
         self.claims.lock().end(self.key, Some((outcome, message_id)), Instant::now());
     }

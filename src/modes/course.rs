@@ -47,7 +47,7 @@ impl Answering {
         let message_id = ShortText::new(&*seen.message_id).unwrap_or_else(|_| self.message_id.clone());
         let confirmed = seen.code == Outcome::Confirmed.code();
         let outcome = if confirmed { Outcome::Confirmed } else { Outcome::Spooled };
-        claim.is_final(outcome, &message_id);
+        claim.settle(outcome, &message_id);
         self.replay(outcome, message_id);
     }
 }
@@ -92,7 +92,7 @@ impl Course {
         let Order { message, permit, deadline, retry, .. } = self.order;
         let settlement = self.ways.link.publish(message, permit, deadline, retry).await;
         if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
-            claim.is_final(Outcome::Confirmed, &self.answer.message_id);
+            claim.settle(Outcome::Confirmed, &self.answer.message_id);
         }
         self.answer.give(settlement);
     }
@@ -172,7 +172,7 @@ impl Course {
             (Kept::Seen(seen), Some(claim), Some(answer)) => answer.seen(&seen, claim),
             (Kept::Settled(settlement), claim, answer) => {
                 if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Spooled) {
-                    claim.is_final(Outcome::Spooled, &message_id);
+                    claim.settle(Outcome::Spooled, &message_id);
                 }
                 if let Some(answer) = answer {
                     answer.give(settlement);
@@ -192,7 +192,7 @@ async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
         drop(timeout_at(deadline, remembering).await);
     }
     let message_id = claim.message_id.clone();
-    claim.is_final(Outcome::Confirmed, &message_id);
+    claim.settle(Outcome::Confirmed, &message_id);
 }
 
 /// The message, with a mark for its consumers: the broker may have it already.

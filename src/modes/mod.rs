@@ -144,7 +144,7 @@ impl Modes {
         let course = Course::new(Arc::clone(&self.0), order, reply);
         self.0.tasks.spawn(course.run());
         // Without an answer the task has panicked, and nobody knows how far it came.
-        settled.await.unwrap_or_else(|_| Settled {
+        settled.await.unwrap_or(Settled {
             settlement: Settlement { outcome: Outcome::SpoolUnsure, detail: None, attempts: 0 },
             message_id,
             replayed: false,

@@ -21,7 +21,7 @@ impl Scene {
         let client = AmqpClient::connect(&vhost.uri()).await;
         client.declare_queue("orders", true, arguments([])).await;
         let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
-        Self { vhost, client, proxy, directory: tempfile::tempdir().unwrap() }
+        Self { vhost, client, proxy, directory: tempfile::tempdir().expect("a directory") }
     }
 
     async fn sidecar(&self) -> Sidecar {

@@ -216,8 +216,8 @@ impl Drop for Writer {
 /// A request that gave up does not wait for its answer: what was done stays done.
 fn answer(job: Job, verdict: Verdict) {
     let Job { change: _, reply, room } = job;
-    drop(reply.send(verdict));
     drop(room);
+    drop(reply.send(verdict));
 }
 
 fn answer_all(jobs: Vec<Job>, verdict: &Verdict) {
