@@ -1,12 +1,9 @@
-//! What the disk does by itself: one write and one fdatasync after the other, over a file that is there already.
+//! What the disk does by itself: one write and one fdatasync after the other, to a file that grows, as dd does it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// Written round and round, so that neither its size nor its blocks change: the disk at its best.
-const FILE_BYTES: usize = 16 << 20;
 
 /// A measurement of the disk.
 pub(crate) struct Disk {
@@ -19,21 +16,28 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn measure(place: &Path, block: usize, span: Duration) -> Self {
         let path = place.join("disk");
-        let file = made(&path);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).expect("a file");
         let content = vec![0x5a; block];
         let mut syncs = Vec::new();
-        let (begun, mut at) = (Instant::now(), 0);
+        let begun = Instant::now();
         while begun.elapsed() < span {
             let start = Instant::now();
-            file.write_all_at(&content, at as u64).expect("written");
+            file.write_all_at(&content, (syncs.len() * block) as u64).expect("written");
             file.sync_data().expect("synced");
             syncs.push(start.elapsed().as_secs_f64());
-            at = (at + block) % FILE_BYTES;
         }
         let elapsed = begun.elapsed();
         std::fs::remove_file(path).expect("it is ours");
         syncs.sort_by(f64::total_cmp);
         Self { block, elapsed, syncs }
+    }
+
+    /// Both measurements as one: before and after what is compared with them.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.elapsed += other.elapsed;
+        self.syncs.extend(other.syncs);
+        self.syncs.sort_by(f64::total_cmp);
+        self
     }
 
     /// Syncs a second.
@@ -49,11 +53,4 @@ impl Disk {
     pub(crate) fn p99(&self) -> f64 {
         self.syncs[self.syncs.len() * 99 / 100]
     }
-}
-
-fn made(path: &Path) -> File {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path).expect("a file");
-    file.write_all_at(&vec![0; FILE_BYTES], 0).expect("written");
-    file.sync_all().expect("synced");
-    file
 }

@@ -10,10 +10,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a content.
 const BODY: usize = 1024;
-/// Destinations that the messages go to, by turns.
-const DESTINATIONS: usize = 16;
-/// Tasks that drain, each its part of the destinations.
-const DRAINERS: usize = 4;
 /// Records of a batch that is drained.
 const BATCH: usize = 256;
 
@@ -29,6 +25,8 @@ pub(crate) enum Keys {
 pub(crate) struct Load {
     producers: usize,
     keys: Keys,
+    /// Destinations that the messages go to, by turns.
+    destinations: usize,
 }
 
 /// What came of a load.
@@ -80,7 +78,7 @@ fn short(text: impl Into<String>) -> ShortText {
 }
 
 fn destination(number: usize) -> Destination {
-    Destination { exchange: short("orders"), routing_key: short(format!("key-{}", number % DESTINATIONS)) }
+    Destination { exchange: short("orders"), routing_key: short(format!("key-{number}")) }
 }
 
 fn random_bytes<const N: usize>() -> [u8; N] {
@@ -89,11 +87,16 @@ fn random_bytes<const N: usize>() -> [u8; N] {
 
 impl Load {
     pub(crate) fn new(producers: usize, keys: Keys) -> Self {
-        Self { producers, keys }
+        Self { producers, keys, destinations: 1 }
+    }
+
+    /// The same to several destinations.
+    pub(crate) fn to(self, destinations: usize) -> Self {
+        Self { destinations, ..self }
     }
 
     fn record(self, number: usize, body: &Bytes) -> NewRecord {
-        let Destination { exchange, routing_key } = destination(number);
+        let Destination { exchange, routing_key } = destination(number % self.destinations);
         let properties = Properties { message_id: new_message_id(), ..Properties::default() };
         let idempotency = (self.keys == Keys::With).then(|| Idempotency {
             key: random_bytes(),
@@ -180,23 +183,16 @@ impl Load {
         join_all(producers).await.into_iter().map(|stored| stored.expect("no panic")).sum()
     }
 
-    /// Takes out batch after batch, until nothing is left or for a span; messages a second.
+    /// Takes out batch after batch, one at a time as the sidecar does, until nothing is left or for a span; messages
+    /// a second.
     pub(crate) async fn drain(self, handle: &StoreHandle, span: Option<Duration>) -> f64 {
         let begun = Instant::now();
-        let drainers = (0..DRAINERS).map(|drainer| {
-            let handle = handle.clone();
-            tokio::spawn(async move {
-                let mut drained = 0;
-                for number in (drainer..DESTINATIONS).step_by(DRAINERS) {
-                    // Each destination has its part of the span.
-                    let turns = (DESTINATIONS / DRAINERS) as u32;
-                    let until = span.map(|span| begun + span / turns * (number / DRAINERS + 1) as u32);
-                    drained += empty(&handle, &destination(number), until).await;
-                }
-                drained
-            })
-        });
-        let drained: u64 = join_all(drainers).await.into_iter().map(|each| each.expect("no panic")).sum();
+        let mut drained = 0;
+        for number in 0..self.destinations {
+            // Each destination has its part of the span.
+            let until = span.map(|span| begun + span / self.destinations as u32 * (number as u32 + 1));
+            drained += empty(handle, &destination(number), until).await;
+        }
         drained as f64 / begun.elapsed().as_secs_f64()
     }
 }

@@ -22,8 +22,7 @@ const MIB: u64 = 1 << 20;
 
 /// How long and how often.
 struct Plan {
-    rounds_of_one: usize,
-    rounds_of_many: usize,
+    rounds: usize,
     phase: Duration,
     drained: usize,
     crashed: u64,
@@ -33,15 +32,9 @@ impl Plan {
     fn of(short: bool) -> Self {
         let seconds = Duration::from_secs;
         if short {
-            Self { rounds_of_one: 3, rounds_of_many: 1, phase: seconds(1), drained: 50_000, crashed: 100_000 }
+            Self { rounds: 3, phase: seconds(1), drained: 50_000, crashed: 100_000 }
         } else {
-            Self {
-                rounds_of_one: 5,
-                rounds_of_many: 3,
-                phase: seconds(3),
-                drained: 200_000,
-                crashed: 1_000_000,
-            }
+            Self { rounds: 5, phase: seconds(3), drained: 200_000, crashed: 1_000_000 }
         }
     }
 }
@@ -88,9 +81,10 @@ fn all(values: &[f64]) -> String {
 
 async fn one_producer(plan: &Plan, place: &Path, rows: &mut Rows) {
     let (mut ratios, mut amplification, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..plan.rounds_of_one {
-        let disk = Disk::measure(place, 1024, plan.phase / 2);
+    for _ in 0..plan.rounds {
+        let disk = Disk::measure(place, 1024, plan.phase / 4);
         let measured = Load::new(1, Keys::Without).on_a_fresh_store(place, plan.phase / 2).await;
+        let disk = disk.and(Disk::measure(place, 1024, plan.phase / 4));
         ratios.push(measured.rate() / disk.rate());
         amplification.push(measured.amplification());
         rates.push(format!("{:.0}/{:.0}", measured.rate(), disk.rate()));
@@ -111,10 +105,13 @@ async fn many_producers(plan: &Plan, place: &Path, rows: &mut Rows) {
         shown(&sixteen),
     );
     let (mut disks, mut plain, mut keyed) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..plan.rounds_of_many {
-        disks.push(Disk::measure(place, 256 << 10, plan.phase / 2));
+    for _ in 0..plan.rounds {
+        let disk = |span| Disk::measure(place, 256 << 10, span);
+        let before = disk(plan.phase / 4);
         plain.push(Load::new(256, Keys::Without).on_a_fresh_store(place, plan.phase).await);
+        let between = disk(plan.phase / 4);
         keyed.push(Load::new(256, Keys::With).on_a_fresh_store(place, plan.phase).await);
+        disks.push(before.and(between).and(disk(plan.phase / 4)));
     }
     let each = |of: &[Measured], figure: &dyn Fn(&Measured) -> f64| of.iter().map(figure).collect::<Vec<_>>();
     let against = |of: &[Measured], figure: &dyn Fn(&Measured, &Disk) -> f64| {
@@ -139,12 +136,14 @@ async fn many_producers(plan: &Plan, place: &Path, rows: &mut Rows) {
     let amplification = |of: &[Measured]| each(of, &Measured::amplification);
     median_of("7a", "256 producers: bytes written to bytes stored", amplification(&plain), at_most(3.0));
     median_of("7b", "the same with keys", amplification(&keyed), at_most(8.0));
+    let several = Load::new(256, Keys::Without).to(16).on_a_fresh_store(place, plan.phase).await;
+    rows.say("7a", "the same to 16 destinations", several.amplification(), shown(&several));
     let p99_ms = median(each(&plain, &|measured| measured.p99() * 1000.0));
     rows.say("5", "its p99 in ms, on a quiet machine at most 25", p99_ms, shown(&plain[0]));
 }
 
 async fn draining(plan: &Plan, place: &Path, rows: &mut Rows) {
-    let load = Load::new(256, Keys::Without);
+    let load = Load::new(256, Keys::Without).to(16);
     let alone = load.on_a_fresh_store(place, plan.phase).await;
     let directory = fresh(place);
     let (store, handle) = load::open(directory.path(), 8 << 30);
