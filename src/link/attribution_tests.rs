@@ -130,3 +130,16 @@ fn a_publish_that_is_not_mandatory_is_never_suspended() {
     attribution.completed(0, None, true, Some(&id(1)));
     assert_eq!(attribution.end_of_pass(1), [(0, BrokerVerdict::Acked)]);
 }
+
+/// Why no two with the same id may be on one channel, shared or solo: the earlier one's verdict takes the id along.
+#[test]
+fn two_with_the_same_id_on_one_channel_would_turn_a_return_into_an_ack() {
+    let mut attribution = Attribution::default();
+    attribution.expect(id(0), 0);
+    assert!(attribution.carries(&id(0)), "so the second one has to wait or to go elsewhere");
+    attribution.expect(id(0), 1);
+    attribution.completed(0, Some(id(0)), true, None);
+    attribution.end_of_pass(1);
+    attribution.completed(1, Some(id(0)), true, Some(&id(0)));
+    assert_eq!(attribution.end_of_pass(0), [(1, BrokerVerdict::Acked)], "it was returned");
+}

@@ -2,11 +2,10 @@
 
 use super::attribution::BrokerVerdict;
 use super::destination::Destination;
-use super::lane::Verdict;
+use super::lane::{Flight, Verdict};
 use super::lanes::LaneKind;
 use super::publisher::Publisher;
 use super::standstill::MANY;
-use crate::message::Message;
 use tokio::time::Instant;
 
 impl Publisher {
@@ -26,7 +25,8 @@ impl Publisher {
     }
 
     /// A publish was settled: what that says of its destination and of its channel.
-    pub(super) fn learn(&mut self, kind: LaneKind, message: &Message, verdict: &Verdict) {
+    pub(super) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &Verdict) {
+        let message = &*flight.message;
         let (is_proof, is_nack) = match verdict {
             Verdict::Broker(BrokerVerdict::Acked | BrokerVerdict::Returned) => (true, false),
             // It is open to this user, whatever the queue thinks of the message.
@@ -56,6 +56,6 @@ impl Publisher {
             LaneKind::Shared if is_nack => self.nacking.nacked(destination.clone()),
             LaneKind::Shared => {}
         }
-        self.standstill.settled(&destination);
+        self.standstill.settled(&destination, is_proof.then_some(flight.handed_over_at));
     }
 }

@@ -24,6 +24,7 @@ enum Route {
 /// What is to be known of a message before it goes alone.
 struct Solo {
     destination: Destination,
+    message_id: ShortText,
     alone: bool,
     fits: bool,
 }
@@ -117,22 +118,23 @@ impl Publisher {
 
     /// Whether anything was done, and whether a message waits for the window alone.
     fn dispatch_solo(&mut self) -> (bool, bool) {
-        let (mut any, mut waits) = (false, false);
+        let (mut any, mut waits, mut laneless) = (false, false, 0);
         let mut later = VecDeque::new();
         while let Some(job) = self.waiting.solo.pop_front() {
             let known = job.ticket.peek(|message| Solo {
                 destination: Destination::of(message),
+                message_id: message.properties.message_id.clone(),
                 alone: self.goes_alone(message, job.alone),
                 fits: self.lanes.window_takes(message.weight()),
             });
-            let Some(Solo { destination, alone, fits }) = known else { continue };
+            let Some(Solo { destination, message_id, alone, fits }) = known else { continue };
             if !alone {
                 self.waiting.shared.push_back(job);
                 any = true;
                 continue;
             }
             let turn = self.turn_of(&destination, job.alone);
-            match (turn, self.lanes.idle_solo()) {
+            match (turn, self.lanes.idle_solo(&message_id)) {
                 (Turn::Silent, _) => {
                     job.give_back(Outcome::BreakerOpen);
                     any = true;
@@ -147,12 +149,14 @@ impl Publisher {
                     waits = true;
                     later.push_back(job);
                 }
-                (Turn::Later, _) | (Turn::Now, None) => later.push_back(job),
+                (Turn::Now, None) => {
+                    laneless += 1;
+                    later.push_back(job);
+                }
+                (Turn::Later, _) => later.push_back(job),
             }
         }
-        if !later.is_empty() && self.lanes.idle_solo().is_none() {
-            any |= self.lanes.open_solo(later.len());
-        }
+        any |= laneless > 0 && self.lanes.open_solo(laneless);
         self.waiting.solo = later;
         (any, waits)
     }

@@ -125,13 +125,22 @@ impl Lane {
     /// the others their confirms; but a confirm that has not come for so long (a queue without its quorum, say) may
     /// never come, and must not keep every other destination waiting.
     pub(super) fn is_idle(&self) -> bool {
+        !self.nacked && self.is_silent()
+    }
+
+    fn is_silent(&self) -> bool {
         let is_silent = |flight: &Flight| flight.processed && flight.handed_over_at.elapsed() > SILENT_AFTER;
-        self.died.is_none() && !self.nacked && self.flights.values().all(is_silent)
+        self.died.is_none() && self.flights.values().all(is_silent)
     }
 
     /// Whether it is empty, and of no more use although it is open.
     pub(super) fn is_spent(&self) -> bool {
         self.died.is_none() && self.flights.is_empty() && self.nacked
+    }
+
+    /// Whether it could take one more publish but for a nack, and cannot be closed: it owes a verdict that may never come.
+    pub(super) fn is_blunt(&self) -> bool {
+        self.nacked && !self.flights.is_empty() && self.is_silent()
     }
 
     /// Every publish without a verdict: where it goes, and when it was handed over.

@@ -54,6 +54,8 @@ pub(super) struct Lanes {
     /// Shared lanes that were replaced, and since when: they take nothing more.
     retired: Vec<(Instant, Lane)>,
     retired_flights_max: usize,
+    /// Whether the broker allows one more channel in place of the shared one.
+    replaceable: bool,
     solo: Vec<Lane>,
     opening: FuturesUnordered<Opening>,
     opening_solo: usize,
@@ -76,6 +78,7 @@ impl Lanes {
             shared: Some(shared),
             retired: Vec::new(),
             retired_flights_max: settings.max_in_flight.div_ceil(4),
+            replaceable: true,
             solo: Vec::new(),
             opening: FuturesUnordered::new(),
             opening_solo: 0,
@@ -140,7 +143,7 @@ impl Lanes {
     /// Opens another shared channel in place of this one, which keeps what it has. At most one a second.
     pub(super) fn replace_shared(&mut self, now: Instant) {
         let is_fresh = |(since, _): &(Instant, Lane)| now < *since + REPLACE_PAUSE;
-        if self.retired.iter().any(is_fresh) {
+        if !self.replaceable || self.retired.iter().any(is_fresh) {
             return;
         }
         let Some(lane) = self.shared.take_if(|lane| lane.died().is_none()) else { return };
@@ -172,10 +175,17 @@ impl Lanes {
         self.shared.as_mut().filter(|lane| lane.died().is_none())
     }
 
-    /// A solo lane for one more publish: an empty one, else one whose publishes have long been processed.
-    pub(super) fn idle_solo(&mut self) -> Option<&mut Lane> {
-        let empty = self.solo.iter().position(|lane| lane.is_idle() && lane.in_flight() == 0);
-        let lane = empty.or_else(|| self.solo.iter().position(Lane::is_idle))?;
+    /// A solo lane for one more publish: an empty one, else one whose publishes have long been processed and have
+    /// other message ids.
+    pub(super) fn idle_solo(&mut self, message_id: &ShortText) -> Option<&mut Lane> {
+        let find = |takes_it: &dyn Fn(&Lane) -> bool| {
+            self.solo.iter().position(|lane| takes_it(lane) && !lane.carries(message_id))
+        };
+        let empty = find(&|lane| lane.is_idle() && lane.in_flight() == 0);
+        let is_last_resort = self.solo.len() >= self.solo_max;
+        let silent = || find(&|lane| lane.is_idle());
+        let nacked = || find(&|lane| is_last_resort && lane.is_blunt());
+        let lane = empty.or_else(silent).or_else(nacked)?;
         self.solo.get_mut(lane)
     }
 
@@ -228,7 +238,13 @@ impl Lanes {
                     self.solo_max = self.solo.len();
                     continue;
                 }
-                (LaneKind::Shared, Err(error)) => return Err(error),
+                (LaneKind::Shared, Err(error)) => {
+                    // No channel in place of the one that was replaced: that one has to do.
+                    let Some((_, lane)) = self.retired.pop() else { return Err(error) };
+                    self.replaceable = false;
+                    self.shared = Some(lane);
+                    continue;
+                }
             };
             let lane = Lane::new(kind, Arc::clone(&self.connection), channel, Arc::clone(&self.unwritten));
             match kind {

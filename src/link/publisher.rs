@@ -202,7 +202,7 @@ impl Publisher {
         let settled = self.lanes.poll_passes(cx);
         let mut any = !settled.is_empty();
         for (kind, flight, verdict) in settled {
-            self.learn(kind, &flight.message, &verdict);
+            self.learn(kind, &flight, &verdict);
             self.conclude(flight, verdict);
         }
         for message in self.lanes.take_processed() {

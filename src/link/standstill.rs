@@ -33,6 +33,8 @@ pub(super) enum Standing {
 struct Seen {
     oldest: Instant,
     unmoved_since: Instant,
+    /// For how long the broker has spoken to others meanwhile.
+    heard: Duration,
     standing: Standing,
 }
 
@@ -41,13 +43,16 @@ struct Seen {
 pub(super) struct Standstill {
     silent_after: Duration,
     seen: HashMap<Destination, Seen>,
+    /// What was handed over to a destination before a publish that was answered: it waits because of its channel.
+    answered: HashMap<Destination, Instant>,
+    last_word: Option<Instant>,
     /// Whether any of them is held or silent, so that a publish looks no further while none is.
     any: bool,
 }
 
 impl Standstill {
     pub(super) fn new(silent_after: Duration) -> Self {
-        Self { silent_after, seen: HashMap::new(), any: false }
+        Self { silent_after, seen: HashMap::new(), answered: HashMap::new(), last_word: None, any: false }
     }
 
     /// How a destination stood at the last look. Verdicts since then count.
@@ -60,10 +65,12 @@ impl Standstill {
         self.any
     }
 
-    /// A publish to this destination was settled.
-    pub(super) fn settled(&mut self, destination: &Destination) {
+    /// A publish to this destination was settled. `answered`: when it was handed over, if the broker settled it.
+    pub(super) fn settled(&mut self, destination: &Destination, answered: Option<Instant>) {
         if self.any {
-            self.seen.remove(destination);
+            if let (Some(_), Some(at)) = (self.seen.remove(destination), answered) {
+                self.answered.insert(destination.clone(), at);
+            }
             self.any = self.seen.values().any(|seen| seen.standing != Standing::Moving);
         }
     }
@@ -77,8 +84,14 @@ impl Standstill {
         last_word: Instant,
         unanswered: impl Iterator<Item = (Destination, Instant)>,
     ) -> bool {
+        let spoken = self.spoken_until(last_word);
         let mut owed: HashMap<Destination, (usize, Instant)> = HashMap::new();
+        let mut answered = HashMap::new();
         for (destination, handed_over_at) in unanswered {
+            if let Some(at) = self.answered.get(&destination).filter(|at| handed_over_at < **at) {
+                answered.insert(destination, *at);
+                continue;
+            }
             let (count, oldest) = owed.entry(destination).or_insert((0, handed_over_at));
             *count += 1;
             *oldest = handed_over_at.min(*oldest);
@@ -93,7 +106,11 @@ impl Standstill {
             }
             let unmoved_since = before.map_or(now, |before| before.unmoved_since);
             let unmoved = now.duration_since(unmoved_since);
-            let others_are_answered = last_word > unmoved_since + self.silent_after / 2;
+            let heard = match (before, spoken) {
+                (Some(before), Some(spoken)) => before.heard + spoken,
+                (None, _) | (_, None) => Duration::ZERO,
+            };
+            let others_are_answered = heard >= self.silent_after / 2;
             let standing = if unmoved >= self.silent_after && others_are_answered {
                 Standing::Silent
             } else if unmoved >= HELD_AFTER {
@@ -102,11 +119,20 @@ impl Standstill {
                 stood
             };
             newly_held |= stood == Standing::Moving && standing != Standing::Moving;
-            seen.insert(destination, Seen { oldest, unmoved_since, standing });
+            seen.insert(destination, Seen { oldest, unmoved_since, heard, standing });
         }
         self.seen = seen;
+        self.answered = answered;
         self.any = self.seen.values().any(|seen| seen.standing != Standing::Moving);
         newly_held
+    }
+
+    /// For how long the broker has spoken since the last look; `None` when it begins again after a silence of its own,
+    /// in which no destination could be answered.
+    fn spoken_until(&mut self, last_word: Instant) -> Option<Duration> {
+        let before = self.last_word.replace(last_word);
+        let spoken = before.map_or(Duration::ZERO, |before| last_word.saturating_duration_since(before));
+        (spoken <= (self.silent_after / 2).max(3 * HELD_AFTER)).then_some(spoken)
     }
 }
 
@@ -180,7 +206,7 @@ mod tests {
                 unanswered("dead", begun, 40).into_iter(),
             );
         }
-        standstill.settled(&queue("dead"));
+        standstill.settled(&queue("dead"), None);
         assert_eq!((standstill.of(&queue("dead")), standstill.any()), (Standing::Moving, false));
     }
 
@@ -207,6 +233,52 @@ mod tests {
             );
         }
         assert_eq!(standstill.of(&queue("dead")), Standing::Silent);
+    }
+
+    #[test]
+    fn a_broker_that_answers_again_after_a_silence_is_given_time_to_come_to_every_destination() {
+        let begun = Instant::now();
+        let mut standstill = Standstill::new(SILENT_AFTER);
+        let look = |standstill: &mut Standstill, at: u64, last_word: u64| {
+            standstill.look(begun + ms(at), begun + ms(last_word), unanswered("fine", begun, 40).into_iter());
+            standstill.of(&queue("fine"))
+        };
+        for at in [0, 100, 200, 300] {
+            look(&mut standstill, at, at);
+        }
+        for at in [400, 500, 600] {
+            look(&mut standstill, at, 300);
+        }
+        // Paused meanwhile: nobody looked.
+        assert_eq!(look(&mut standstill, 2000, 2000), Standing::Held);
+        assert_eq!(look(&mut standstill, 2300, 2300), Standing::Held);
+        assert_eq!(look(&mut standstill, 2600, 2600), Standing::Silent);
+    }
+
+    #[test]
+    fn what_went_before_an_answered_publish_is_the_fault_of_its_channel() {
+        let begun = Instant::now();
+        let mut standstill = Standstill::new(SILENT_AFTER);
+        let look = |standstill: &mut Standstill, at: u64, later: u64| {
+            let (now, old, new) = (
+                begun + ms(at),
+                unanswered("queue", begun, 40),
+                unanswered("queue", begun + ms(1200), later),
+            );
+            standstill.look(now, now, old.into_iter().chain(new));
+            standstill.of(&queue("queue"))
+        };
+        for step in 0..12 {
+            look(&mut standstill, 100 * step, 0);
+        }
+        standstill.settled(&queue("queue"), Some(begun + ms(1150)));
+        for step in 12..50 {
+            assert_eq!(look(&mut standstill, 100 * step, 0), Standing::Moving);
+        }
+        for step in 50..70 {
+            look(&mut standstill, 100 * step, 40);
+        }
+        assert_eq!(standstill.of(&queue("queue")), Standing::Silent, "what came later counts");
     }
 
     proptest! {

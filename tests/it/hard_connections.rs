@@ -113,6 +113,30 @@ async fn a_low_channel_max_costs_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_cannot_be_replaced_costs_no_connection() {
+    let broker = Broker::builder().config_line("channel_max = 3").start().await;
+    let (vhost, _client) = orders(&broker, "no_other_channel").await;
+    let proxy = FaultProxy::to_port(broker.amqp_port());
+    let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+
+    proxy.hold(Direction::FromBroker);
+    let posts = join_all((0..40).map(|_| sidecar.post(QUEUE, &[("amqpost-retry", "off")], "x")));
+    let passing = async {
+        eventually("another channel is wanted", PATIENCE, async || {
+            sidecar.log().contains("a channel is replaced")
+        })
+        .await;
+        proxy.pass();
+    };
+    let (answers, ()) = tokio::join!(posts, passing);
+
+    let codes: Vec<_> = answers.iter().map(Answer::code).collect();
+    assert!(codes.iter().all(|code| *code == "confirmed"), "{codes:?}");
+    assert_eq!(sidecar.post(QUEUE, &[], "after").await.code(), "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection() {
     let broker = Broker::start().await;
     let (vhost, client) = orders(&broker, "alarm").await;

@@ -3,6 +3,7 @@
 use crate::harness::*;
 use futures::future::join_all;
 use lapin::ExchangeKind;
+use lapin::types::AMQPValue;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -96,4 +97,32 @@ async fn the_write_window_bounds_what_is_handed_over_however_many_wait_for_room(
     println!("{handed_over} MiB were handed over: {codes:?}");
     // Some 8 MB trickle through, the kernel's buffers take at most some 10 MiB, the window 0.25 MiB.
     assert!(handed_over < 24, "{handed_over} MiB were handed over: {codes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_that_never_confirm_and_queues_that_nack_starve_no_new_queue_together() {
+    let (vhost, client) = fine_and_stuck("stuck_and_full").await;
+    for n in 0..8 {
+        client.declare_queue(&format!("stuck-{n}"), true, arguments([])).await;
+        vhost.suspend_queue(&format!("stuck-{n}")).await;
+        let full =
+            arguments([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", text("reject-publish"))]);
+        client.declare_queue(&format!("full-{n}"), true, full).await;
+        client.put(&format!("full-{n}"), b"the only place").await;
+    }
+    let sidecar = Sidecar::builder(&vhost.uri()).set("broker.connections", "1");
+    let sidecar = &sidecar.start().await.with_link_up().await;
+    let to = |queue: String, timeout: &'static str| async move {
+        let headers = [("amqpost-timeout", timeout), ("amqpost-retry", "off")];
+        sidecar.post(&format!("/v1/queues/{queue}/messages"), &headers, "x").await
+    };
+
+    // Eight channels each wait for a confirm for long, and each of them is nacked on besides.
+    join_all((0..8).map(|n| to(format!("stuck-{n}"), "1300ms"))).await;
+    for n in 0..8 {
+        to(format!("full-{n}"), "2s").await;
+    }
+
+    let answer = to("fine".to_owned(), "3s").await;
+    assert_eq!(answer.verdict(), (200, "confirmed"));
 }
