@@ -11,11 +11,11 @@ use tokio::time::Instant;
 impl Publisher {
     /// Looks for channels and destinations that stand still, and moves everybody else away from them.
     pub(super) fn look(&mut self, now: Instant) {
-        let last_word = self.vitals.last_word();
+        let heard = self.vitals.heard();
         // With little under way nobody can be owed much, which spares idle sidecars the look at each publish.
         let looked_at = if self.lanes.in_flight() > MANY || self.standstill.any() { usize::MAX } else { 0 };
-        let held = self.standstill.look(now, last_word, self.lanes.unanswered().take(looked_at));
-        let hung = self.lanes.check(now, last_word);
+        let held = self.standstill.look(now, heard, self.lanes.unanswered().take(looked_at));
+        let hung = self.lanes.check(now, heard.last_word);
         if held || hung {
             self.lanes.replace_shared(now);
         }

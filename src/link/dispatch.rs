@@ -5,6 +5,7 @@ use super::destination::Destination;
 use super::exchanges::may_close_its_channel;
 use super::lane::Lane;
 use super::publisher::Publisher;
+use super::pulse::transfer_time;
 use super::standstill::Standing;
 use super::ticket::Job;
 use crate::message::{Message, ShortText};
@@ -165,7 +166,7 @@ impl Publisher {
     /// refused, but for one now and then that tries another channel.
     fn turn_of(&self, destination: &Destination, alone: bool) -> Turn {
         let Some(since) = self.probing.get(destination).copied() else { return Turn::Now };
-        let (waited, patience) = (since.elapsed(), self.silent_after);
+        let (waited, patience) = (since.elapsed(), self.silent_after + transfer_time(self.lanes.owed()));
         let others_are_answered = self.vitals.last_word() > since + patience / 2;
         if waited < patience || !others_are_answered {
             Turn::Later

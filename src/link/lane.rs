@@ -6,6 +6,7 @@ use super::destination::Destination;
 use super::lanes::LaneKind;
 use super::publishing::{Publishing, Resolution, Resolved, Resolving, Unwritten};
 use super::quiet::QuietWaker;
+use super::standstill::Owed;
 use super::ticket::{Parcel, Reply, Ticket};
 use crate::admission::Permit;
 use crate::message::{Message, ShortText};
@@ -143,9 +144,13 @@ impl Lane {
         self.nacked && !self.flights.is_empty() && self.is_silent()
     }
 
-    /// Every publish without a verdict: where it goes, and when it was handed over.
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = (Destination, Instant)> {
-        self.flights.values().map(|flight| (Destination::of(&flight.message), flight.handed_over_at))
+    /// Every publish without a verdict.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = Owed> {
+        self.flights.iter().map(|(slot, flight)| Owed {
+            destination: Destination::of(&flight.message),
+            handed_over_at: flight.handed_over_at,
+            behind: self.next_slot - slot,
+        })
     }
 
     /// Asks the channel for a sign of life once its oldest publish is without a verdict for `patience`.

@@ -1,8 +1,9 @@
 //! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
 
 use super::LinkSettings;
-use super::destination::Destination;
 use super::lane::{Flight, Lane, Verdict};
+use super::pulse::transfer_time;
+use super::standstill::Owed;
 use crate::message::{Message, ShortText};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -53,6 +54,7 @@ pub(super) struct Lanes {
     shared: Option<Lane>,
     /// Shared lanes that were replaced, and since when: they take nothing more.
     retired: Vec<(Instant, Lane)>,
+    replaced_at: Option<Instant>,
     retired_flights_max: usize,
     /// Whether the broker allows one more channel in place of the shared one.
     replaceable: bool,
@@ -77,6 +79,7 @@ impl Lanes {
             stall_timeout: settings.broker.stall_timeout,
             shared: Some(shared),
             retired: Vec::new(),
+            replaced_at: None,
             retired_flights_max: settings.max_in_flight.div_ceil(4),
             replaceable: true,
             solo: Vec::new(),
@@ -116,8 +119,8 @@ impl Lanes {
         self.closed >= closed_max || self.worn_out
     }
 
-    /// Every publish without a verdict, where there are many: where it goes, and when it was handed over.
-    pub(super) fn unanswered(&self) -> impl Iterator<Item = (Destination, Instant)> {
+    /// Every publish without a verdict.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = Owed> {
         self.all().flat_map(Lane::unanswered)
     }
 
@@ -127,7 +130,8 @@ impl Lanes {
         if let Some(shared) = &mut self.shared {
             shared.probe(now, self.stall_timeout / 4);
         }
-        let patience = self.stall_timeout;
+        // What waits behind many bytes on a slow link is on its way.
+        let patience = self.stall_timeout + transfer_time(self.owed());
         let is_hung = |lane: &Lane| {
             let hung = |since: Instant| now >= since + patience && last_word > since + patience / 2;
             lane.unmoved_since().is_some_and(hung)
@@ -142,11 +146,12 @@ impl Lanes {
 
     /// Opens another shared channel in place of this one, which keeps what it has. At most one a second.
     pub(super) fn replace_shared(&mut self, now: Instant) {
-        let is_fresh = |(since, _): &(Instant, Lane)| now < *since + REPLACE_PAUSE;
-        if !self.replaceable || self.retired.iter().any(is_fresh) {
+        let is_fresh = self.replaced_at.is_some_and(|at| now < at + REPLACE_PAUSE);
+        if !self.replaceable || is_fresh {
             return;
         }
         let Some(lane) = self.shared.take_if(|lane| lane.died().is_none()) else { return };
+        self.replaced_at = Some(now);
         tracing::info!(unanswered = lane.in_flight(), "a channel is replaced");
         self.retired.push((now, lane));
         self.worn_out |= self.retired.len() > RETIRED_MAX;

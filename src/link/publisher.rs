@@ -228,7 +228,7 @@ impl Publisher {
         let reply = match verdict {
             Verdict::Broker(verdict) => {
                 self.metrics.confirm_received(handed_over_at.elapsed());
-                self.vitals.word();
+                self.vitals.answered(handed_over_at);
                 of_broker(verdict, &message)
             }
             Verdict::Displaced => Reply::Displaced(Parcel { message, permit }),

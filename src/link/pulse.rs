@@ -34,7 +34,7 @@ const CARRIED_AT_ONCE: usize = 1024 * 1024;
 const SLOWEST: usize = 1024 * 1024;
 
 /// How long the bytes that a broker owes verdicts for may take to get there.
-fn transfer_time(owed: usize) -> Duration {
+pub(super) fn transfer_time(owed: usize) -> Duration {
     let behind = owed.saturating_sub(CARRIED_AT_ONCE);
     Duration::from_millis(u64::try_from(behind.saturating_mul(1000) / SLOWEST).unwrap_or(u64::MAX))
 }

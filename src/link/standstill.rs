@@ -2,8 +2,10 @@
 //!
 //! A quorum queue without its quorum confirms nothing. With more than 32 publishes unanswered RabbitMQ's channel takes
 //! credit from its connection, and 200 to 400 publishes later, whosesoever they are, the whole connection is no longer
-//! read (ADR-0004). So the first sign already counts: the destination is **held** (its messages wait, and others
-//! move to another channel), and when it lasts it is **silent** (its messages are refused). Any verdict ends both.
+//! read (ADR-0004). So before that the destination is **held** (its messages wait, and others move to another channel),
+//! and when it lasts it is **silent** (its messages are refused). Any verdict ends both.
+//!
+//! A long way to the broker is no standstill: there nothing that was handed over later is answered earlier.
 //!
 //! Pure: the caller brings the clock and what is unanswered.
 
@@ -15,8 +17,29 @@ use tokio::time::Instant;
 /// Where RabbitMQ's flow control for quorum queues begins (`rabbit_fifo_client`, its soft limit).
 pub(super) const MANY: usize = 32;
 
-/// Without a verdict for so long, with many of them owed, a destination is held. Two looks apart at least.
+/// A destination is held without a verdict for so long, when there is little credit left. Two looks apart at least.
 const HELD_AFTER: Duration = Duration::from_millis(100);
+
+/// So many publishes behind the oldest unanswered one leave little of the 200 to 400 that a channel is sent on credit.
+const LITTLE_CREDIT: usize = 128;
+
+/// What is owed by a destination: one unanswered publish.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    pub(super) destination: Destination,
+    pub(super) handed_over_at: Instant,
+    /// How many were handed to its channel since.
+    pub(super) behind: usize,
+}
+
+/// What was heard from the broker on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// When it last said anything.
+    pub(super) last_word: Instant,
+    /// The latest moment of a hand-over of what it has answered.
+    pub(super) newest_answered: Instant,
+}
 
 /// How a destination stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,56 +98,67 @@ impl Standstill {
         }
     }
 
-    /// Looks at every unanswered publish: where it went and when it was handed over. Whether a destination is held
-    /// now that was not. `last_word`: when the broker last said anything on this connection; one that is silent
+    /// Looks at every unanswered publish. Whether a destination is held now that was not. A broker that is silent
     /// altogether is not its destinations' fault.
     pub(super) fn look(
         &mut self,
         now: Instant,
-        last_word: Instant,
-        unanswered: impl Iterator<Item = (Destination, Instant)>,
+        heard: Heard,
+        unanswered: impl Iterator<Item = Owed>,
     ) -> bool {
-        let spoken = self.spoken_until(last_word);
-        let mut owed: HashMap<Destination, (usize, Instant)> = HashMap::new();
-        let mut answered = HashMap::new();
-        for (destination, handed_over_at) in unanswered {
-            if let Some(at) = self.answered.get(&destination).filter(|at| handed_over_at < **at) {
-                answered.insert(destination, *at);
-                continue;
-            }
-            let (count, oldest) = owed.entry(destination).or_insert((0, handed_over_at));
-            *count += 1;
-            *oldest = handed_over_at.min(*oldest);
-        }
+        let spoken = self.spoken_until(heard.last_word);
+        let owed = self.owed(unanswered);
         let mut newly_held = false;
         let mut seen = HashMap::new();
         for (destination, (count, oldest)) in owed {
-            let before = self.seen.remove(&destination).filter(|before| before.oldest == oldest);
+            let since = oldest.handed_over_at;
+            let before = self.seen.remove(&destination).filter(|before| before.oldest == since);
             let stood = before.map_or(Standing::Moving, |before| before.standing);
             if count <= MANY && stood == Standing::Moving {
                 continue;
             }
             let unmoved_since = before.map_or(now, |before| before.unmoved_since);
             let unmoved = now.duration_since(unmoved_since);
-            let heard = match (before, spoken) {
+            let spoken = match (before, spoken) {
                 (Some(before), Some(spoken)) => before.heard + spoken,
                 (None, _) | (_, None) => Duration::ZERO,
             };
-            let others_are_answered = heard >= self.silent_after / 2;
-            let standing = if unmoved >= self.silent_after && others_are_answered {
+            let is_overtaken = heard.newest_answered > since;
+            let is_long = unmoved >= self.silent_after / 2;
+            let is_urgent = oldest.behind >= LITTLE_CREDIT && unmoved >= HELD_AFTER;
+            let standing = if is_overtaken && unmoved >= self.silent_after && spoken >= self.silent_after / 2
+            {
                 Standing::Silent
-            } else if unmoved >= HELD_AFTER {
+            } else if is_overtaken && (is_urgent || is_long) {
                 Standing::Held
             } else {
                 stood
             };
             newly_held |= stood == Standing::Moving && standing != Standing::Moving;
-            seen.insert(destination, Seen { oldest, unmoved_since, heard, standing });
+            seen.insert(destination, Seen { oldest: since, unmoved_since, heard: spoken, standing });
         }
         self.seen = seen;
-        self.answered = answered;
         self.any = self.seen.values().any(|seen| seen.standing != Standing::Moving);
         newly_held
+    }
+
+    /// How much each destination owes, and its oldest publish; what is an older channel's fault is left out.
+    fn owed(&mut self, unanswered: impl Iterator<Item = Owed>) -> HashMap<Destination, (usize, Owed)> {
+        let mut owed: HashMap<Destination, (usize, Owed)> = HashMap::new();
+        let mut answered = HashMap::new();
+        for one in unanswered {
+            if let Some(at) = self.answered.get(&one.destination).filter(|at| one.handed_over_at < **at) {
+                answered.insert(one.destination, *at);
+                continue;
+            }
+            let (count, oldest) = owed.entry(one.destination.clone()).or_insert((0, one.clone()));
+            *count += 1;
+            if one.handed_over_at < oldest.handed_over_at {
+                *oldest = one;
+            }
+        }
+        self.answered = answered;
+        owed
     }
 
     /// For how long the broker has spoken since the last look; `None` when it begins again after a silence of its own,
@@ -159,8 +193,18 @@ mod tests {
     }
 
     /// `count` publishes to `name`, one a millisecond from `first` on.
-    fn unanswered(name: &str, first: Instant, count: u64) -> Vec<(Destination, Instant)> {
-        (0..count).map(|n| (queue(name), first + ms(n))).collect()
+    fn unanswered(name: &str, first: Instant, count: u64) -> Vec<Owed> {
+        let owed = |n: u64| Owed {
+            destination: queue(name),
+            handed_over_at: first + ms(n),
+            behind: 2 * LITTLE_CREDIT - usize::try_from(n).unwrap().min(LITTLE_CREDIT),
+        };
+        (0..count).map(owed).collect()
+    }
+
+    /// The broker said something `at` that moment, to what had just been handed over.
+    fn heard(at: Instant) -> Heard {
+        Heard { last_word: at, newest_answered: at }
     }
 
     #[test]
@@ -172,7 +216,7 @@ mod tests {
             let now = begun + ms(100 * step);
             let dead = unanswered("dead", begun, 40);
             let fine = unanswered("fine", now, 40);
-            if standstill.look(now, now, dead.into_iter().chain(fine)) {
+            if standstill.look(now, heard(now), dead.into_iter().chain(fine)) {
                 assert_eq!(held_at.replace(step), None, "said once");
             }
         }
@@ -188,7 +232,7 @@ mod tests {
         for step in 0..50 {
             standstill.look(
                 begun + ms(100 * step),
-                begun + ms(100 * step),
+                heard(begun + ms(100 * step)),
                 unanswered("slow", begun, 32).into_iter(),
             );
         }
@@ -202,7 +246,7 @@ mod tests {
         for step in 0..12 {
             standstill.look(
                 begun + ms(100 * step),
-                begun + ms(100 * step),
+                heard(begun + ms(100 * step)),
                 unanswered("dead", begun, 40).into_iter(),
             );
         }
@@ -211,13 +255,43 @@ mod tests {
     }
 
     #[test]
-    fn on_a_connection_that_is_silent_altogether_nobody_is_more_than_held() {
+    fn on_a_connection_that_is_silent_altogether_nobody_stands_still() {
         let begun = Instant::now();
         let mut standstill = Standstill::new(SILENT_AFTER);
         for step in 0..50 {
-            standstill.look(begun + ms(100 * step), begun, unanswered("dead", begun, 40).into_iter());
+            standstill.look(begun + ms(100 * step), heard(begun), unanswered("dead", begun, 40).into_iter());
         }
-        assert_eq!(standstill.of(&queue("dead")), Standing::Held);
+        assert_eq!(standstill.of(&queue("dead")), Standing::Moving);
+    }
+
+    #[test]
+    fn on_a_long_way_to_the_broker_nobody_stands_still() {
+        let begun = Instant::now();
+        let way = ms(500);
+        let mut standstill = Standstill::new(SILENT_AFTER);
+        for step in 0..50 {
+            // One a millisecond, the verdicts in batches once a way long.
+            let now = begun + ms(100 * step);
+            let batch = begun + way * u32::try_from(step / 5).unwrap();
+            let heard = Heard { last_word: now, newest_answered: batch.checked_sub(way).unwrap() };
+            standstill.look(now, heard, unanswered("far", batch, 500).into_iter());
+            assert!(!standstill.any(), "after {step} looks");
+        }
+    }
+
+    #[test]
+    fn with_much_credit_left_a_destination_is_held_only_after_half_the_time() {
+        let begun = Instant::now();
+        let mut standstill = Standstill::new(SILENT_AFTER);
+        let mut held_at = None;
+        for step in 0..10 {
+            let now = begun + ms(100 * step);
+            let few_behind = unanswered("dead", begun, 40).into_iter().map(|one| Owed { behind: 40, ..one });
+            if standstill.look(now, heard(now), few_behind) {
+                held_at = Some(step);
+            }
+        }
+        assert_eq!(held_at, Some(5));
     }
 
     #[test]
@@ -228,7 +302,7 @@ mod tests {
             let left = if step < 5 { 40 } else { 10 };
             standstill.look(
                 begun + ms(100 * step),
-                begun + ms(100 * step),
+                heard(begun + ms(100 * step)),
                 unanswered("dead", begun, left).into_iter(),
             );
         }
@@ -240,7 +314,11 @@ mod tests {
         let begun = Instant::now();
         let mut standstill = Standstill::new(SILENT_AFTER);
         let look = |standstill: &mut Standstill, at: u64, last_word: u64| {
-            standstill.look(begun + ms(at), begun + ms(last_word), unanswered("fine", begun, 40).into_iter());
+            standstill.look(
+                begun + ms(at),
+                heard(begun + ms(last_word)),
+                unanswered("fine", begun, 40).into_iter(),
+            );
             standstill.of(&queue("fine"))
         };
         for at in [0, 100, 200, 300] {
@@ -265,7 +343,7 @@ mod tests {
                 unanswered("queue", begun, 40),
                 unanswered("queue", begun + ms(1200), later),
             );
-            standstill.look(now, now, old.into_iter().chain(new));
+            standstill.look(now, heard(now), old.into_iter().chain(new));
             standstill.of(&queue("queue"))
         };
         for step in 0..12 {
@@ -291,7 +369,7 @@ mod tests {
             let mut standstill = Standstill::new(SILENT_AFTER);
             for delay in delays {
                 now += ms(delay);
-                prop_assert!(!standstill.look(now, now, unanswered("slow", now, in_flight).into_iter()));
+                prop_assert!(!standstill.look(now, heard(now), unanswered("slow", now, in_flight).into_iter()));
                 prop_assert!(!standstill.any());
             }
         }

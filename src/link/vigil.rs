@@ -43,6 +43,7 @@ impl Vigil<'_> {
         let mut pulse = Pulse::new(self.stall_timeout, Instant::now());
         let mut next_look = Instant::now();
         let mut probe: Option<BoxFuture<'static, ()>> = None;
+        let mut probed = Instant::now();
         let mut check = tokio::time::interval(STATUS_CHECK);
         let mut drain_until = None;
         if self.connection.status().blocked() {
@@ -55,7 +56,7 @@ impl Vigil<'_> {
                 event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
                 () = answered(&mut probe) => {
                     probe = None;
-                    self.vitals.word();
+                    self.vitals.answered(probed);
                     self.resumed_if(pulse.probe_answered(Instant::now()));
                 }
                 () = draining(&mut stage), if drain_until.is_none() => {
@@ -76,7 +77,10 @@ impl Vigil<'_> {
                     next_look = next;
                     match order {
                         Order::Wait => {}
-                        Order::Probe => probe = Some(self.probe()),
+                        Order::Probe => {
+                            probed = Instant::now();
+                            probe = Some(self.probe());
+                        }
                         Order::Stall => self.stalled(),
                         Order::GiveUp => return (LossReason::Stalled, "the broker stopped answering".to_owned()),
                     }

@@ -1,5 +1,6 @@
 //! Signs of life of one connection, written by its publisher and read by its supervisor.
 
+use super::standstill::Heard;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,19 +11,41 @@ pub(super) struct Vitals {
     begun: Instant,
     /// Microseconds after `begun`.
     last_word: AtomicU64,
+    /// The latest hand-over that was answered, in microseconds after `begun`.
+    newest_answered: AtomicU64,
     owed: AtomicUsize,
 }
 
 impl Vitals {
     /// Of a connection that was opened now.
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), last_word: AtomicU64::new(0), owed: AtomicUsize::new(0) }
+        Self {
+            begun: Instant::now(),
+            last_word: AtomicU64::new(0),
+            newest_answered: AtomicU64::new(0),
+            owed: AtomicUsize::new(0),
+        }
     }
 
-    /// The broker gave a verdict.
+    /// The broker said something.
     pub(super) fn word(&self) {
-        let since = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last_word.store(since, Ordering::Relaxed);
+        self.last_word.store(self.microseconds(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// The broker answered what was handed over, or asked, at that moment.
+    pub(super) fn answered(&self, handed_over_at: Instant) {
+        self.word();
+        self.newest_answered.fetch_max(self.microseconds(handed_over_at), Ordering::Relaxed);
+    }
+
+    /// What was heard so far.
+    pub(super) fn heard(&self) -> Heard {
+        let newest_answered = Duration::from_micros(self.newest_answered.load(Ordering::Relaxed));
+        Heard { last_word: self.last_word(), newest_answered: self.begun + newest_answered }
+    }
+
+    fn microseconds(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
     /// When the broker last gave a verdict; the opening where it never did.
