@@ -9,7 +9,7 @@ use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReaso
 use crate::metrics::{Metrics, Vocabulary};
 use crate::modes::Modes;
 use crate::spool::store::StoreReader;
-use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool, SpoolHandle};
+use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -64,8 +64,7 @@ impl App {
         let admission = Admission::new(publish.max_in_flight, bytes_max);
         let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
         let drain = spool.as_ref().zip(DrainSettings::of(&config)).map(|(spool, settings)| {
-            let SpoolHandle { store, backlog } = spool.handle();
-            Drain::start(store, link_handle.clone(), admission.clone(), settings, metrics.clone(), backlog)
+            Drain::start(spool.handle(), link_handle.clone(), admission.clone(), settings, metrics.clone())
         });
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {

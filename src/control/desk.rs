@@ -1,9 +1,9 @@
 //! Changes an operator makes to the spool, one at a time, each to a bounded part of the messages that are meant.
 
 use super::looking::PAGE_MAX;
-use super::wire::{Change, Done, Order};
+use super::wire::{Change, Done, Live, Order};
 use crate::spool::store::{
-    ChangeError, Destination, Entry, Filter, Page, ReadError, Selection, Seq, State, Stats, StoreReader,
+    ChangeError, Destination, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreReader,
 };
 use crate::spool::{Pending, SpoolHandle};
 use std::collections::HashMap;
@@ -54,8 +54,8 @@ impl Desk {
         &self.reader
     }
 
-    pub(super) fn stats(&self) -> Stats {
-        self.spool.store.stats()
+    pub(super) fn live(&self) -> Live {
+        Live::of(self.spool.store.stats(), self.spool.flow.rates())
     }
 
     /// Carries out an order, as far as one page of it reaches. Whoever stops waiting does not stop it.

@@ -2,6 +2,7 @@
 
 use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Status};
 use crate::http::envelope_of;
+use crate::spool::Rates;
 use crate::spool::store::{Filter, Page, Progress, ReadError, Seq, Stats, StoreHealth, StoreReader};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
@@ -11,14 +12,14 @@ const PAGE: usize = 100;
 /// Messages of a page, at most.
 pub(super) const PAGE_MAX: usize = 1000;
 
-/// What the spool holds. `stats` are those of the process that has it open.
+/// What the spool holds. `live` is from the process that has it open.
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub async fn status(reader: &StoreReader, stats: Option<Stats>, largest: usize) -> Result<Status, ReadError> {
+pub async fn status(reader: &StoreReader, live: Option<Live>, largest: usize) -> Result<Status, ReadError> {
     let summary = reader.summary(largest.min(PAGE_MAX)).await?;
     Ok(Status {
-        live: stats.map(Live::from),
+        live,
         ready: summary.ready,
         parked: summary.parked,
         oldest_unix_ms: summary.oldest_ms,
@@ -28,8 +29,8 @@ pub async fn status(reader: &StoreReader, stats: Option<Stats>, largest: usize) 
     })
 }
 
-impl From<Stats> for Live {
-    fn from(stats: Stats) -> Self {
+impl Live {
+    pub(super) fn of(stats: Stats, rates: Rates) -> Self {
         let (health, failure) = match stats.health {
             StoreHealth::Working => ("working", None),
             StoreHealth::Failed(text) => ("failed", Some(text.to_string())),
@@ -42,6 +43,8 @@ impl From<Stats> for Live {
             full: stats.full,
             appended: stats.appended,
             commits: stats.commits,
+            appends_per_second: rates.appends,
+            deliveries_per_second: rates.deliveries,
             lost: stats.lost.map(LostView::from),
         }
     }

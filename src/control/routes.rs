@@ -82,7 +82,7 @@ type Asked = Result<QueryString<Query>, QueryRejection>;
 type Ordered = Result<Json<Order>, JsonRejection>;
 
 async fn status(State(room): State<Arc<Room>>) -> Response {
-    answer(looking::status(room.desk.reader(), Some(room.desk.stats()), LARGEST).await)
+    answer(looking::status(room.desk.reader(), Some(room.desk.live()), LARGEST).await)
 }
 
 async fn list(State(room): State<Arc<Room>>, query: Asked) -> Response {

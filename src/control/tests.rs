@@ -3,7 +3,7 @@
 use super::*;
 use crate::message::{Message, Properties, ShortText};
 use crate::spool::store::{Appended, Destination, NewRecord, Seq, Settings, Store, StoreReader};
-use crate::spool::{Backlog, SpoolHandle};
+use crate::spool::{Backlog, Flow, SpoolHandle};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -29,7 +29,7 @@ impl Office {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool");
         let (store, handle) = Store::open(Settings::new(&path)).unwrap();
-        let spool = SpoolHandle { store: handle, backlog: Backlog::default() };
+        let spool = SpoolHandle { store: handle, backlog: Backlog::default(), flow: Flow::default() };
         let desk = Desk::new(spool.clone(), StoreReader::open(&path).unwrap());
         Self { router: routes::router(desk, &path), spool, _store: store, _directory: directory }
     }

@@ -40,6 +40,10 @@ pub struct Live {
     pub appended: u64,
     /// Commits since it was opened, each with one sync of the disk.
     pub commits: u64,
+    /// Messages stored a second, over the last ten.
+    pub appends_per_second: f64,
+    /// Messages a second that the broker confirmed, over the last ten.
+    pub deliveries_per_second: f64,
     /// What was missing when it was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostView>,

@@ -43,7 +43,9 @@ pub(super) struct Families {
 struct SpoolGauges {
     messages: IntGauge,
     bytes: IntGauge,
+    bytes_limit: IntGauge,
     oldest_age: Gauge,
+    age_limit: Gauge,
     parked: IntGauge,
     lost: IntGauge,
     failed: IntGauge,
@@ -53,10 +55,13 @@ impl SpoolGauges {
     fn new(declare: &Declaring) -> Result<Self> {
         let age =
             named("spool_oldest_age_seconds", "Age of the oldest message to be delivered; 0 without one.");
+        let age_limit = named("spool_age_limit_seconds", "The age at which a message is parked.");
         Ok(Self {
             messages: declare.gauge("spool_messages", "Messages in the spool to be delivered.")?,
             bytes: declare.gauge("spool_bytes", "Bytes of the spool's database in use.")?,
+            bytes_limit: declare.gauge("spool_bytes_limit", "Bytes of the spool's database, at most.")?,
             oldest_age: declare.register(Gauge::with_opts(age))?,
+            age_limit: declare.register(Gauge::with_opts(age_limit))?,
             parked: declare.gauge("spool_parked_messages", "Messages kept for an operator.")?,
             lost: declare
                 .gauge("spool_lost_messages", "Messages that were missing when the spool was opened.")?,
@@ -68,7 +73,9 @@ impl SpoolGauges {
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.messages.set(gauge(spool.messages));
         self.bytes.set(gauge(spool.bytes));
+        self.bytes_limit.set(gauge(spool.bytes_limit));
         self.oldest_age.set(spool.oldest_age.as_secs_f64());
+        self.age_limit.set(spool.age_limit.as_secs_f64());
         self.parked.set(gauge(spool.parked));
         self.lost.set(gauge(spool.lost));
         self.failed.set(i64::from(spool.failed));

@@ -56,8 +56,12 @@ pub struct ObservedSpool {
     pub messages: u64,
     /// Bytes in use on disk.
     pub bytes: u64,
+    /// Bytes on disk, at most.
+    pub bytes_limit: u64,
     /// The age of the oldest message that is to be delivered; zero without one.
     pub oldest_age: Duration,
+    /// The age at which a message is parked.
+    pub age_limit: Duration,
     /// Messages kept for an operator.
     pub parked: u64,
     /// Messages that were stored and were missing when the spool was opened.

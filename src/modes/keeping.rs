@@ -75,7 +75,10 @@ impl Keeping {
         let settled = |outcome| Settlement { outcome, detail: None, attempts };
         match appended {
             // The pending append has become a record that is ready.
-            Ok(Appended::Stored(_)) => Kept::Settled(settled(Outcome::Spooled)),
+            Ok(Appended::Stored(_)) => {
+                spool.flow.appended();
+                Kept::Settled(settled(Outcome::Spooled))
+            }
             Err(AppendError::Unsure) => Kept::Settled(settled(Outcome::SpoolUnsure)),
             Ok(Appended::Seen(seen)) => {
                 pending.not_stored();

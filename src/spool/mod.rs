@@ -3,17 +3,20 @@
 //! * [`store`] keeps them; it knows nothing of HTTP or AMQP;
 //! * [`Backlog`] counts what waits for each destination, in memory, so that nothing overtakes it;
 //! * [`Drain`] takes them to the broker;
+//! * [`Flow`] is how fast they enter and leave;
 //! * `results` is what appends and deliveries are counted under;
 //! * [`Spool`] opens and closes all of it.
 
 mod backlog;
 mod drain;
+mod flow;
 mod open;
 mod results;
 pub mod store;
 
 pub use backlog::{Backlog, Mark, Pending};
 pub use drain::{Drain, DrainSettings};
+pub use flow::{Flow, Rates};
 /// The header of a message that the broker may have had before: from an attempt whose outcome is unknown, or from
 /// before a crash. Its value is the text `true`.
 pub const REDELIVERED: &str = "x-amqpost-redelivered";

@@ -1,6 +1,7 @@
 //! The spool as a whole: opened with the sidecar, watched while it runs, closed after the link.
 
 use super::backlog::Backlog;
+use super::flow::Flow;
 use super::store::{OpenError, Settings, Store, StoreHandle, StoreHealth};
 use crate::config::{Config, SpoolConfig};
 use std::path::Path;
@@ -22,6 +23,8 @@ pub struct SpoolHandle {
     pub store: StoreHandle,
     /// What waits for each destination.
     pub backlog: Backlog,
+    /// How fast they enter and leave.
+    pub flow: Flow,
 }
 
 impl Spool {
@@ -37,7 +40,11 @@ impl Spool {
         let stats = handle.stats();
         tracing::info!(path = %path.display(), ready = stats.ready, parked = stats.parked, "the spool is open");
         let watching = tokio::spawn(watch(handle.clone()));
-        Ok(Some(Self { store, handle: SpoolHandle { store: handle, backlog }, watching }))
+        Ok(Some(Self {
+            store,
+            handle: SpoolHandle { store: handle, backlog, flow: Flow::default() },
+            watching,
+        }))
     }
 
     /// The way to it.

@@ -116,6 +116,8 @@ async fn everything_works(stocked: &Stocked, sidecar: bool) {
     let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).expect("JSON");
     assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
     assert_eq!(status["live"]["health"] == "working", sidecar, "{status}");
+    assert_eq!(status["live"]["deliveries_per_second"] == 0.0, sidecar, "{status}");
+    assert_eq!(stocked.said(&["status"]).await.contains("0.0 stored and 0.0 delivered a second"), sidecar);
     assert_eq!(status["largest"].as_array().expect("a list").len(), 3);
 
     assert_eq!(stocked.listed(&[]).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);

@@ -43,6 +43,8 @@ async fn what_an_earlier_run_left_arrives_once_and_each_keys_in_order() {
     assert!(arrivals.all().iter().all(|arrival| !arrival.marked), "none is marked");
     let confirmed = sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await;
     assert_eq!(confirmed, 1000.0);
+    let shown = &sidecar.admin("/link").await.json()["spool"];
+    assert!(shown["deliveries_per_second"].as_f64().unwrap() > 10.0, "{shown}");
     assert_eq!(sidecar.published("confirmed", "confirmed").await, 0.0, "no request asked for them");
     assert!(sidecar.terminate(Duration::from_secs(15)).await.success());
     assert!(spool.entries().await.is_empty());

@@ -5,7 +5,7 @@ use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
 use crate::control::{Change, Desk, Done, Fault, Live, Order, Status, socket_in};
 use crate::spool::store::{OpenError, Settings, Store, StoreReader};
-use crate::spool::{self, Backlog, SpoolHandle};
+use crate::spool::{self, Backlog, Flow, SpoolHandle};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -86,7 +86,8 @@ impl Place {
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
             Ok((store, handle)) => {
-                let spool = SpoolHandle { store: handle, backlog: Backlog::default() };
+                let (backlog, flow) = (Backlog::default(), Flow::default());
+                let spool = SpoolHandle { store: handle, backlog, flow };
                 Ok(Hands::Own(store, Desk::new(spool, reader)))
             }
             Err(error @ OpenError::InUse { .. }) => {

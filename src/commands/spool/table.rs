@@ -101,6 +101,10 @@ pub(super) fn status(status: &Status, now_ms: i64) -> String {
     say("sidecar", status.live.as_ref().map_or("none has the spool".to_owned(), health));
     let oldest =
         status.oldest_unix_ms.map_or(String::new(), |then| format!(", oldest {}", age(then, now_ms)));
+    if let Some(live) = &status.live {
+        let Live { appends_per_second: stored, deliveries_per_second: delivered, .. } = live;
+        say("rates", format!("{stored:.1} stored and {delivered:.1} delivered a second"));
+    }
     say("ready", format!("{}{oldest}", status.ready));
     say("parked", status.parked.to_string());
     let of = status.live.as_ref().map_or(String::new(), |live| format!(" of {}", size(live.max_bytes)));

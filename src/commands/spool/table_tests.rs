@@ -75,10 +75,13 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         full: true,
         appended: 1000,
         commits: 50,
+        appends_per_second: 12.5,
+        deliveries_per_second: 0.0,
         lost: Some(LostView { known: 10, committed: 12 }),
     };
     insta::assert_snapshot!(status(&Status { live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
     sidecar   working, 1000 stored in 50 commits
+    rates     12.5 stored and 0.0 delivered a second
     ready     24, oldest 5m
     parked    3
     size      3.0 MiB of 1.0 GiB, FULL

@@ -9,8 +9,8 @@ use crate::deadline::Deadline;
 use crate::link::{Backoff, LinkHandle, RetryPolicy};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
-use crate::spool::Backlog;
 use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored};
+use crate::spool::{Backlog, Flow};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -43,6 +43,7 @@ pub(super) struct Shared {
     pub(super) confirmed: Confirmed,
     pub(super) metrics: Metrics,
     pub(super) backlog: Backlog,
+    pub(super) flow: Flow,
     pub(super) rules: Rules,
     pub(super) timeout: Duration,
     pub(super) suspects: Mutex<Suspects>,
@@ -177,6 +178,7 @@ impl Turn {
         tracing::debug!(%seq, code = outcome.code(), ?verdict, "delivery");
         match verdict {
             Verdict::Delivered => {
+                self.shared.flow.delivered();
                 let told = self.shared.confirmed.delivered(self.of.clone(), seq, unit).await;
                 told.map_err(|Over| End::Stopped)
             }

@@ -78,15 +78,18 @@ impl Gate {
     }
 }
 
-/// A permit, unless half of them are taken: the other half is for requests alone.
+/// A permit, unless half of them or of the bytes are taken: the other half is for requests alone.
 fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     let most = (admission.limit() / 2).max(1);
     if admission.in_flight() >= most {
         return None;
     }
     let mut permit = admission.admit().ok()?;
-    // A record larger than all that may be in flight goes when nothing else does.
-    (permit.reserve(bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
+    let half = admission.bytes_limit() / 2;
+    // One that is larger than a half has to do with what requests leave.
+    let most = if bytes <= half { half } else { admission.bytes_limit() };
+    // And one that is larger than all that may be in flight goes when nothing else does.
+    (permit.reserve_below(most, bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
 }
 
 #[cfg(test)]
@@ -102,6 +105,20 @@ mod tests {
         assert_eq!(requests.len(), 5);
         drop(taken);
         assert!(behind_requests(&admission, 1).is_none(), "requests have their half");
+    }
+
+    #[test]
+    fn half_of_the_bytes_are_for_requests_alone() {
+        let admission = Admission::new(100, 1_000);
+        let taken: Vec<_> = std::iter::from_fn(|| behind_requests(&admission, 100)).take(10).collect();
+        assert_eq!(taken.len(), 5);
+        let mut request = admission.admit().unwrap();
+        assert!(request.reserve(500).is_ok());
+        drop(taken);
+        assert!(behind_requests(&admission, 1).is_none(), "requests have their half");
+        assert!(behind_requests(&admission, 501).is_none());
+        drop(request);
+        assert!(behind_requests(&admission, 501).is_some());
     }
 
     #[test]

@@ -18,8 +18,7 @@ use crate::admission::Admission;
 use crate::config::{Config, SpoolConfig, Undeliverable};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
-use crate::spool::Backlog;
-use crate::spool::store::StoreHandle;
+use crate::spool::SpoolHandle;
 use confirmed::Confirmed;
 use destination::{MEMORY_KIB, Shared};
 use gate::Gate;
@@ -77,13 +76,13 @@ impl Drain {
     /// may have delivered.
     #[must_use]
     pub fn start(
-        store: StoreHandle,
+        spool: SpoolHandle,
         link: LinkHandle,
         admission: Admission,
         settings: DrainSettings,
         metrics: Metrics,
-        backlog: Backlog,
     ) -> Self {
+        let SpoolHandle { store, backlog, flow } = spool;
         let (stop, stopping) = watch::channel(false);
         let (gate, asking) = mpsc::channel(SIDE_BY_SIDE);
         let gatekeeper = Gate::new(link.clone(), admission, settings.rate);
@@ -100,6 +99,7 @@ impl Drain {
             confirmed,
             metrics,
             backlog,
+            flow,
             rules,
             timeout: settings.timeout,
             suspects: Mutex::new(suspects),
