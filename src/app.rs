@@ -56,7 +56,7 @@ impl App {
         let config = Arc::new(config);
         let listeners = Listeners::bind(&config.http).await?;
         let addresses = listeners.addresses();
-        let spool = Spool::open(&config).await?;
+        let spool = Spool::open(&config)?;
         let control = control(&config, spool.as_ref()).await?;
         let metrics = Metrics::new(vocabulary());
         let publish = &config.publish;

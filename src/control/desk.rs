@@ -2,11 +2,9 @@
 
 use super::looking::PAGE_MAX;
 use super::wire::{Change, Done, Live, Order};
-use crate::spool::store::{
-    ChangeError, Destination, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreReader,
-};
+use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreReader};
 use crate::spool::{Pending, SpoolHandle};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -97,34 +95,22 @@ impl Desk {
     /// The destinations are listed before their messages are ready, so that no new message overtakes them.
     async fn redrive(&self, parked: &[&Entry]) -> Result<u64, DeskError> {
         let SpoolHandle { store, backlog, .. } = &self.spool;
-        let mut under_way = Vec::new();
-        for (destination, count) in per_destination(parked) {
-            under_way.push(backlog.append(destination.clone()));
-            backlog.added(destination, count);
-        }
+        let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
+        let under_way: Vec<_> = destinations.into_iter().map(|of| backlog.pending(of.clone())).collect();
         let seqs = parked.iter().map(|entry| entry.seq).collect();
-        let changed = store.redrive(Selection::Seqs(seqs)).await;
-        under_way.into_iter().for_each(Pending::not_stored);
-        if changed != Ok(parked.len() as u64) {
-            backlog.reconcile(store).await?;
-        }
-        Ok(changed?)
+        let changed = store.redrive(Selection::Seqs(seqs)).await?;
+        under_way.into_iter().for_each(Pending::settled);
+        Ok(changed)
     }
 
+    /// What the drain has read of them already it does not deliver any more, but for the one that is on its way.
     async fn park(&self, ready: &[&Entry], reason: &str) -> Result<u64, DeskError> {
-        let SpoolHandle { store, backlog, .. } = &self.spool;
         if ready.is_empty() {
             return Ok(0);
         }
         let seqs = ready.iter().map(|entry| entry.seq).collect();
-        let changed = store.park(seqs, reason).await?;
-        if changed == ready.len() as u64 {
-            for (destination, count) in per_destination(ready) {
-                backlog.removed(destination, count);
-            }
-        } else {
-            backlog.reconcile(store).await?;
-        }
+        let changed = self.spool.store.park(seqs, reason).await?;
+        self.spool.backlog.changed();
         Ok(changed)
     }
 
@@ -168,12 +154,4 @@ impl Desk {
 
 fn in_state(entries: &[Entry], state: State) -> Vec<&Entry> {
     entries.iter().filter(|entry| entry.state == state).collect()
-}
-
-fn per_destination<'a>(entries: &[&'a Entry]) -> HashMap<&'a Destination, u64> {
-    let mut counts = HashMap::new();
-    for entry in entries {
-        *counts.entry(&entry.destination).or_default() += 1;
-    }
-    counts
 }

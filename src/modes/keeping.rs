@@ -59,7 +59,7 @@ impl Keeping {
             let late = Settlement { outcome: Outcome::DeadlineNotSent, detail: None, attempts };
             return Kept::Settled(before.unwrap_or(late));
         }
-        let pending = spool.backlog.append(Destination::of(&message));
+        let pending = spool.backlog.pending(Destination::of(&message));
         let appending = spool.store.append(NewRecord { message, idempotency });
         tokio::pin!(appending);
         let appended = match timeout_at(deadline.instant(), &mut appending).await {
@@ -74,22 +74,23 @@ impl Keeping {
         metrics.spool_appended(result(&appended).as_str());
         let settled = |outcome| Settlement { outcome, detail: None, attempts };
         match appended {
-            // The pending append has become a record that is ready.
             Ok(Appended::Stored(_)) => {
+                pending.settled();
                 spool.flow.appended();
                 Kept::Settled(settled(Outcome::Spooled))
             }
+            // It may be there after a restart: nothing is to overtake it until then.
             Err(AppendError::Unsure) => Kept::Settled(settled(Outcome::SpoolUnsure)),
             Ok(Appended::Seen(seen)) => {
-                pending.not_stored();
+                pending.settled();
                 Kept::Seen(seen)
             }
             Err(error @ AppendError::Full(_)) => {
-                pending.not_stored();
+                pending.settled();
                 Kept::Settled(neither(before, Outcome::SpoolFull, error))
             }
             Err(error @ AppendError::Failed) => {
-                pending.not_stored();
+                pending.settled();
                 Kept::Settled(neither(before, Outcome::SpoolFailed, error))
             }
         }

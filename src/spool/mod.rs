@@ -1,7 +1,7 @@
 //! The spool: messages on disk that the broker could not take yet.
 //!
 //! * [`store`] keeps them; it knows nothing of HTTP or AMQP;
-//! * [`Backlog`] counts what waits for each destination, in memory, so that nothing overtakes it;
+//! * [`Backlog`] knows in memory which destinations have something waiting, so that nothing overtakes it;
 //! * [`Drain`] takes them to the broker;
 //! * [`Flow`] is how fast they enter and leave;
 //! * `results` is what appends and deliveries are counted under;
@@ -14,7 +14,7 @@ mod open;
 mod results;
 pub mod store;
 
-pub use backlog::{Backlog, Mark, Pending};
+pub use backlog::{Backlog, Pending};
 pub use drain::{Drain, DrainSettings};
 pub use flow::{Flow, Rates};
 /// The header of a message that the broker may have had before: from an attempt whose outcome is unknown, or from

@@ -27,24 +27,26 @@ pub struct SpoolHandle {
     pub flow: Flow,
 }
 
+impl SpoolHandle {
+    /// The way to a spool with this store; there is one for each store, and the others are its clones.
+    #[must_use]
+    pub fn new(store: StoreHandle) -> Self {
+        Self { backlog: Backlog::new(store.clone()), flow: Flow::default(), store }
+    }
+}
+
 impl Spool {
     /// Opens the spool of the configuration, if it has one. Blocks for milliseconds.
     ///
     /// # Errors
     /// When the store cannot be opened: the sidecar must not start, for messages may be in it.
-    pub async fn open(config: &Config) -> Result<Option<Self>, OpenError> {
+    pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
         let Some(path) = &config.spool.path else { return Ok(None) };
         let (store, handle) = Store::open(settings(&config.spool, path, config.idempotency.window))?;
-        let backlog = Backlog::default();
-        backlog.reconcile(&handle).await.map_err(|error| OpenError::Database(error.to_string()))?;
         let stats = handle.stats();
         tracing::info!(path = %path.display(), ready = stats.ready, parked = stats.parked, "the spool is open");
         let watching = tokio::spawn(watch(handle.clone()));
-        Ok(Some(Self {
-            store,
-            handle: SpoolHandle { store: handle, backlog, flow: Flow::default() },
-            watching,
-        }))
+        Ok(Some(Self { store, handle: SpoolHandle::new(handle), watching }))
     }
 
     /// The way to it.

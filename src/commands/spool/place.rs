@@ -5,7 +5,7 @@ use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
 use crate::control::{Change, Desk, Done, Fault, Live, Order, Status, socket_in};
 use crate::spool::store::{OpenError, Settings, Store, StoreReader};
-use crate::spool::{self, Backlog, Flow, SpoolHandle};
+use crate::spool::{self, SpoolHandle};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -40,7 +40,7 @@ pub(super) enum Hands {
     /// The sidecar that has the spool.
     Sidecar(Target),
     /// Nobody had it, and now this command has.
-    Own(Store, Desk),
+    Own(Store, Box<Desk>),
 }
 
 impl Place {
@@ -86,9 +86,8 @@ impl Place {
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
             Ok((store, handle)) => {
-                let (backlog, flow) = (Backlog::default(), Flow::default());
-                let spool = SpoolHandle { store: handle, backlog, flow };
-                Ok(Hands::Own(store, Desk::new(spool, reader)))
+                let spool = SpoolHandle::new(handle);
+                Ok(Hands::Own(store, Box::new(Desk::new(spool, reader))))
             }
             Err(error @ OpenError::InUse { .. }) => {
                 Err(Failure::Failed(format!("{error}, which has no control socket")))

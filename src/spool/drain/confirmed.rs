@@ -2,8 +2,8 @@
 
 use super::redelivery::UNSETTLED_MAX;
 use crate::metrics::Metrics;
-use crate::spool::store::{ChangeError, Destination, Seq, StoreHandle, StoreHealth};
-use crate::spool::{Backlog, DeliveryResult};
+use crate::spool::DeliveryResult;
+use crate::spool::store::{ChangeError, Seq, StoreHandle, StoreHealth};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,14 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 enum Letter {
     Delivered {
-        of: Destination,
         seq: Seq,
         unit: Unit,
     },
     Park {
-        of: Destination,
         seqs: Vec<Seq>,
         reason: &'static str,
         reply: oneshot::Sender<()>,
     },
-    /// Records of unknown destinations were parked.
-    Expired,
     /// Everything before this one is removed.
     Flush(oneshot::Sender<()>),
 }
@@ -52,10 +48,10 @@ pub(super) struct Confirmed {
 
 impl Confirmed {
     /// The task that removes; it ends when nobody can tell it anything any more, or nothing can be removed.
-    pub(super) fn start(store: StoreHandle, backlog: Backlog, metrics: Metrics) -> (Self, JoinHandle<()>) {
+    pub(super) fn start(store: StoreHandle, metrics: Metrics) -> (Self, JoinHandle<()>) {
         let (letters, receiver) = mpsc::channel(2 * UNSETTLED_MAX);
         let units = Arc::new(Semaphore::new(UNSETTLED_MAX));
-        let remover = Remover { store, backlog, metrics };
+        let remover = Remover { store, metrics };
         let task = tokio::spawn(remover.run(receiver, Arc::clone(&units)));
         (Self { letters, units }, task)
     }
@@ -66,25 +62,15 @@ impl Confirmed {
     }
 
     /// The broker has the record.
-    pub(super) async fn delivered(&self, of: Destination, seq: Seq, unit: Unit) -> Result<(), Over> {
-        self.letters.send(Letter::Delivered { of, seq, unit }).await.map_err(|_| Over)
+    pub(super) async fn delivered(&self, seq: Seq, unit: Unit) -> Result<(), Over> {
+        self.letters.send(Letter::Delivered { seq, unit }).await.map_err(|_| Over)
     }
 
     /// Keeps records from delivery, before those behind them go on; `false` when that could not be done now.
-    pub(super) async fn park(
-        &self,
-        of: Destination,
-        seqs: Vec<Seq>,
-        reason: &'static str,
-    ) -> Result<bool, Over> {
+    pub(super) async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<bool, Over> {
         let (reply, parked) = oneshot::channel();
-        self.letters.send(Letter::Park { of, seqs, reason, reply }).await.map_err(|_| Over)?;
+        self.letters.send(Letter::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
         Ok(parked.await.is_ok())
-    }
-
-    /// Records have expired and are parked.
-    pub(super) async fn expired(&self) -> Result<(), Over> {
-        self.letters.send(Letter::Expired).await.map_err(|_| Over)
     }
 
     /// Returns when everything is removed that was delivered before.
@@ -99,10 +85,8 @@ impl Confirmed {
 #[derive(Default)]
 struct Gathered {
     delivered: Vec<Seq>,
-    counts: HashMap<Destination, u64>,
     units: Vec<Unit>,
     parks: HashMap<&'static str, Parks>,
-    expired: bool,
     flushes: Vec<oneshot::Sender<()>>,
 }
 
@@ -110,35 +94,29 @@ struct Gathered {
 #[derive(Default)]
 struct Parks {
     seqs: Vec<Seq>,
-    counts: HashMap<Destination, u64>,
     replies: Vec<oneshot::Sender<()>>,
 }
 
 impl Gathered {
     fn add(&mut self, letter: Letter) {
         match letter {
-            Letter::Delivered { of, seq, unit } => {
+            Letter::Delivered { seq, unit } => {
                 self.delivered.push(seq);
-                *self.counts.entry(of).or_default() += 1;
                 self.units.push(unit);
             }
-            Letter::Park { of, seqs, reason, reply } => {
+            Letter::Park { seqs, reason, reply } => {
                 let parks = self.parks.entry(reason).or_default();
-                *parks.counts.entry(of).or_default() += seqs.len() as u64;
                 parks.seqs.extend(seqs);
                 parks.replies.push(reply);
             }
-            Letter::Expired => self.expired = true,
             Letter::Flush(reply) => self.flushes.push(reply),
         }
     }
 }
 
-/// The remover's state. It alone takes from the backlog, so that a comparison with the store never falls between
-/// a commit and its count.
+/// The remover's state.
 struct Remover {
     store: StoreHandle,
-    backlog: Backlog,
     metrics: Metrics,
 }
 
@@ -161,17 +139,13 @@ impl Remover {
     }
 
     async fn settle(&self, gathered: Gathered) -> Result<(), Over> {
-        let Gathered { delivered, counts, units, parks, expired, flushes } = gathered;
+        let Gathered { delivered, units, parks, flushes } = gathered;
         if !delivered.is_empty() {
             remove(&self.store, &delivered).await?;
-            self.count(&counts);
         }
         drop(units);
         for (reason, parks) in parks {
             self.park(reason, parks).await;
-        }
-        if expired && let Err(error) = self.backlog.reconcile(&self.store).await {
-            tracing::warn!(%error, "what waits in the spool could not be counted anew");
         }
         for reply in flushes {
             // A turn that was given up does not wait any more.
@@ -180,13 +154,12 @@ impl Remover {
         Ok(())
     }
 
-    async fn park(&self, reason: &'static str, Parks { seqs, counts, replies }: Parks) {
+    async fn park(&self, reason: &'static str, Parks { seqs, replies }: Parks) {
         let (records, first) = (seqs.len(), seqs.first().copied());
         match self.store.park(seqs, reason).await {
             Ok(parked) => {
                 tracing::warn!(parked, reason, ?first, "records of the spool are parked");
                 self.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
-                self.count(&counts);
                 for reply in replies {
                     reply.send(()).ok();
                 }
@@ -195,12 +168,6 @@ impl Remover {
             Err(error) => {
                 tracing::error!(records, reason, ?first, %error, "records of the spool could not be parked");
             }
-        }
-    }
-
-    fn count(&self, counts: &HashMap<Destination, u64>) {
-        for (of, count) in counts {
-            self.backlog.removed(of, *count);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::admission::Permit;
 use crate::deadline::Deadline;
 use crate::link::{Backoff, LinkHandle, RetryPolicy};
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Class, Outcome};
 use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored};
 use crate::spool::{Backlog, Flow};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,6 +82,8 @@ pub(super) struct Turn {
     pub(super) of: Destination,
     pub(super) shared: Arc<Shared>,
     pub(super) trouble: Trouble,
+    /// The operator's changes before the last read.
+    changes: u64,
 }
 
 impl Trouble {
@@ -96,6 +98,11 @@ impl Trouble {
         self
     }
 
+    fn at_once(mut self) -> Self {
+        self.until = Instant::now();
+        self
+    }
+
     fn briefly(mut self) -> Self {
         self.until = Instant::now() + LINK_PAUSE;
         self
@@ -103,6 +110,10 @@ impl Trouble {
 }
 
 impl Turn {
+    pub(super) fn new(of: Destination, shared: Arc<Shared>, trouble: Trouble) -> Self {
+        Self { of, shared, trouble, changes: 0 }
+    }
+
     /// Until the destination is empty, pauses, or others have waited long enough. At the end everything that was
     /// delivered is removed, so that the next turn begins at the front.
     pub(super) async fn run(mut self) -> End {
@@ -112,9 +123,6 @@ impl Turn {
         };
         if self.shared.confirmed.flush().await == Err(Over) {
             return End::Stopped;
-        }
-        if matches!(end, End::Emptied) {
-            self.look_whether_empty().await;
         }
         end
     }
@@ -141,9 +149,10 @@ impl Turn {
     }
 
     /// The next records, and the part of the memory that they take.
-    async fn read(&self, after: Option<Seq>) -> Result<(Batch, Option<OwnedSemaphorePermit>), End> {
+    async fn read(&mut self, after: Option<Seq>) -> Result<(Batch, Option<OwnedSemaphorePermit>), End> {
         let memory = Arc::clone(&self.shared.memory).acquire_many_owned(READ_KIB).await;
         let Ok(mut memory) = memory else { return Err(End::Stopped) };
+        self.changes = self.shared.backlog.changes();
         match self.shared.store.next_batch(&self.of, after, BATCH_ROWS, BATCH_BYTES).await {
             Ok(batch) => {
                 let bytes: usize = batch.records.iter().map(|stored| stored.message.weight()).sum();
@@ -179,21 +188,30 @@ impl Turn {
         match verdict {
             Verdict::Delivered => {
                 self.shared.flow.delivered();
-                let told = self.shared.confirmed.delivered(self.of.clone(), seq, unit).await;
+                let told = self.shared.confirmed.delivered(seq, unit).await;
                 told.map_err(|Over| End::Stopped)
             }
-            Verdict::Park(reason) => self.park(vec![seq], reason).await,
+            Verdict::Park(reason) => {
+                if outcome.class() == Class::Unknown {
+                    self.note_attempt(seq).await;
+                }
+                self.park(vec![seq], reason).await
+            }
             Verdict::MaybeDelivered => {
                 self.trouble.unknown = true;
-                // The mark is in memory; on disk it is for the next run, which may be told by another one.
-                if let Err(error) = self.shared.store.attempted(vec![seq]).await {
-                    tracing::warn!(%seq, %error, "an attempt could not be noted");
-                }
+                self.note_attempt(seq).await;
                 Err(self.paused())
             }
             Verdict::AfterPause | Verdict::Wait => Err(self.paused()),
             Verdict::Again => Err(End::Paused(self.trouble.clone().briefly())),
             Verdict::Stop => Err(End::Stopped),
+        }
+    }
+
+    /// The mark of the next delivery is in memory; on disk it is for another run, and for after a redrive.
+    async fn note_attempt(&self, seq: Seq) {
+        if let Err(error) = self.shared.store.attempted(vec![seq]).await {
+            tracing::warn!(%seq, %error, "an attempt could not be noted");
         }
     }
 
@@ -220,6 +238,10 @@ impl Turn {
 
     async fn publish_once(&self, message: crate::message::Message) -> Result<Outcome, End> {
         let permit = self.permit(message.payload.len()).await?;
+        if self.shared.backlog.changes() != self.changes {
+            // It may be one of those that were parked or removed since it was read.
+            return Err(End::Paused(self.trouble.clone().at_once()));
+        }
         let deadline = Deadline::after(Instant::now(), self.shared.timeout);
         Ok(self.shared.link.publish(message, permit, deadline, RetryPolicy::Off).await.outcome)
     }
@@ -236,24 +258,12 @@ impl Turn {
         })
     }
 
-    /// Parks records of this destination, before those behind them go on.
+    /// Parks records, before those behind them go on.
     async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<(), End> {
-        match self.shared.confirmed.park(self.of.clone(), seqs, reason).await {
+        match self.shared.confirmed.park(seqs, reason).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.paused()),
             Err(Over) => Err(End::Stopped),
-        }
-    }
-
-    /// Takes the destination off the backlog when nothing is ready, whatever was counted.
-    async fn look_whether_empty(&self) {
-        let Shared { store, backlog, .. } = &*self.shared;
-        if backlog.has(&self.of) {
-            let mark = backlog.mark(&self.of);
-            let front = store.next_batch(&self.of, None, 1, 1).await;
-            if front.is_ok_and(|front| front.last.is_none()) {
-                backlog.found_empty(&self.of, mark);
-            }
         }
     }
 }

@@ -87,7 +87,7 @@ impl Drain {
         let (gate, asking) = mpsc::channel(SIDE_BY_SIDE);
         let gatekeeper = Gate::new(link.clone(), admission, settings.rate);
         let gatekeeper = tokio::spawn(gatekeeper.run(asking, stopping.clone()));
-        let (confirmed, remover) = Confirmed::start(store.clone(), backlog.clone(), metrics.clone());
+        let (confirmed, remover) = Confirmed::start(store.clone(), metrics.clone());
         let under_way = UnderWay::in_directory(&settings.directory);
         let suspects = Suspects::new(under_way.left_behind.then(|| store.stats().last));
         let rules =

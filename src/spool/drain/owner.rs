@@ -125,7 +125,7 @@ impl Owner {
             while self.turns.len() < SIDE_BY_SIDE
                 && let Some((of, trouble)) = self.queue.pop_front()
             {
-                let turn = Turn { of: of.clone(), shared: Arc::clone(&self.shared), trouble };
+                let turn = Turn::new(of.clone(), Arc::clone(&self.shared), trouble);
                 let task = self.turns.spawn(turn.run());
                 self.running.insert(task.id(), of);
             }
@@ -187,7 +187,7 @@ impl Owner {
                 Ok(parked) => {
                     tracing::warn!(parked, reason = "expired", "records of the spool are parked");
                     self.shared.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
-                    if self.shared.confirmed.expired().await.is_err() || parked < EXPIRED_MAX as u64 {
+                    if parked < EXPIRED_MAX as u64 {
                         return;
                     }
                 }

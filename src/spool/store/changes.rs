@@ -153,14 +153,20 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Ready again, in its old place, with its whole time to live again and no attempt made.
+    /// Ready again, in its old place and with its whole time to live again. Attempts stay counted: the broker may have
+    /// it from one of them, and the next delivery must say so.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
         let mut update = self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2 WHERE seq = ?1")?;
         update.execute([seq.number(), self.expires_ms(now_ms, None)])?;
         drop(update);
         self.set_state(seq, State::Ready)?;
-        self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
+        for sql in [
+            "DELETE FROM note WHERE seq = ?1 AND attempts = 0",
+            "UPDATE note SET reason = NULL, parked_ms = NULL WHERE seq = ?1",
+        ] {
+            self.connection.prepare_cached(sql)?.execute([seq.number()])?;
+        }
         self.destinations.moved(dest, State::Parked, State::Ready);
         Ok(true)
     }

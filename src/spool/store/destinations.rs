@@ -1,6 +1,7 @@
 //! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
 
 use super::entry::{Destination, State};
+use super::ready::ReadyCounts;
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
 
@@ -31,6 +32,9 @@ pub(super) struct Destinations {
     sweep_at: usize,
     /// What the open transaction has changed.
     changed: HashSet<i64>,
+    /// What is told of it once it is committed.
+    news: Vec<(Destination, u64)>,
+    ready: ReadyCounts,
 }
 
 impl Counts {
@@ -53,8 +57,9 @@ impl Counts {
 }
 
 impl Destinations {
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut all = Self { sweep_at: EMPTY_MAX, ..Self::default() };
+    /// As the tables have them; `ready` is told what is ready.
+    pub(super) fn load(connection: &Connection, ready: ReadyCounts) -> rusqlite::Result<Self> {
+        let mut all = Self { sweep_at: EMPTY_MAX, ready, ..Self::default() };
         let mut select =
             connection.prepare("SELECT id, exchange, routing_key, ready, parked, bytes FROM dest")?;
         let mut rows = select.query([])?;
@@ -63,6 +68,7 @@ impl Destinations {
             let destination = super::queries::destination(row, 1)?;
             let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             let counts = Counts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
+            all.ready.tell([(destination.clone(), counts.ready)]);
             all.ids.insert(destination.clone(), id);
             all.rows.insert(id, Row { destination, counts });
             all.last_id = all.last_id.max(id);
@@ -75,6 +81,10 @@ impl Destinations {
 
     pub(super) fn total(&self) -> Counts {
         self.total
+    }
+
+    pub(super) fn ready(&self) -> ReadyCounts {
+        self.ready.clone()
     }
 
     pub(super) fn id(&self, destination: &Destination) -> Option<i64> {
@@ -133,8 +143,10 @@ impl Destinations {
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut update =
             connection.prepare_cached("UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4 WHERE id = ?1")?;
+        self.news.clear();
         for id in &self.changed {
-            let Some(Row { counts, .. }) = self.rows.get(id) else { continue };
+            let Some(Row { counts, destination }) = self.rows.get(id) else { continue };
+            self.news.push((destination.clone(), counts.ready));
             let numbers = [counts.ready, counts.parked, counts.bytes].map(u64::cast_signed);
             update.execute(params![id, numbers[0], numbers[1], numbers[2]])?;
         }
@@ -154,11 +166,12 @@ impl Destinations {
 
     pub(super) fn committed(&mut self) {
         self.changed.clear();
+        self.ready.tell(self.news.drain(..));
     }
 
     /// Everything as the tables have it, which is as it was before the transaction.
     pub(super) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        *self = Self::load(connection)?;
+        *self = Self::load(connection, self.ready())?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::inbox::{Job, Letter};
 use super::ledger::{Change, Prepared, Verdict, now_ms};
 use super::queries::{self, Want};
 use super::reader::Asking;
+use super::ready::ReadyCounts;
 use super::record;
 use super::stats::Stats;
 use std::sync::{Arc, mpsc};
@@ -26,6 +27,7 @@ pub struct StoreHandle {
     pub(super) room: Arc<Semaphore>,
     pub(super) asking: Asking,
     pub(super) stats: watch::Receiver<Stats>,
+    pub(super) ready: ReadyCounts,
     pub(super) dedup_window: Duration,
 }
 
@@ -151,6 +153,13 @@ impl StoreHandle {
     /// When the store cannot be read.
     pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyDestination>, ReadError> {
         self.asking.ask(move |db| queries::destinations(db, limit)).await
+    }
+
+    /// Whether the destination has records that are ready, as of the last commit. Whoever was answered a change
+    /// finds it made.
+    #[must_use]
+    pub fn has_ready(&self, of: &Destination) -> bool {
+        self.ready.has(of)
     }
 
     /// A part of the list of records, without their contents.

@@ -5,7 +5,7 @@
 //!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
-//! * `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
+//! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
 
@@ -24,6 +24,7 @@ mod open;
 mod queries;
 mod reader;
 mod reading;
+mod ready;
 mod reclaim;
 mod record;
 mod schema;
@@ -75,6 +76,7 @@ impl Store {
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
+        let ready = ledger.destinations.ready();
         let (letters, inbox) = mpsc::channel();
         let (mut writer, stats) = Writer::new(ledger, high_water, Inbox::new(inbox), lost);
         writer.look()?;
@@ -83,7 +85,7 @@ impl Store {
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing.spawn(|| writer.run()).map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { letters, room, asking, stats, dedup_window };
+        let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window };
         // The reader ends first: the last connection to close takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }

@@ -8,6 +8,7 @@ use super::entry::Seq;
 use super::errors::OpenError;
 use super::high_water::HighWater;
 use super::ledger::{Ledger, now_ms};
+use super::ready::ReadyCounts;
 use super::schema;
 use super::settings::{PAGE_BYTES, Settings};
 use super::stats::LostTail;
@@ -44,7 +45,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let reader = reading(&path)?;
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
-        destinations: Destinations::load(&connection)?,
+        destinations: Destinations::load(&connection, ReadyCounts::default())?,
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
         committed: given,
         given,
