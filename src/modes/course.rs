@@ -157,6 +157,11 @@ impl Course {
         let Some(spool) = self.ways.spool.clone() else {
             return self.answer.give(before.unwrap_or(refused(Outcome::SpoolFailed)));
         };
+        let Some(_part) = self.ways.share.part(message.payload.len()) else {
+            let too_much = "as much is on its way to the disk as may be".to_owned();
+            let overloaded = Settlement { detail: Some(too_much), ..refused(Outcome::Overloaded) };
+            return self.answer.give(before.unwrap_or(overloaded));
+        };
         let keeping =
             Keeping { spool, message, permit, deadline, before, properties_max: self.ways.properties_max };
         let remembered = claim.as_ref().map(|claim| claim.to_remember(Outcome::Spooled));

@@ -1,7 +1,8 @@
 //! The room that decides by mode what is done with a message: the broker, the spool, or the one after the other.
 //!
 //! * [`Modes`] is the door: `routes` says which mode a request has, `course` walks one message through it;
-//! * `split` divides the deadline between broker and spool, `keeping` is the spool's part;
+//! * `split` divides the deadline between broker and spool, `share` bounds what is under way to the disk, `keeping` is
+//!   the spool's part;
 //! * `fingerprint` makes hashes of idempotency keys and requests, `keys` is what is remembered of them in memory
 //!   (a pure table), `claims` shares it.
 //!
@@ -13,6 +14,7 @@ mod fingerprint;
 mod keeping;
 mod keys;
 mod routes;
+mod share;
 mod split;
 mod tasks;
 
@@ -30,6 +32,7 @@ use crate::spool::SpoolHandle;
 use claims::Claims;
 use course::Course;
 use routes::Routes;
+use share::Share;
 use std::sync::Arc;
 use tasks::Tasks;
 use tokio::sync::oneshot;
@@ -77,6 +80,7 @@ struct Ways {
     metrics: Metrics,
     routes: Routes,
     claims: Claims,
+    share: Share,
     /// What the properties of a message that is kept may take, so that the broker takes them later.
     properties_max: usize,
     tasks: Tasks,
@@ -93,6 +97,7 @@ impl Modes {
         metrics: Metrics,
     ) -> Self {
         let keys = &config.idempotency;
+        let bytes_max = usize::try_from(config.publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Self(Arc::new(Ways {
             link,
@@ -100,6 +105,7 @@ impl Modes {
             metrics,
             routes: Routes::new(&config.route, spool.is_some()),
             claims: Claims::new(keys.window, keys.max_keys),
+            share: Share::of(config.publish.max_in_flight, bytes_max),
             properties_max: keeping::properties_max(frame_max),
             tasks: Tasks::default(),
             spool,

@@ -31,5 +31,6 @@ mod spool_drain;
 mod spool_drain_crash;
 mod spool_drain_pace;
 mod spool_drain_parked;
+mod spool_hardships;
 mod stalled;
 mod tls;

@@ -28,6 +28,10 @@ const TURN: Duration = Duration::from_secs(1);
 /// The first and the longest of a destination's own pauses; what is mended must work within five seconds.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// So many destinations may wait for somebody to mend something before each of them is tried less often, and
+/// their longest pause then.
+const FEW: f64 = 16.0;
+const PAUSE_MANY: Duration = Duration::from_secs(30);
 /// A link that refuses is not the destination's fault; its state changes in a moment.
 const LINK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,6 +63,8 @@ pub(super) struct Trouble {
     /// An earlier delivery may have succeeded.
     unknown: bool,
     backoff: Backoff,
+    /// The broker will not take it as things are.
+    pub(super) is_undeliverable: bool,
     /// When the next turn begins.
     pub(super) until: Instant,
 }
@@ -89,12 +95,24 @@ pub(super) struct Turn {
 impl Trouble {
     pub(super) fn none() -> Self {
         let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
-        Self { seq: None, nacks: 0, unknown: false, backoff, until: Instant::now() }
+        Self { seq: None, nacks: 0, unknown: false, backoff, is_undeliverable: false, until: Instant::now() }
     }
 
     /// One more pause, longer than the ones before.
     pub(super) fn longer(mut self) -> Self {
         self.until = Instant::now() + self.backoff.next_delay();
+        self
+    }
+
+    /// The pause, stretched where `others` wait for the same: what is mended for a few works within five seconds, and
+    /// hundreds that nobody mends cost no more than a few attempts a second.
+    pub(super) fn among(mut self, others: usize) -> Self {
+        if self.is_undeliverable {
+            let now = Instant::now();
+            let pause = self.until.saturating_duration_since(now).as_secs_f64();
+            let stretch = (others as f64 / FEW).max(1.0);
+            self.until = now + Duration::from_secs_f64(pause * stretch).min(PAUSE_MANY);
+        }
         self
     }
 
@@ -176,6 +194,7 @@ impl Turn {
         if self.trouble.seq != Some(seq) {
             self.trouble = Trouble { seq: Some(seq), ..Trouble::none() };
         }
+        self.trouble.is_undeliverable = false;
         let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
         let outcome = self.publish(stored).await?;
         let nacked = u32::from(outcome == Outcome::Nacked);
@@ -202,7 +221,11 @@ impl Turn {
                 self.note_attempt(seq).await;
                 Err(self.paused())
             }
-            Verdict::AfterPause | Verdict::Wait => Err(self.paused()),
+            Verdict::AfterPause => Err(self.paused()),
+            Verdict::Wait => {
+                self.trouble.is_undeliverable = true;
+                Err(self.paused())
+            }
             Verdict::Again => Err(End::Paused(self.trouble.clone().briefly())),
             Verdict::Stop => Err(End::Stopped),
         }

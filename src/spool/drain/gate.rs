@@ -1,4 +1,6 @@
 //! The gate through which every delivery goes: paced, behind live traffic, and shut while the link is not up.
+//!
+//! Live traffic that never leaves it half of the permits slows it to a tenth of its pace, and never to nothing.
 
 use super::pace::Pace;
 use crate::admission::{Admission, Permit};
@@ -71,6 +73,11 @@ impl Gate {
             } else if let Some(permit) = behind_requests(&self.admission, asking.bytes) {
                 self.pace.left(asking.asked, now);
                 return Some(permit);
+            } else if self.pace.due_among_requests(asking.asked, now) <= now
+                && let Some(permit) = among_requests(&self.admission, asking.bytes)
+            {
+                self.pace.left_among_requests(now);
+                return Some(permit);
             } else {
                 tokio::time::sleep(YIELD).await;
             }
@@ -92,6 +99,14 @@ fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     (permit.reserve_below(most, bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
 }
 
+/// A permit from those of the requests, so that requests without end do not stop the drain for ever. Its bytes
+/// are in memory already, within a bound of the drain's own: they are not a reason to wait.
+fn among_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
+    let mut permit = admission.admit().ok()?;
+    permit.reserve(bytes).ok();
+    Some(permit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +120,8 @@ mod tests {
         assert_eq!(requests.len(), 5);
         drop(taken);
         assert!(behind_requests(&admission, 1).is_none(), "requests have their half");
+        let trickle: Vec<_> = std::iter::from_fn(|| among_requests(&admission, 2_000)).collect();
+        assert_eq!(trickle.len(), 5, "unless it has waited too long");
     }
 
     #[test]

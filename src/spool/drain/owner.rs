@@ -15,6 +15,8 @@ use tokio::time::Instant;
 const LOOK: usize = 1024;
 /// Commits come in quick succession; the store is asked no more often than this what they changed.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// A look is followed by a pause of so many times its length.
+const LOOK_PART: u32 = 10;
 /// How often records are parked that have expired.
 const EXPIRY: Duration = Duration::from_secs(1);
 /// Expired records that are parked at a time, and how often in a row.
@@ -29,11 +31,14 @@ pub(super) struct Owner {
     shared: Arc<Shared>,
     under_way: UnderWay,
     turns: JoinSet<End>,
-    running: HashMap<Id, Destination>,
+    /// Those that run, and whether each was undeliverable before.
+    running: HashMap<Id, (Destination, bool)>,
     queue: VecDeque<(Destination, Trouble)>,
     /// Those that run and those that queue.
     busy: HashSet<Destination>,
     pausing: HashMap<Destination, Trouble>,
+    /// No turn is given before.
+    turns_at: Instant,
     /// The store may have destinations that are not known yet.
     news: bool,
     look_at: Instant,
@@ -50,6 +55,7 @@ impl Owner {
             queue: VecDeque::new(),
             busy: HashSet::new(),
             pausing: HashMap::new(),
+            turns_at: Instant::now(),
             news: true,
             look_at: Instant::now(),
             expire_at: Instant::now(),
@@ -97,6 +103,9 @@ impl Owner {
         let far = Instant::now() + FAR;
         let mut next = if self.shared.store.stats().ready > 0 { self.expire_at } else { far };
         if is_up {
+            if !self.queue.is_empty() && self.turns_at > Instant::now() {
+                next = next.min(self.turns_at);
+            }
             next = self.pausing.values().map(|trouble| trouble.until).fold(next, Instant::min);
             if self.wants_to_look() {
                 next = next.min(self.look_at);
@@ -118,16 +127,20 @@ impl Owner {
         if self.wants_to_look() && now >= self.look_at {
             self.look().await;
         }
-        if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() {
-            if let Err(error) = self.under_way.begin() {
-                tracing::warn!(%error, "the spool's note of deliveries under way could not be written");
+        if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() && now >= self.turns_at {
+            // Without the note a crash would make messages arrive twice and nothing say so.
+            if let Err(error) = self.under_way.begin().await {
+                tracing::error!(%error, "nothing is delivered: the spool's note of that could not be written");
+                self.turns_at = Instant::now() + EXPIRY;
+                return;
             }
             while self.turns.len() < SIDE_BY_SIDE
                 && let Some((of, trouble)) = self.queue.pop_front()
             {
+                let was_undeliverable = trouble.is_undeliverable;
                 let turn = Turn::new(of.clone(), Arc::clone(&self.shared), trouble);
                 let task = self.turns.spawn(turn.run());
-                self.running.insert(task.id(), of);
+                self.running.insert(task.id(), (of, was_undeliverable));
             }
         }
     }
@@ -140,8 +153,11 @@ impl Owner {
     /// Asks the store which destinations have something to deliver.
     async fn look(&mut self) {
         let limit = LOOK + self.busy.len() + self.pausing.len();
-        self.look_at = Instant::now() + LOOK_PAUSE;
-        match self.shared.store.destinations(limit).await {
+        let begun = Instant::now();
+        let found = self.shared.store.destinations(limit).await;
+        // Thousands of destinations take their time to be read, and others want to read as well.
+        self.look_at = Instant::now() + LOOK_PAUSE.max(LOOK_PART * begun.elapsed());
+        match found {
             Ok(found) => {
                 self.news = found.len() == limit;
                 for ready in found {
@@ -165,18 +181,37 @@ impl Owner {
             // Its panic was reported when it happened.
             Err(error) => (error.id(), End::Paused(Trouble::none().longer())),
         };
-        let Some(of) = self.running.remove(&id) else { return false };
+        let Some((of, was_undeliverable)) = self.running.remove(&id) else { return false };
         self.busy.remove(&of);
+        if was_undeliverable && matches!(end, End::Emptied | End::More) {
+            self.mended(&of);
+        }
         match end {
             // Something may have come between its last look and now.
             End::Emptied => self.news = true,
             End::More => self.enqueue(of, Trouble::none()),
             End::Paused(trouble) => {
+                let trouble = trouble.among(self.undeliverable());
                 self.pausing.insert(of, trouble);
             }
             End::Stopped => return true,
         }
         false
+    }
+
+    /// What was wrong with this one is mended: the others of its exchange may be as well.
+    fn mended(&mut self, of: &Destination) {
+        let soon = Instant::now() + Duration::from_secs(1);
+        for (other, trouble) in &mut self.pausing {
+            if trouble.is_undeliverable && other.exchange == of.exchange {
+                trouble.until = trouble.until.min(soon);
+            }
+        }
+    }
+
+    /// Destinations that wait for somebody to mend what makes their first record undeliverable.
+    fn undeliverable(&self) -> usize {
+        self.pausing.values().filter(|trouble| trouble.is_undeliverable).count()
     }
 
     async fn park_expired(&mut self) {

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 const FIRST: f64 = 0.1;
 /// What the rate is multiplied by in every second.
 const GROWTH: f64 = 1.5;
+/// The part of the rate that is left to it whatever requests take.
+const TRICKLE: f64 = 0.1;
 /// Timers wake late. What was due is caught up with so far, and no further: the rest of a delay is lost, not added.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
@@ -41,11 +43,21 @@ impl Pace {
         self.next.max(asked)
     }
 
+    /// When it may leave though requests have taken what is the drain's: at this part of the rate.
+    pub(super) fn due_among_requests(&self, asked: Instant, now: Instant) -> Instant {
+        self.due(asked) + Duration::from_secs_f64((1.0 / TRICKLE - 1.0) / self.rate_at(now))
+    }
+
     /// A message that has been waiting since `asked` leaves.
     pub(super) fn left(&mut self, asked: Instant, now: Instant) {
         let earliest = now.checked_sub(self.catch_up).unwrap_or(now);
         let moment = self.due(asked).max(earliest);
         self.next = moment + Duration::from_secs_f64(1.0 / self.rate_at(now));
+    }
+
+    /// A message leaves among requests. What it was late is not caught up with.
+    pub(super) fn left_among_requests(&mut self, now: Instant) {
+        self.next = now + Duration::from_secs_f64(1.0 / self.rate_at(now));
     }
 
     /// Messages a second at this moment.
@@ -158,6 +170,18 @@ mod tests {
         let (first, last) = (left[4_000].0, left[7_999].0);
         let rate = 4_000.0 / last.duration_since(first).as_secs_f64();
         assert!(rate > 480.0, "{rate}");
+    }
+
+    #[test]
+    fn requests_that_leave_it_nothing_leave_it_a_tenth() {
+        let start = Instant::now();
+        let (mut now, mut pace) = (start + Duration::from_secs(60), Pace::new(500, start));
+        for _ in 0..500 {
+            now = pace.due_among_requests(start, now).max(now);
+            pace.left_among_requests(now);
+        }
+        let took = now.duration_since(start).as_secs_f64() - 60.0;
+        assert!((9.0..=10.1).contains(&took), "500 at 50 a second took {took} s");
     }
 
     #[test]

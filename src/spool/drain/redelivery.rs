@@ -74,15 +74,12 @@ impl UnderWay {
         Self { path, there, left_behind: there }
     }
 
-    /// Called before the first delivery, and synced: after a power cut it must be there as well.
-    pub(super) fn begin(&mut self) -> io::Result<()> {
+    /// Called before the first delivery, and synced: after a power cut it must be there as well. On a thread that may
+    /// wait for a disk.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
         if !self.there {
-            let file =
-                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
-            file.sync_all()?;
-            if let Some(directory) = self.path.parent() {
-                OpenOptions::new().read(true).open(directory)?.sync_all()?;
-            }
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || make(&path)).await.map_err(io::Error::other)??;
             self.there = true;
         }
         Ok(())
@@ -95,6 +92,15 @@ impl UnderWay {
             self.there = false;
         }
         Ok(())
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.sync_all()?;
+    match path.parent() {
+        Some(directory) => OpenOptions::new().read(true).open(directory)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -156,12 +162,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_file_says_whether_the_last_run_ended_well() {
+    #[tokio::test]
+    async fn the_file_says_whether_the_last_run_ended_well() {
         let directory = tempfile::tempdir().unwrap();
         let mut run = UnderWay::in_directory(directory.path());
         assert!(!run.left_behind);
-        run.begin().unwrap();
+        run.begin().await.unwrap();
         let mut after_crash = UnderWay::in_directory(directory.path());
         assert!(after_crash.left_behind);
         after_crash.end().unwrap();
