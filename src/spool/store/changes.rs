@@ -31,7 +31,7 @@ impl Ledger {
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
             Change::Park(seqs, reason) => self.each(seqs, |ledger, seq| ledger.park(seq, reason, now_ms)),
             Change::ParkExpired { now_ms: then, limit } => {
-                let expired = self.expired(*then, *limit)?;
+                let expired = self.expiry.expired(&self.connection, *then, (*limit).min(SET_MAX))?;
                 self.each(&expired, |ledger, seq| ledger.park(seq, EXPIRED, now_ms))
             }
             Change::Redrive(selection) => {
@@ -74,16 +74,17 @@ impl Ledger {
         let seq = self.given;
         let crc = record::checksum(seq.number(), dest, meta, body);
         let expires_ms = self.expires_ms(now_ms, *expiration_ms);
+        let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO msg(seq, dest, created_ms, expires_ms, crc, meta, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO msg(seq, dest, created_ms, expires_ms, ages, crc, meta, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        insert.execute(params![seq.number(), dest, now_ms, expires_ms, crc, meta, &body[..]])?;
+        insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;
         drop(insert);
         if let Some(with) = idempotency {
             self.generations.put(&self.connection, with, Some(seq), now_ms)?;
         }
-        self.destinations.added(dest, bytes);
+        self.destinations.added(dest, bytes, seq, expires_ms);
         Ok(Verdict::Appended(Appended::Stored(seq)))
     }
 
@@ -156,7 +157,8 @@ impl Ledger {
     /// Ready again, in its old place, with its whole time to live again and no attempt made.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
-        let mut update = self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2 WHERE seq = ?1")?;
+        let mut update =
+            self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2, ages = 0 WHERE seq = ?1")?;
         update.execute([seq.number(), self.expires_ms(now_ms, None)])?;
         drop(update);
         self.set_state(seq, State::Ready)?;
@@ -169,15 +171,6 @@ impl Ledger {
         let mut update = self.connection.prepare_cached("UPDATE msg SET state = ?2 WHERE seq = ?1")?;
         update.execute([seq.number(), state.as_number()])?;
         Ok(())
-    }
-
-    fn expired(&self, now_ms: i64, limit: usize) -> rusqlite::Result<Vec<Seq>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT seq FROM msg WHERE expires_ms IS NOT NULL AND state = 0 AND expires_ms <= ?1
-             ORDER BY expires_ms LIMIT ?2",
-        )?;
-        let limit = i64::try_from(limit.min(SET_MAX)).unwrap_or(i64::MAX);
-        select.query_map([now_ms, limit], |row| row.get(0).map(Seq::new))?.collect()
     }
 
     fn selected(&self, selection: &Selection) -> rusqlite::Result<Vec<Seq>> {

@@ -6,6 +6,7 @@ use super::destinations::Destinations;
 use super::directory::Directory;
 use super::entry::{Appended, Destination, Selection, Seq};
 use super::errors::FullReason;
+use super::expiry::Expiry;
 use super::settings::{PAGE_BYTES, Settings};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
@@ -73,6 +74,7 @@ pub(super) struct Ledger {
     pub(super) bounds: Bounds,
     pub(super) destinations: Destinations,
     pub(super) generations: Generations,
+    pub(super) expiry: Expiry,
     /// The highest number that was committed, and the highest that was given out.
     pub(super) committed: Seq,
     pub(super) given: Seq,
@@ -138,6 +140,7 @@ impl Ledger {
             if !self.connection.is_autocommit() {
                 self.connection.execute_batch("ROLLBACK")?;
             }
+            self.expiry = Expiry::load(&self.connection)?;
             self.destinations.rolled_back(&self.connection)
         }();
         match back {

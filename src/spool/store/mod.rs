@@ -2,7 +2,8 @@
 //!
 //! * `open` takes the directory and checks everything; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
+//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `dedup` and `expiry` are what it
+//!   consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
 //! * `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
@@ -16,6 +17,7 @@ mod destinations;
 mod directory;
 mod entry;
 mod errors;
+mod expiry;
 mod handle;
 mod high_water;
 mod inbox;
