@@ -141,6 +141,7 @@ impl Ledger {
                 self.connection.execute_batch("ROLLBACK")?;
             }
             self.expiry = Expiry::load(&self.connection)?;
+            self.generations.rolled_back(&self.connection)?;
             self.destinations.rolled_back(&self.connection)
         }();
         match back {

@@ -46,19 +46,27 @@ CREATE TABLE note(
 CREATE INDEX msg_dest ON msg(dest, state, seq);
 CREATE INDEX msg_expires ON msg(expires_ms) WHERE ages = 0 AND state = 0;
 CREATE TABLE dedup_a(
-    key        BLOB PRIMARY KEY,
+    run        INTEGER NOT NULL,
+    key        BLOB NOT NULL,
     request    BLOB NOT NULL,
     created_ms INTEGER NOT NULL,
     seq        INTEGER,
     code       TEXT NOT NULL,
-    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    message_id TEXT NOT NULL,
+    PRIMARY KEY(run, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE dedup_b(
-    key        BLOB PRIMARY KEY,
+    run        INTEGER NOT NULL,
+    key        BLOB NOT NULL,
     request    BLOB NOT NULL,
     created_ms INTEGER NOT NULL,
     seq        INTEGER,
     code       TEXT NOT NULL,
-    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    message_id TEXT NOT NULL,
+    PRIMARY KEY(run, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE dedup_run(
+    run        INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    filter     BLOB NOT NULL) STRICT;
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
