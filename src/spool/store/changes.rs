@@ -122,8 +122,9 @@ impl Ledger {
 
     fn remove(&mut self, seq: Seq) -> rusqlite::Result<bool> {
         let Some(found) = self.found(seq)? else { return Ok(false) };
-        for sql in ["DELETE FROM msg WHERE seq = ?1", "DELETE FROM note WHERE seq = ?1"] {
-            self.connection.prepare_cached(sql)?.execute([seq.number()])?;
+        self.connection.prepare_cached("DELETE FROM msg WHERE seq = ?1")?.execute([seq.number()])?;
+        if self.noted {
+            self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
         }
         self.destinations.removed(found.dest, found.state, found.bytes);
         Ok(true)
@@ -137,6 +138,7 @@ impl Ledger {
             "INSERT INTO note(seq, attempts) VALUES (?1, 1)
              ON CONFLICT(seq) DO UPDATE SET attempts = attempts + 1",
         )?;
+        self.noted = true;
         note.execute([seq.number()])?;
         Ok(true)
     }
@@ -148,6 +150,7 @@ impl Ledger {
             "INSERT INTO note(seq, reason, parked_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms",
         )?;
+        self.noted = true;
         note.execute(params![seq.number(), reason, now_ms])?;
         drop(note);
         self.destinations.moved(dest, State::Ready, State::Parked);

@@ -48,6 +48,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         destinations: Destinations::load(&connection)?,
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
         expiry: Expiry::load(&connection)?,
+        noted: true,
         committed: given,
         given,
         connection,
