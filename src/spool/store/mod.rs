@@ -2,7 +2,8 @@
 //!
 //! * `open` takes the directory and checks everything; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
+//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `dedup` with its `runs` and `expiry`
+//!   are what it consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
 //! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
@@ -16,6 +17,7 @@ mod destinations;
 mod directory;
 mod entry;
 mod errors;
+mod expiry;
 mod handle;
 mod high_water;
 mod inbox;
@@ -27,6 +29,7 @@ mod reading;
 mod ready;
 mod reclaim;
 mod record;
+mod runs;
 mod schema;
 mod settings;
 mod stats;
@@ -77,6 +80,7 @@ impl Store {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
         let ready = ledger.destinations.ready();
+        let dedup_runs = ledger.generations.runs();
         let (letters, inbox) = mpsc::channel();
         let (mut writer, stats) = Writer::new(ledger, high_water, Inbox::new(inbox), lost);
         writer.look()?;
@@ -85,7 +89,7 @@ impl Store {
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing.spawn(|| writer.run()).map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window };
+        let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window, dedup_runs };
         // The reader ends first: the last connection to close takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }

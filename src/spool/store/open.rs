@@ -6,6 +6,7 @@ use super::destinations::Destinations;
 use super::directory::Directory;
 use super::entry::Seq;
 use super::errors::OpenError;
+use super::expiry::Expiry;
 use super::high_water::HighWater;
 use super::ledger::{Ledger, now_ms};
 use super::ready::ReadyCounts;
@@ -13,7 +14,7 @@ use super::schema;
 use super::settings::{PAGE_BYTES, Settings};
 use super::stats::LostTail;
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
+        expiry: Expiry::load(&connection)?,
+        noted: true,
         committed: given,
         given,
         connection,
@@ -155,24 +158,28 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The highest number that the database knows; none before the first record.
-pub(super) fn known(connection: &Connection) -> rusqlite::Result<Option<Seq>> {
-    const KNOWN: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'msg'";
-    connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new)).optional()
+/// The highest number that the database knows; zero before the first record.
+pub(super) fn known(connection: &Connection) -> rusqlite::Result<Seq> {
+    const KNOWN: &str = "SELECT max((SELECT coalesce(max(last), 0) FROM dest),
+        (SELECT coalesce(max(seq), 0) FROM msg),
+        (SELECT coalesce(max(value), 0) FROM fact WHERE name = 'last'))";
+    connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new))
+}
+
+/// Keeps a number from being given out again when no destination is there to say it.
+pub(super) fn keep_known(connection: &Connection, last: Seq) -> rusqlite::Result<()> {
+    const KEEP: &str = "INSERT INTO fact(name, value) VALUES ('last', ?1)
+        ON CONFLICT(name) DO UPDATE SET value = max(value, excluded.value)";
+    connection.prepare_cached(KEEP)?.execute([last.number()]).map(|_| ())
 }
 
 /// Where the numbers go on, and what is missing before.
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
-    let row = known(connection)?;
-    let known = row.unwrap_or(Seq::new(0));
+    let known = known(connection)?;
     let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
         return Ok((known, None));
     };
     // The numbers of what was lost are not given out again: whoever kept one must not find another message.
-    let keep = match row {
-        Some(_) => "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'msg'",
-        None => "INSERT INTO sqlite_sequence(name, seq) VALUES ('msg', ?1)",
-    };
-    connection.execute(keep, [committed.number()])?;
+    keep_known(connection, committed)?;
     Ok((committed, Some(LostTail { known, committed })))
 }

@@ -45,7 +45,7 @@ pub(super) fn next_batch(connection: &Connection, of: &Destination, want: Want) 
     let mut select = connection.prepare_cached(
         "SELECT msg.seq, created_ms, expires_ms, coalesce(attempts, 0), crc, meta, body
          FROM msg LEFT JOIN note ON note.seq = msg.seq
-         WHERE dest = ?1 AND state = 0 AND msg.seq > ?2 AND (expires_ms IS NULL OR expires_ms > ?4)
+         WHERE dest = ?1 AND state = 0 AND msg.seq > ?2 AND expires_ms > ?4
          ORDER BY msg.seq LIMIT ?3",
     )?;
     let after = want.after.map_or(i64::MIN, Seq::number);

@@ -81,7 +81,7 @@ impl StoreReader {
     /// # Errors
     /// When the store cannot be read.
     pub async fn newest(&self) -> Result<Seq, ReadError> {
-        self.asking.ask(|db| Ok(open::known(db)?.unwrap_or(Seq::new(0)))).await
+        self.asking.ask(|db| Ok(open::known(db)?)).await
     }
 
     /// What the store holds, with at most `largest` destinations.

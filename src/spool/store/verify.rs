@@ -108,7 +108,7 @@ pub(super) async fn all(
 /// The mark is read first: it trails the commits, so that a store at work is never ahead of itself.
 fn lost(connection: &Connection, mark: &Path) -> Result<Option<LostTail>, ReadError> {
     let committed = HighWater::at(mark.to_owned()).written();
-    let known = open::known(connection)?.unwrap_or(Seq::new(0));
+    let known = open::known(connection)?;
     Ok(committed.filter(|committed| *committed > known).map(|committed| LostTail { known, committed }))
 }
 

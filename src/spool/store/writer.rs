@@ -54,6 +54,7 @@ impl Writer {
 
     /// The first snapshot, before anybody can ask for it.
     pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+        self.ledger.look_for_notes()?;
         let live = self.ledger.live_bytes()?;
         let free = self.ledger.directory.free_bytes().unwrap_or(u64::MAX);
         self.ledger.bounds.measured(live, free);
