@@ -23,7 +23,9 @@ LABEL org.opencontainers.image.title="amqpost" \
       org.opencontainers.image.description="A sidecar that publishes to RabbitMQ for applications that speak HTTP" \
       org.opencontainers.image.licenses="MIT"
 # The certificate authorities for amqps:// endpoints whose certificate is a public one, and a directory of its own
-# for what must outlive a restart: a volume mounted there is writable.
+# for what must outlive a restart: a named volume mounted there takes its owner and mode. For a spool set
+# AMQPOST__SPOOL__PATH=/var/lib/amqpost/spool, a directory below it that amqpost makes for itself: what is mounted
+# may belong to root, and then only root could close it to others. Such a volume has to be writable for group 65532.
 # Not pinned: authorities that Debian has withdrawn should be withdrawn here too.
 # hadolint ignore=DL3008
 RUN apt-get update && \
@@ -35,7 +37,7 @@ COPY --from=build /usr/local/bin/amqpost /usr/local/bin/amqpost
 USER 65532:65532
 # 8672: requests, see above. 9672: /livez, /readyz, /link, /metrics, /config, on all addresses for probes and scrapes.
 EXPOSE 8672 9672
-# It drains on SIGTERM; give it 30 s (docker stop --time 30) before it is killed.
+# It drains on SIGTERM; give it 30 s (docker stop --time 30) before it is killed, with a spool 40 s.
 STOPSIGNAL SIGTERM
 # Liveness and not readiness: a restart does not bring back a broker.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["amqpost", "health"]

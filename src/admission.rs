@@ -63,6 +63,12 @@ impl Admission {
     pub fn limit(&self) -> usize {
         self.0.publishes_max
     }
+
+    /// The most bytes in flight.
+    #[must_use]
+    pub fn bytes_limit(&self) -> usize {
+        self.0.bytes_max
+    }
 }
 
 impl Permit {
@@ -71,7 +77,15 @@ impl Permit {
     /// # Errors
     /// [`Overloaded`] when the sum over all permits would exceed the limit.
     pub fn reserve(&mut self, bytes: usize) -> Result<(), Overloaded> {
-        take(&self.counts.bytes, bytes, self.counts.bytes_max)?;
+        self.reserve_below(self.counts.bytes_max, bytes)
+    }
+
+    /// The same below a limit of the caller's own, to leave the rest to others.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when the sum over all permits would exceed `most`, or the limit.
+    pub fn reserve_below(&mut self, most: usize, bytes: usize) -> Result<(), Overloaded> {
+        take(&self.counts.bytes, bytes, most.min(self.counts.bytes_max))?;
         self.bytes += bytes;
         Ok(())
     }

@@ -3,9 +3,13 @@
 use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
 use crate::config::Config;
+use crate::control::{Control, ControlError, Desk};
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
+use crate::modes::Modes;
+use crate::spool::store::StoreReader;
+use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +19,9 @@ use tokio::task::JoinHandle;
 pub struct App {
     pub(crate) config: Arc<Config>,
     pub(crate) link: Link,
+    pub(crate) spool: Option<Spool>,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) control: Option<Control>,
     pub(crate) admission: Admission,
     pub(crate) admin: Admin,
     pub(crate) readiness: watch::Sender<Readiness>,
@@ -32,25 +39,37 @@ pub enum StartError {
     /// The listener for operators.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The spool. Without it messages that it holds would stay there, and nobody would know.
+    #[error(transparent)]
+    Spool(#[from] crate::spool::store::OpenError),
+    /// The socket for changes to the spool.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 impl App {
     /// Binds the listeners, starts dialling the broker, and serves. Returns without waiting for the broker.
     ///
     /// # Errors
-    /// When a listener cannot be bound.
+    /// When a listener cannot be bound or the spool cannot be opened.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let listeners = Listeners::bind(&config.http).await?;
         let addresses = listeners.addresses();
+        let spool = Spool::open(&config)?;
+        let control = control(&config, spool.as_ref()).await?;
         let metrics = Metrics::new(vocabulary());
         let publish = &config.publish;
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let admission = Admission::new(publish.max_in_flight, bytes_max);
         let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
+        let drain = spool.as_ref().zip(DrainSettings::of(&config)).map(|(spool, settings)| {
+            Drain::start(spool.handle(), link_handle.clone(), admission.clone(), settings, metrics.clone())
+        });
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {
             link: link_handle.clone(),
+            spool: spool.as_ref().map(Spool::handle),
             admission: admission.clone(),
             metrics: metrics.clone(),
             config: Arc::clone(&config),
@@ -58,10 +77,24 @@ impl App {
         };
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
-        let door = Door::new(&config, link_handle, admission.clone(), metrics);
+        let spool_handle = spool.as_ref().map(Spool::handle);
+        let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
+        let door = Door::new(&config, modes, admission.clone(), metrics);
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
-        Ok(Self { config, link, admission, admin, readiness, stop_accepting, serving, addresses })
+        Ok(Self {
+            config,
+            link,
+            spool,
+            drain,
+            control,
+            admission,
+            admin,
+            readiness,
+            stop_accepting,
+            serving,
+            addresses,
+        })
     }
 
     /// Where requests are taken, as bound.
@@ -75,6 +108,13 @@ impl App {
     pub fn admin_address(&self) -> &str {
         self.admin.address()
     }
+}
+
+/// The operator's socket in the directory of the spool, when there is one.
+async fn control(config: &Config, spool: Option<&Spool>) -> Result<Option<Control>, StartError> {
+    let (Some(path), Some(spool)) = (&config.spool.path, spool) else { return Ok(None) };
+    let desk = Desk::new(spool.handle(), StoreReader::open(path)?);
+    Ok(Some(Control::start(path, desk).await?))
 }
 
 /// The label values that metrics show from the start, collected from the rooms that own them.
@@ -115,7 +155,27 @@ fn vocabulary() -> Vocabulary {
         }
         names
     };
+    const APPENDS: &[&str] = &{
+        let mut names = [""; AppendResult::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = AppendResult::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
+    const DELIVERIES: &[&str] = &{
+        let mut names = [""; DeliveryResult::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = DeliveryResult::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
     Vocabulary {
+        spool_appends: APPENDS,
+        spool_deliveries: DELIVERIES,
         breaker_states: BREAKER_STATES,
         link_states: LINK_STATES,
         connect_failures: CONNECT_FAILURES,

@@ -3,14 +3,16 @@
 //! A message moves one way and one outcome comes back:
 //!
 //! ```text
-//! http → message → link → outcome → http
+//! http → message → modes → link, spool → outcome → http
 //! ```
 //!
 //! * [`http`] turns requests into messages and outcomes into responses;
 //! * [`message`] is what an application wants published, checked once;
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
+//! * [`modes`] decides between the broker and the spool, and knows idempotency keys;
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
+//! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
@@ -26,11 +28,13 @@ pub mod admission;
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod deadline;
 pub mod http;
 pub mod link;
 pub mod message;
 pub mod metrics;
+pub mod modes;
 pub mod open_files;
 pub mod outcome;
 pub mod shutdown;

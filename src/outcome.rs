@@ -8,6 +8,8 @@
 pub enum Outcome {
     /// The broker acknowledged the message and did not return it.
     Confirmed,
+    /// The message is in the spool, synced to disk, and will be delivered at least once.
+    Spooled,
     /// No connection to the broker is up.
     LinkDown,
     /// The socket is open, and the broker has stopped answering.
@@ -22,6 +24,10 @@ pub enum Outcome {
     DeadlineNotSent,
     /// The sidecar is shutting down.
     Draining,
+    /// The spool has no room for the message.
+    SpoolFull,
+    /// The spool takes nothing: its disk has failed it, or it is closed.
+    SpoolFailed,
     /// Mandatory, and the broker returned it: no queue takes it.
     Unroutable,
     /// The exchange does not exist.
@@ -30,6 +36,10 @@ pub enum Outcome {
     AccessRefused,
     /// A value of the request is not acceptable; the detail names it.
     InvalidRequest,
+    /// A request with the same idempotency key is under way.
+    IdempotencyKeyInUse,
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused,
     /// The body's media type is not one that the endpoint takes.
     UnsupportedMediaType,
     /// The body is larger than the limit.
@@ -46,6 +56,8 @@ pub enum Outcome {
     LinkLost,
     /// `basic.nack`: at least one queue refused it; another may have it.
     Nacked,
+    /// The message was handed to the spool, and nobody knows whether it is on disk.
+    SpoolUnsure,
 }
 
 /// The four answers to "where is my message?".
@@ -53,6 +65,8 @@ pub enum Outcome {
 pub enum Class {
     /// Safe with the broker.
     Confirmed,
+    /// Safe on our disk.
+    Spooled,
     /// It never reaches a queue.
     NotPublished,
     /// It may have been published.
@@ -95,6 +109,7 @@ impl Class {
     pub const fn as_str(self) -> &'static str {
         match self {
             Class::Confirmed => "confirmed",
+            Class::Spooled => "spooled",
             Class::NotPublished => "not_published",
             Class::Unknown => "unknown",
         }
@@ -118,6 +133,10 @@ const fn confirmed(code: &'static str, title: &'static str) -> Row {
     Row { code, class: Class::Confirmed, status: 200, retry: Retry::None, retry_after: None, title }
 }
 
+const fn spooled(code: &'static str, title: &'static str) -> Row {
+    Row { code, class: Class::Spooled, status: 202, retry: Retry::None, retry_after: None, title }
+}
+
 const fn refused(code: &'static str, retry_after: Option<u32>, title: &'static str) -> Row {
     Row { code, class: Class::NotPublished, status: 503, retry: Retry::Safe, retry_after, title }
 }
@@ -132,8 +151,9 @@ const fn unknown(code: &'static str, status: u16, title: &'static str) -> Row {
 
 impl Outcome {
     /// Every outcome, in the order of the contract's table.
-    pub const ALL: [Outcome; 20] = [
+    pub const ALL: [Outcome; 26] = [
         Outcome::Confirmed,
+        Outcome::Spooled,
         Outcome::LinkDown,
         Outcome::LinkStalled,
         Outcome::BrokerBlocked,
@@ -141,10 +161,14 @@ impl Outcome {
         Outcome::Overloaded,
         Outcome::DeadlineNotSent,
         Outcome::Draining,
+        Outcome::SpoolFull,
+        Outcome::SpoolFailed,
         Outcome::Unroutable,
         Outcome::ExchangeNotFound,
         Outcome::AccessRefused,
         Outcome::InvalidRequest,
+        Outcome::IdempotencyKeyInUse,
+        Outcome::IdempotencyKeyReused,
         Outcome::UnsupportedMediaType,
         Outcome::PayloadTooLarge,
         Outcome::RequestTimeout,
@@ -153,6 +177,7 @@ impl Outcome {
         Outcome::ConfirmTimeout,
         Outcome::LinkLost,
         Outcome::Nacked,
+        Outcome::SpoolUnsure,
     ];
 
     /// This outcome's row of the table.
@@ -160,6 +185,7 @@ impl Outcome {
     pub const fn row(self) -> Row {
         match self {
             Outcome::Confirmed => confirmed("confirmed", "The broker has the message"),
+            Outcome::Spooled => spooled("spooled", "The message is on disk and will be delivered"),
             Outcome::LinkDown => refused("link_down", Some(1), "No connection to the broker is up"),
             Outcome::LinkStalled => refused("link_stalled", Some(1), "The broker has stopped answering"),
             Outcome::BrokerBlocked => {
@@ -173,12 +199,22 @@ impl Outcome {
                 refused("deadline_not_sent", None, "The deadline passed before the message was sent")
             }
             Outcome::Draining => refused("draining", Some(1), "The sidecar is shutting down"),
+            Outcome::SpoolFull => refused("spool_full", Some(1), "The spool has no room for the message"),
+            Outcome::SpoolFailed => refused("spool_failed", Some(1), "The spool takes no messages"),
             Outcome::Unroutable => rejected("unroutable", 422, "No queue takes this message"),
             Outcome::ExchangeNotFound => rejected("exchange_not_found", 404, "The exchange does not exist"),
             Outcome::AccessRefused => {
                 rejected("access_refused", 403, "The broker refuses this user the exchange")
             }
             Outcome::InvalidRequest => rejected("invalid_request", 400, "The request is not valid"),
+            Outcome::IdempotencyKeyInUse => Row {
+                retry: Retry::Safe,
+                retry_after: Some(1),
+                ..rejected("idempotency_key_in_use", 409, "A request with this idempotency key is under way")
+            },
+            Outcome::IdempotencyKeyReused => {
+                rejected("idempotency_key_reused", 422, "This idempotency key was used for another request")
+            }
             Outcome::UnsupportedMediaType => {
                 rejected("unsupported_media_type", 415, "This endpoint does not take that media type")
             }
@@ -195,6 +231,9 @@ impl Outcome {
                 unknown("link_lost", 502, "The connection was lost before the broker's verdict")
             }
             Outcome::Nacked => unknown("nacked", 502, "The broker refused the message (basic.nack)"),
+            Outcome::SpoolUnsure => {
+                unknown("spool_unsure", 502, "It is not known whether the spool has the message")
+            }
         }
     }
 
@@ -236,6 +275,8 @@ mod tests {
             let row = outcome.row();
             let expected = match row.status {
                 200..=299 => Retry::None,
+                // Said to wait, and then the same request may be taken.
+                400..=499 if row.retry_after.is_some() => Retry::Safe,
                 400..=499 => Retry::Pointless,
                 503 => Retry::Safe,
                 502 | 504 => Retry::MayDuplicate,

@@ -17,9 +17,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("lapin", &["link"]),
     ("prometheus", &["metrics"]),
-    ("axum", &["http", "admin"]),
+    ("axum", &["http", "admin", "control"]),
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
+    ("sha2", &["modes"]),
     ("crc32c", &["spool/store"]),
     ("rustix", &["open_files", "spool/store"]),
 ];
@@ -35,12 +36,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
-    ("spool", &["message"]),
-    ("http", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
-    ("admin", &["admission", "config", "http", "link", "metrics"]),
-    ("app", &["admin", "admission", "config", "http", "link", "metrics"]),
+    ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
+    ("modes", &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool"]),
+    ("http", &["admission", "config", "deadline", "link", "message", "metrics", "modes", "outcome"]),
+    ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
+    ("control", &["config", "http", "message", "spool"]),
+    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "modes", "spool"]),
     ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "open_files", "shutdown", "telemetry"]),
+    ("commands", &["app", "config", "control", "message", "open_files", "shutdown", "spool", "telemetry"]),
     ("main", &["commands"]),
 ];
 

@@ -9,6 +9,7 @@ use crate::config::{Config, HttpConfig, ListenAddress};
 use crate::http::{BindError, Listeners};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
+use crate::spool::SpoolHandle;
 use axum::Router;
 use axum::routing::get;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub enum Readiness {
 pub struct Shown {
     /// The link, for its state.
     pub link: LinkHandle,
+    /// The spool, where there is one.
+    pub spool: Option<SpoolHandle>,
     /// The in-flight counts.
     pub admission: Admission,
     /// The metrics.

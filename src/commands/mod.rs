@@ -1,9 +1,10 @@
-//! The command line: `serve`, `check`, `health`, `publish`.
+//! The command line: `serve`, `check`, `health`, `publish`, `spool`.
 
 mod client;
 mod health;
 mod publish;
 mod serve;
+mod spool;
 
 use crate::config::{Config, Sources};
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Command {
     Health(health::HealthArguments),
     /// Publish one message through a running sidecar.
     Publish(publish::PublishArguments),
+    /// Look into the spool, and change what is in it.
+    Spool(spool::SpoolArguments),
 }
 
 /// Where the configuration comes from. Defaults < file < environment < flags.
@@ -82,5 +85,6 @@ pub fn run() -> ExitCode {
         },
         Command::Health(arguments) => health::run(&arguments),
         Command::Publish(arguments) => publish::run(arguments),
+        Command::Spool(arguments) => spool::run(arguments),
     }
 }

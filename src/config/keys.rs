@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::kind::Kind;
+use super::spool::Undeliverable;
 use super::{LogFormat, LogLevel};
 
 /// What every environment variable of ours begins with.
@@ -36,6 +37,11 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "broker", doc: "The broker's endpoints and the connections to them." },
     Section { name: "publish", doc: "Deadlines and limits of publishes." },
     Section { name: "breaker", doc: "The circuit breaker that each failing destination gets." },
+    Section {
+        name: "spool",
+        doc: "The messages that are kept on disk until the broker has them. Without a `path` there is no spool.",
+    },
+    Section { name: "idempotency", doc: "What `Idempotency-Key` remembers." },
     Section { name: "shutdown", doc: "The time each step of a shutdown may take." },
     Section { name: "log", doc: "What is logged, and how." },
     Section { name: "runtime", doc: "Threads." },
@@ -203,6 +209,50 @@ pub(super) const KEYS: &[Key] = &[
         "1s",
         duration(ms(100), minutes(5)),
         "After that one publish at a time tries whether the destination takes messages again.",
+    ),
+    optional(
+        "spool.path",
+        Kind::Path,
+        "The directory of the spool, made when it is missing; on a local disk. Unset: no spool.",
+    ),
+    key(
+        "spool.max_bytes",
+        "1GiB",
+        size(MIB, 1024 * GIB),
+        "The database may be so large; its log takes up to 16 MiB more.",
+    ),
+    key(
+        "spool.max_age",
+        "24h",
+        duration(seconds(1), minutes(365 * 24 * 60)),
+        "A message that is older is parked.",
+    ),
+    key("spool.drain_rate", "500", count(1, 100_000), "Messages a second that leave the spool, at most."),
+    key(
+        "spool.destination_percent",
+        "50",
+        count(1, 100),
+        "What one destination may take of `spool.max_bytes`.",
+    ),
+    key("spool.disk_reserve", "64MiB", size(0, 1024 * GIB), "Free bytes that the spool leaves on its disk."),
+    key("spool.nacks_max", "10", count(0, 10_000), "A message that was nacked more often is undeliverable."),
+    key(
+        "spool.undeliverable",
+        "park",
+        Kind::Choice(Undeliverable::WORDS),
+        "What the broker will never take: `park` sets it aside and goes on, `wait` tries it again and lets those behind it wait.",
+    ),
+    key(
+        "idempotency.window",
+        "10m",
+        duration(seconds(1), minutes(7 * 24 * 60)),
+        "A key is remembered for so long.",
+    ),
+    key(
+        "idempotency.max_keys",
+        "100000",
+        count(1, 10_000_000),
+        "Keys in memory at a time, about 200 bytes each; beyond it the ones that were finished first are forgotten early.",
     ),
     key(
         "shutdown.lame_duck",

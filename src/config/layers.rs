@@ -6,6 +6,7 @@ use super::Sources;
 use super::keys::{ENVIRONMENT_PREFIX, KEYS, Key, find};
 use super::problems::{Mismatch, Origin, Problem, Problems};
 use super::raw::Raw;
+use super::routes;
 use super::suggest::suggest;
 use super::toml_file;
 
@@ -26,11 +27,13 @@ pub(super) struct Layers {
     given: BTreeMap<&'static str, Given>,
     /// Whether the file, if there is one, could be read: without it the rest may contradict itself by mistake.
     pub(super) complete: bool,
+    /// The tables `[[route]]`, in the order of the file.
+    pub(super) routes: Vec<routes::Table>,
 }
 
 impl Layers {
     pub(super) fn merge(sources: &Sources, problems: &mut Problems) -> Self {
-        let mut layers = Self { given: BTreeMap::new(), complete: true };
+        let mut layers = Self { given: BTreeMap::new(), complete: true, routes: Vec::new() };
         for key in KEYS {
             if let Some(default) = key.default {
                 layers.set(key, Raw::Plain(default.to_owned()), Origin::Default);
@@ -63,10 +66,11 @@ impl Layers {
 
     fn merge_file(&mut self, sources: &Sources, problems: &mut Problems) {
         let Some(path) = &sources.file else { return };
-        let Some(entries) = toml_file::read(path, problems) else {
+        let Some(toml_file::Document { entries, routes }) = toml_file::read(path, problems) else {
             self.complete = false;
             return;
         };
+        self.routes = routes;
         for entry in entries {
             let origin = toml_file::origin(path, entry.line);
             if let Some(key) = entry.name.as_deref().and_then(|name| find(&entry.section, name)) {
@@ -89,7 +93,7 @@ impl Layers {
                 }
                 Some(key) => self.set(key, Raw::Plain(value.clone()), origin),
                 None => {
-                    let suggestion = suggest(&path, Key::environment_name);
+                    let suggestion = suggestion(&path, Key::environment_name);
                     problems.push(unknown(path, origin, &suggestion));
                 }
             }
@@ -101,7 +105,7 @@ impl Layers {
             if let Some(key) = path.split_once('.').and_then(|(section, name)| find(section, name)) {
                 self.set(key, Raw::Plain(value.clone()), Origin::Flag);
             } else {
-                let suggestion = suggest(path, |key| key.path.to_owned());
+                let suggestion = suggestion(path, |key| key.path.to_owned());
                 problems.push(unknown(path.clone(), Origin::Flag, &suggestion));
             }
         }
@@ -124,6 +128,14 @@ fn path_of(name: &str) -> Option<String> {
     }
     let rest = flat(&name[ENVIRONMENT_NEAR_PREFIX.len()..].to_ascii_lowercase());
     KEYS.iter().find(|key| key.path.replace('.', "_") == rest).map(|key| key.path.to_owned())
+}
+
+/// What to do instead of giving this key in the environment or as a flag.
+fn suggestion(path: &str, spell: impl Fn(&Key) -> String) -> String {
+    if path.split('.').next() == Some(routes::TABLE) {
+        return routes::FILE_ONLY.to_owned();
+    }
+    suggest(path, spell)
 }
 
 /// The value stays out of it: under a mistyped key it may be a password.

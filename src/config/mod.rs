@@ -16,9 +16,11 @@ mod quantities;
 mod raw;
 #[cfg(test)]
 mod reference;
+mod routes;
 mod rules;
 mod secret;
 mod settings;
+mod spool;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,7 @@ pub use listen::ListenAddress;
 pub use log::{LogFormat, LogLevel};
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
+pub use spool::{IdempotencyConfig, Mode, RouteConfig, SpoolConfig, Undeliverable};
 
 /// Everything amqpost can be told, valid by construction of [`Config::load`].
 ///
@@ -59,12 +62,19 @@ pub struct Config {
     pub publish: PublishConfig,
     /// When a failing destination is left alone.
     pub breaker: BreakerConfig,
+    /// The messages that are kept on disk.
+    pub spool: SpoolConfig,
+    /// What `Idempotency-Key` remembers.
+    pub idempotency: IdempotencyConfig,
     /// The time budgets of a shutdown.
     pub shutdown: ShutdownConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// The threads.
     pub runtime: RuntimeConfig,
+    /// The modes of exchanges, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<RouteConfig>,
 }
 
 /// Section `http`.
@@ -263,7 +273,7 @@ impl Config {
         let layers = Layers::merge(sources, &mut problems);
         let mut settings = Settings::parse(&layers, &mut problems);
         let files = BrokerFiles::read(&mut settings, &layers, &mut problems);
-        let config = Self::of(&settings, files);
+        let config = Self::of(&settings, files, routes::read(&layers, &mut problems));
         // Of a file that could not be read, any key might resolve what looks like a contradiction.
         if layers.complete {
             rules::check(&config, &settings, &layers, &mut problems);
@@ -277,7 +287,7 @@ impl Config {
         toml::to_string(self).expect("tables of texts, numbers and lists always serialise")
     }
 
-    fn of(settings: &Settings, files: BrokerFiles) -> Self {
+    fn of(settings: &Settings, files: BrokerFiles, route: Vec<RouteConfig>) -> Self {
         Self {
             http: HttpConfig {
                 listen: settings.get("http.listen"),
@@ -306,6 +316,8 @@ impl Config {
                 window: settings.get("breaker.window"),
                 open_for: settings.get("breaker.open_for"),
             },
+            spool: SpoolConfig::of(settings),
+            idempotency: IdempotencyConfig::of(settings),
             shutdown: ShutdownConfig {
                 lame_duck: settings.get("shutdown.lame_duck"),
                 request_budget: settings.get("shutdown.request_budget"),
@@ -313,6 +325,7 @@ impl Config {
             },
             log: LogConfig { level: settings.get("log.level"), format: settings.get("log.format") },
             runtime: RuntimeConfig { worker_threads: settings.get("runtime.worker_threads") },
+            route,
         }
     }
 }

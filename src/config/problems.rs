@@ -100,6 +100,16 @@ impl fmt::Display for Problem {
 
 // === impl Origin ===
 
+impl Origin {
+    /// Another line of the same file.
+    pub(super) fn at_line(&self, line: usize) -> Self {
+        match self {
+            Self::File { path, .. } => Self::File { path: path.clone(), line },
+            Self::Default | Self::Environment(_) | Self::Flag => self.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

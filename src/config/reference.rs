@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{KEYS, Key, SECTIONS, Section};
 use super::kind::Kind;
 use super::rules::{EXCLUSIVE, RULES};
-use super::{Config, Sources};
+use super::{Config, Sources, routes};
 
 /// Comments are wrapped after so many characters.
 const COMMENT_CHARACTERS_MAX: usize = 100;
@@ -42,6 +42,16 @@ pub(super) fn default_file() -> String {
             lines(&mut text, &[&assignment]);
         }
     }
+    text.push('\n');
+    comment(&mut text, routes::DOC);
+    lines(&mut text, &["# [[route]]"]);
+    for key in routes::KEYS {
+        text.push_str("#\n");
+        comment(&mut text, key.doc);
+        let default = key.default.map_or("Required.".to_owned(), |default| format!("Default: {default}"));
+        comment(&mut text, &format!("Accepts {}. {default}", key.kind));
+        lines(&mut text, &[&format!("# {} = {}", key.name(), example(&key.kind))]);
+    }
     text
 }
 
@@ -59,10 +69,17 @@ pub(super) fn page() -> String {
             lines(&mut text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc)]);
         }
     }
+    lines(&mut text, &["", "### `[[route]]`", "", routes::DOC, ROUTES, ""]);
+    lines(&mut text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
+    for key in routes::KEYS {
+        let default = key.default.map_or("required".to_owned(), |default| format!("`{default}`"));
+        lines(&mut text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc)]);
+    }
     lines(&mut text, &["", "## Rules between keys", ""]);
     for rule in RULES {
         lines(&mut text, &[&format!("- `{}`: {} `{}`", rule.key, rule.demand, rule.other)]);
     }
+    lines(&mut text, &["- `route.mode`: `direct`, or `spool.path` is set"]);
     for (key, other) in EXCLUSIVE {
         lines(&mut text, &[&format!("- `{key}`: not beside `{other}`, wherever the two are given")]);
     }
@@ -117,16 +134,16 @@ fn example(kind: &Kind) -> &'static str {
     match kind {
         Kind::Path => "\"/path/to/file\"",
         Kind::Credential => "\"…\"",
-        Kind::Flag
-        | Kind::Count { .. }
+        Kind::Text { .. } => "\"orders.*\"",
+        Kind::Choice(_) => "\"fallback\"",
+        Kind::Flag => "true",
+        Kind::Count { .. }
         | Kind::Duration { .. }
         | Kind::WholeSeconds { .. }
         | Kind::Size { .. }
-        | Kind::Text { .. }
-        | Kind::Choice(_)
         | Kind::Listen
         | Kind::Address
-        | Kind::Endpoints => unreachable!("optional keys are paths and credentials"),
+        | Kind::Endpoints => unreachable!("optional keys are paths and credentials, routes have texts"),
     }
 }
 
@@ -151,6 +168,10 @@ Everything is read and checked before amqpost listens or connects. All problems 
 line, and the process exits with 64. `amqpost check` does only this. Secrets are never shown, and of an unknown
 key not even the value: it may be a mistyped password.
 ";
+
+const ROUTES: &str = "\
+Routes are given in the file only; a route in the environment or as a flag stops the start. A mode other than `direct`
+needs `spool.path`, wherever that is set.";
 
 const INTRODUCTION: &str = include_str!("reference_head.md");
 const NOTES: &str = include_str!("reference_tail.md");

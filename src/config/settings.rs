@@ -14,7 +14,7 @@ use super::problems::Problems;
 use super::raw::Raw;
 use super::secret::Secret;
 use super::value::Value;
-use super::{LogFormat, LogLevel};
+use super::{LogFormat, LogLevel, Undeliverable};
 
 /// The values of all keys. A key whose value was no good is marked bad and has its default instead, so that the
 /// search for problems can go on.
@@ -114,6 +114,12 @@ impl FromValue for LogLevel {
 }
 
 impl FromValue for LogFormat {
+    fn from_value(value: &Value) -> Option<Self> {
+        if let Value::Choice(position) = value { Self::ALL.get(*position).copied() } else { None }
+    }
+}
+
+impl FromValue for Undeliverable {
     fn from_value(value: &Value) -> Option<Self> {
         if let Value::Choice(position) = value { Self::ALL.get(*position).copied() } else { None }
     }

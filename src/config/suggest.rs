@@ -10,13 +10,18 @@ pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
         return format!("did you mean {}?", names.join(" or "));
     }
     let section = written.split('.').next().unwrap_or_default();
-    let names: Vec<_> = KEYS.iter().filter(|key| key.section() == section).map(Key::name).collect();
-    if names.is_empty() {
+    if KEYS.iter().any(|key| key.section() == section) {
+        listed(section, KEYS)
+    } else {
         let sections: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
         format!("the sections are {}", sections.join(", "))
-    } else {
-        format!("{section} has {}", names.join(", "))
     }
+}
+
+/// The names that a section has.
+pub(super) fn listed(section: &str, keys: &[Key]) -> String {
+    let names: Vec<_> = keys.iter().filter(|key| key.section() == section).map(Key::name).collect();
+    format!("{section} has {}", names.join(", "))
 }
 
 /// The keys nearest to what was written; none if even those are far. First by the whole path, then, for a key
@@ -96,7 +101,7 @@ mod tests {
         insta::assert_snapshot!(suggest("log.colour", |key| key.path.to_owned()), @"log has level, format");
         insta::assert_snapshot!(
             suggest("zzz", |key| key.path.to_owned()),
-            @"the sections are http, admin, broker, publish, breaker, shutdown, log, runtime"
+            @"the sections are http, admin, broker, publish, breaker, spool, idempotency, shutdown, log, runtime"
         );
     }
 }

@@ -4,6 +4,7 @@ mod contradictions;
 mod documents;
 mod layers;
 mod problems;
+mod routes;
 mod secrets;
 
 use std::fs;
@@ -107,6 +108,19 @@ fn without_any_source_the_defaults_hold() {
     percent = 50
     window = "10s"
     open_for = "1s"
+
+    [spool]
+    max_bytes = "1GiB"
+    max_age = "24h"
+    drain_rate = 500
+    destination_percent = 50
+    disk_reserve = "64MiB"
+    nacks_max = 10
+    undeliverable = "park"
+
+    [idempotency]
+    window = "10m"
+    max_keys = 100000
 
     [shutdown]
     lame_duck = "0s"

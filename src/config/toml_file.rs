@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use std::borrow::Cow;
+
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::read_text;
 use super::keys::SECTIONS;
 use super::problems::{Mismatch, Origin, Problem, Problems};
 use super::raw::{Raw, quoted};
+use super::routes;
 
 /// One `name = value` of a section; or, without a name, a value where a section should be.
 pub(super) struct Entry {
@@ -27,8 +31,14 @@ impl Entry {
     }
 }
 
+/// What the file holds.
+pub(super) struct Document {
+    pub(super) entries: Vec<Entry>,
+    pub(super) routes: Vec<routes::Table>,
+}
+
 /// Reads the file; `None` if it cannot be read or is no TOML, which is then among the problems.
-pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Vec<Entry>> {
+pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Document> {
     let text = match read_text(path) {
         Ok(text) => text,
         Err(expected) => {
@@ -39,7 +49,13 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Vec<Entry>> {
     };
     let (document, errors) = DeTable::parse_recoverable(&text);
     if errors.is_empty() {
-        return Some(entries(document.get_ref(), path, &text, problems));
+        let document = document.get_ref();
+        let routes = document.get_key_value(routes::TABLE).map(|(name, value)| {
+            let line = line_of(&text, name.span().start);
+            tables(value.get_ref(), line, path, &text, problems)
+        });
+        let entries = entries(document, path, &text, problems);
+        return Some(Document { entries, routes: routes.unwrap_or_default() });
     }
     for error in errors {
         // Only the message: the parser's own display shows the line, and with it perhaps a password.
@@ -64,15 +80,13 @@ fn entries(document: &DeTable<'_>, path: &Path, text: &str, problems: &mut Probl
     for (section, value) in document {
         let section_line = line_of(text, section.span().start);
         let section = section.get_ref().to_string();
+        if section == routes::TABLE {
+            continue;
+        }
         let known = SECTIONS.iter().any(|known| known.name == section);
         match value.get_ref().as_table() {
             Some(table) if known || !table.is_empty() => {
-                entries.extend(table.iter().map(|(name, value)| Entry {
-                    section: section.clone(),
-                    name: Some(name.get_ref().to_string()),
-                    raw: raw(value.get_ref()),
-                    line: line_of(text, name.span().start),
-                }));
+                entries.extend(entries_of(&section, table, text));
             }
             None if known => {
                 let got = format!("<{}>", value.get_ref().type_str());
@@ -87,6 +101,40 @@ fn entries(document: &DeTable<'_>, path: &Path, text: &str, problems: &mut Probl
     // The parser's map sorts by name or not, depending on its features elsewhere in the program.
     entries.sort_by_key(|entry| entry.line);
     entries
+}
+
+fn entries_of(section: &str, table: &DeTable<'_>, text: &str) -> Vec<Entry> {
+    let entry = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| Entry {
+        section: section.to_owned(),
+        name: Some(name.get_ref().to_string()),
+        raw: raw(value.get_ref()),
+        line: line_of(text, name.span().start),
+    };
+    table.iter().map(entry).collect()
+}
+
+/// The tables of an array of tables. One table in single brackets is a slip that would otherwise go unnoticed.
+fn tables(
+    value: &DeValue<'_>,
+    line: usize,
+    path: &Path,
+    text: &str,
+    problems: &mut Problems,
+) -> Vec<routes::Table> {
+    let items = value.as_array().map(|items| items.iter().collect::<Vec<_>>());
+    let of = |item: &Spanned<DeValue<'_>>| {
+        let table = item.get_ref().as_table()?;
+        let mut entries = entries_of(routes::TABLE, table, text);
+        entries.sort_by_key(|entry| entry.line);
+        Some(routes::Table { entries, origin: origin(path, line_of(text, item.span().start)) })
+    };
+    let tables: Option<Vec<_>> = items.and_then(|items| items.into_iter().map(of).collect());
+    tables.unwrap_or_else(|| {
+        let got = format!("<{}>", value.type_str());
+        let mismatch = Mismatch::new(got, "tables [[route]], in double brackets");
+        problems.mismatch(routes::TABLE, &origin(path, line), mismatch);
+        Vec::new()
+    })
 }
 
 fn raw(value: &DeValue<'_>) -> Raw {

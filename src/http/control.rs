@@ -1,6 +1,7 @@
 //! What a request says about how it is published: deadline, mandatory, mode, retry.
 
 use super::rejection::Rejection;
+use crate::config::Mode;
 use crate::link::RetryPolicy;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ pub(super) struct Control {
     pub(super) timeout: Option<Duration>,
     /// Absent: true.
     pub(super) mandatory: Option<bool>,
+    /// Absent: that of the exchange's route.
+    pub(super) mode: Option<Mode>,
     /// Absent: safe.
     pub(super) retry: Option<RetryPolicy>,
 }
@@ -21,6 +24,7 @@ impl Control {
         Control {
             timeout: self.timeout.or(fallback.timeout),
             mandatory: self.mandatory.or(fallback.mandatory),
+            mode: self.mode.or(fallback.mode),
             retry: self.retry.or(fallback.retry),
         }
     }
@@ -73,16 +77,9 @@ pub(super) fn mandatory(field: &str, text: &str) -> Result<bool, Rejection> {
     }
 }
 
-/// `direct`; the modes that need a spool name what is missing.
-pub(super) fn mode(field: &str, text: &str) -> Result<(), Rejection> {
-    match text {
-        "direct" => Ok(()),
-        "fallback" | "spool" => Err(Rejection::invalid(
-            field,
-            format_args!("{text} needs a [spool] section, which this version does not have yet"),
-        )),
-        _ => Err(Rejection::invalid(field, "expected direct, fallback or spool")),
-    }
+/// `direct`, `fallback` or `spool`.
+pub(super) fn mode(field: &str, text: &str) -> Result<Mode, Rejection> {
+    Mode::from_word(text).ok_or_else(|| Rejection::invalid(field, "expected direct, fallback or spool"))
 }
 
 /// `off`, `safe` or `at_least_once`.

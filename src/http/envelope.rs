@@ -85,6 +85,8 @@ struct Object<T>(T);
 pub(super) struct Envelope {
     pub(super) message: Message,
     pub(super) control: Control,
+    /// The envelope has no message id of its own.
+    pub(super) id_is_assigned: bool,
 }
 
 /// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
@@ -137,14 +139,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
 impl Document<'_> {
     fn into_envelope(self, headers_text_max: usize) -> Result<Envelope, Rejection> {
-        if let Some(mode) = &self.mode {
-            control::mode("mode", mode)?;
-        }
         let control = Control {
             timeout: self.timeout.as_deref().map(|text| control::timeout("timeout", text)).transpose()?,
             mandatory: self.mandatory,
+            mode: self.mode.as_deref().map(|text| control::mode("mode", text)).transpose()?,
             retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
         };
+        let id_is_assigned = self.properties.0.message_id.is_none();
         let mut properties = self.properties.0.into_properties(headers_text_max)?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
             properties.content_type = Some(raw::short("content_type", "application/json")?);
@@ -156,7 +157,7 @@ impl Document<'_> {
             properties,
             payload: payload(self.payload, self.payload_encoding)?,
         };
-        Ok(Envelope { message, control })
+        Ok(Envelope { message, control, id_is_assigned })
     }
 }
 

@@ -60,10 +60,9 @@ fn a_value_of_the_wrong_type_is_refused_under_its_path() {
 
 #[test]
 fn control_values_are_refused_as_in_the_raw_form() {
-    let wrong = [r#""timeout":"250""#, r#""mode":"spool""#, r#""mode":"queue""#, r#""retry":"always""#];
+    let wrong = [r#""timeout":"250""#, r#""mode":"queue""#, r#""retry":"always""#];
     insta::assert_snapshot!(details(&wrong.map(with)), @r"
     timeout: expected a whole number with ms or s, such as 250ms or 5s, more than zero
-    mode: spool needs a [spool] section, which this version does not have yet
     mode: expected direct, fallback or spool
     retry: expected off, safe or at_least_once
     ");

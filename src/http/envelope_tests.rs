@@ -1,6 +1,7 @@
 //! What a JSON envelope becomes: the message, its properties and headers, its payload.
 
 use super::*;
+use crate::config::Mode;
 use crate::link::RetryPolicy;
 use crate::outcome::Outcome;
 use std::time::Duration;
@@ -117,10 +118,11 @@ fn the_expiration_is_a_number_or_the_text_that_amqp_uses() {
 
 #[test]
 fn every_control_member_arrives_in_its_place() {
-    let envelope = with(r#""timeout":"250ms","mandatory":false,"mode":"direct","retry":"off""#);
+    let envelope = with(r#""timeout":"250ms","mandatory":false,"mode":"fallback","retry":"off""#);
     let expected = Control {
         timeout: Some(Duration::from_millis(250)),
         mandatory: Some(false),
+        mode: Some(Mode::Fallback),
         retry: Some(RetryPolicy::Off),
     };
     assert_eq!(decode(envelope.as_bytes(), HEADERS_TEXT_MAX).unwrap().control, expected);
@@ -132,6 +134,7 @@ fn what_the_envelope_says_wins_over_the_headers_of_its_request() {
     let request = Control {
         timeout: Some(Duration::from_secs(2)),
         mandatory: Some(false),
+        mode: Some(Mode::Fallback),
         retry: Some(RetryPolicy::Off),
     };
     assert_eq!(own.or(request), Control { timeout: own.timeout, ..request });

@@ -7,6 +7,7 @@ mod body;
 mod clock;
 mod control;
 mod envelope;
+mod envelope_text;
 mod observe;
 mod percent;
 mod publish;
@@ -15,14 +16,15 @@ mod rejection;
 mod respond;
 mod serve;
 
+pub use envelope_text::envelope_of;
 pub use observe::ROUTES;
 pub use respond::PROBLEM_TYPE_BASE;
 pub use serve::{BindError, Listeners};
 
 use crate::admission::Admission;
 use crate::config::Config;
-use crate::link::LinkHandle;
 use crate::metrics::Metrics;
+use crate::modes::Modes;
 use crate::outcome::Outcome;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -34,10 +36,10 @@ use std::time::Duration;
 
 const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
 
-/// What every request needs: the bounds, the defaults, the way to the link.
+/// What every request needs: the bounds, the defaults, the way to publish.
 #[derive(Debug)]
 pub struct Door {
-    link: LinkHandle,
+    modes: Modes,
     admission: Admission,
     metrics: Metrics,
     timeout: Duration,
@@ -49,13 +51,13 @@ pub struct Door {
 impl Door {
     /// A door with the limits of the configuration.
     #[must_use]
-    pub fn new(config: &Config, link: LinkHandle, admission: Admission, metrics: Metrics) -> Arc<Self> {
+    pub fn new(config: &Config, modes: Modes, admission: Admission, metrics: Metrics) -> Arc<Self> {
         // The longest way to write a byte in JSON is `\u0000`.
         const JSON_BYTES_PER_BYTE_MAX: usize = 6;
         let publish = &config.publish;
         let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Arc::new(Self {
-            link,
+            modes,
             admission,
             metrics,
             timeout: publish.timeout,
@@ -81,5 +83,5 @@ pub fn router(door: Arc<Door>) -> Router {
 }
 
 fn plain(outcome: Outcome, detail: &str) -> Response {
-    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0 }.into_response()
+    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0, replayed: false }.into_response()
 }

@@ -1,14 +1,18 @@
-//! The publishing endpoints: request → message → link → answer.
+//! The publishing endpoints: request → message → its mode → answer.
 
 use super::clock::RequestStart;
+use super::control::Control;
+use super::envelope::Envelope;
 use super::raw::{self, Destination, Head};
 use super::rejection::Rejection;
 use super::respond::Answer;
 use super::{Door, body, envelope};
 use crate::admission::Permit;
+use crate::config::Mode;
 use crate::deadline::Deadline;
-use crate::link::{RetryPolicy, Settlement};
-use crate::message::Message;
+use crate::link::Settlement;
+use crate::message::{Message, Properties, ShortText};
+use crate::modes::{ClientKey, Order, Settled};
 use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::extract::State;
@@ -49,7 +53,7 @@ async fn raw(door: &Door, destination: Result<Destination, Rejection>, request: 
 
 /// What became of a request, with the id of its message once there is one.
 pub(super) struct Finished {
-    pub(super) result: Result<Settlement, Rejection>,
+    pub(super) result: Result<Settled, Rejection>,
     pub(super) message_id: Option<String>,
 }
 
@@ -59,6 +63,23 @@ impl From<Rejection> for Finished {
     }
 }
 
+impl From<Settled> for Finished {
+    fn from(settled: Settled) -> Self {
+        let message_id = Some(settled.message_id.as_str().to_owned());
+        Self { result: Ok(settled), message_id }
+    }
+}
+
+/// Everything that the head of a raw request says.
+struct RawHead {
+    destination: Destination,
+    properties: Properties,
+    control: Control,
+    deadline: Deadline,
+    mode: Mode,
+    key: Option<ClientKey>,
+}
+
 async fn publish_raw(
     door: &Door,
     start: RequestStart,
@@ -66,12 +87,8 @@ async fn publish_raw(
     head: &Parts,
     body: Body,
 ) -> Finished {
-    let checked = destination.and_then(|destination| Ok((destination, raw::head(&head.headers)?)));
-    let checked = checked.and_then(|(destination, head)| {
-        let timeout = head.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok((destination, head, Deadline::after(start.instant(), timeout)))
-    });
-    let (destination, Head { properties, control }, deadline) = match checked {
+    let checked = destination.and_then(|destination| door.raw_head(start, destination, head));
+    let RawHead { destination, properties, control, deadline, mode, key } = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
             body::discard(body, &head.headers, door.default_deadline(start)).await;
@@ -79,35 +96,38 @@ async fn publish_raw(
         }
     };
     let message_id = properties.message_id.as_str().to_owned();
-    let result = match door.take_in(head, body, deadline).await {
-        Err(rejection) => Err(rejection),
-        Ok((payload, permit)) => {
-            let message = Message {
-                exchange: destination.exchange,
-                routing_key: destination.routing_key,
-                mandatory: control.mandatory.unwrap_or(true),
-                properties,
-                payload,
-            };
-            Ok(door.link.publish(message, permit, deadline, control.retry.unwrap_or_default()).await)
-        }
+    let refusal = door.modes.refusal(Some(mode), key.is_some());
+    let (payload, permit) = match door.take_in(head, body, deadline, refusal).await {
+        Ok(taken) => taken,
+        Err(rejection) => return Finished { result: Err(rejection), message_id: Some(message_id) },
     };
-    Finished { result, message_id: Some(message_id) }
+    let message = Message {
+        exchange: destination.exchange,
+        routing_key: destination.routing_key,
+        mandatory: control.mandatory.unwrap_or(true),
+        properties,
+        payload,
+    };
+    let retry = control.retry.unwrap_or_default();
+    let id_is_assigned = raw::id_is_assigned(&head.headers);
+    door.modes.publish(Order { message, permit, deadline, retry, mode, key, id_is_assigned }).await.into()
 }
 
 async fn publish_envelope(door: &Door, start: RequestStart, head: &Parts, body: Body) -> Finished {
     let checked = is_json(head).and_then(|()| raw::envelope_control(&head.headers)).and_then(|control| {
         let timeout = control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok((control, Deadline::after(start.instant(), timeout)))
+        Ok((control, Deadline::after(start.instant(), timeout), raw::idempotency_key(&head.headers)?))
     });
-    let (head_control, arrival_deadline) = match checked {
+    let (head_control, arrival_deadline, key) = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
             body::discard(body, &head.headers, door.default_deadline(start)).await;
             return rejection.into();
         }
     };
-    let (document, permit) = match door.take_in(head, body, arrival_deadline).await {
+    // The exchange is in the body, and with it perhaps the mode.
+    let refusal = door.modes.refusal(None, key.is_some());
+    let (document, permit) = match door.take_in(head, body, arrival_deadline, refusal).await {
         Ok(taken) => taken,
         Err(rejection) => return rejection.into(),
     };
@@ -115,16 +135,19 @@ async fn publish_envelope(door: &Door, start: RequestStart, head: &Parts, body: 
         raw::add_trace_context(&mut envelope.message.properties.headers, &head.headers)?;
         let control = envelope.control.or(head_control);
         let timeout = control.timeout_within("timeout", door.timeout, door.max_timeout)?;
-        Ok((envelope.message, control, Deadline::after(start.instant(), timeout)))
+        let mode = door.mode("mode", &envelope.message.exchange, control)?;
+        Ok((envelope, control, Deadline::after(start.instant(), timeout), mode))
     });
     drop(document);
     match decoded {
         Err(rejection) => rejection.into(),
-        Ok((mut message, control, deadline)) => {
+        Ok((Envelope { mut message, id_is_assigned, .. }, control, deadline, mode)) => {
             message.mandatory = control.mandatory.unwrap_or(true);
-            let message_id = Some(message.properties.message_id.as_str().to_owned());
-            let policy = control.retry.unwrap_or(RetryPolicy::Safe);
-            Finished { result: Ok(door.link.publish(message, permit, deadline, policy).await), message_id }
+            let retry = control.retry.unwrap_or_default();
+            door.modes
+                .publish(Order { message, permit, deadline, retry, mode, key, id_is_assigned })
+                .await
+                .into()
         }
     }
 }
@@ -139,6 +162,24 @@ fn is_json(head: &Parts) -> Result<(), Rejection> {
 }
 
 impl Door {
+    fn raw_head(
+        &self,
+        start: RequestStart,
+        destination: Destination,
+        head: &Parts,
+    ) -> Result<RawHead, Rejection> {
+        let Head { properties, control } = raw::head(&head.headers)?;
+        let timeout = control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
+        let mode = self.mode("amqpost-mode", &destination.exchange, control)?;
+        let key = raw::idempotency_key(&head.headers)?;
+        let deadline = Deadline::after(start.instant(), timeout);
+        Ok(RawHead { destination, properties, control, deadline, mode, key })
+    }
+
+    fn mode(&self, field: &str, exchange: &ShortText, control: Control) -> Result<Mode, Rejection> {
+        self.modes.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
+    }
+
     /// The deadline of a request whose own is not known.
     fn default_deadline(&self, start: RequestStart) -> Deadline {
         Deadline::after(start.instant(), self.timeout)
@@ -150,8 +191,9 @@ impl Door {
         head: &Parts,
         mut body: Body,
         deadline: Deadline,
+        refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
-        let taken = self.admit_and_read(&mut body, deadline).await;
+        let taken = self.admit_and_read(&mut body, deadline, refusal).await;
         if taken.is_err() {
             body::discard(body, &head.headers, deadline).await;
         }
@@ -162,31 +204,38 @@ impl Door {
         &self,
         body: &mut Body,
         deadline: Deadline,
+        refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
         let refused = |outcome: Outcome| Rejection::new(outcome, outcome.row().title);
-        if let Some(outcome) = self.link.refusal() {
+        if let Some(outcome) = refusal {
             return Err(refused(outcome));
         }
         let mut permit = self.admission.admit().map_err(|_| refused(Outcome::Overloaded))?;
-        let mut link = self.link.clone();
         let payload = tokio::select! {
             payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
-            () = link.draining() => return Err(refused(Outcome::Draining)),
+            () = self.modes.draining() => return Err(refused(Outcome::Draining)),
         };
         Ok((payload, permit))
     }
 
     /// Counts what became of a message, and answers.
     fn answer(&self, start: RequestStart, finished: Finished) -> Response {
-        let (outcome, detail, attempts) = match finished.result {
-            Ok(settlement) => (settlement.outcome, settlement.detail, settlement.attempts),
-            Err(rejection) => (rejection.outcome, Some(rejection.detail), 0),
+        let (Settlement { outcome, detail, attempts }, replayed) = match finished.result {
+            Ok(settled) => (settled.settlement, settled.replayed),
+            Err(Rejection { outcome, detail }) => {
+                (Settlement { outcome, detail: Some(detail), attempts: 0 }, false)
+            }
         };
         let elapsed = start.instant().elapsed();
-        self.metrics.publish_answered(outcome, elapsed);
+        if replayed {
+            // Its message was counted the first time.
+            self.metrics.replayed();
+        } else {
+            self.metrics.publish_answered(outcome, elapsed);
+        }
         tracing::debug!(code = outcome.code(), message_id = finished.message_id, ?elapsed, "answered");
         let message_id = finished.message_id.as_deref();
-        Answer { outcome, detail: detail.as_deref(), message_id, attempts }.into_response()
+        Answer { outcome, detail: detail.as_deref(), message_id, attempts, replayed }.into_response()
     }
 }

@@ -6,6 +6,7 @@ use super::rejection::Rejection;
 use crate::message::{
     DeliveryMode, HeaderTable, HeaderValue, Properties, ShortText, exchange_on_the_wire, new_message_id,
 };
+use crate::modes::ClientKey;
 use hyper::header::{HeaderMap, HeaderName};
 use std::collections::btree_map::Entry;
 
@@ -111,8 +112,6 @@ pub(super) fn envelope_control(headers: &HeaderMap) -> Result<Control, Rejection
             control_value(&mut control, control_name, text, single(headers, name)?)?;
         } else if text.starts_with(PROPERTY_PREFIX) {
             return Err(Rejection::invalid(text, "an envelope carries its properties itself"));
-        } else if text == "idempotency-key" {
-            return Err(idempotency_key());
         }
     }
     Ok(control)
@@ -131,8 +130,24 @@ pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) ->
     Ok(())
 }
 
-fn idempotency_key() -> Rejection {
-    Rejection::invalid("idempotency-key", "not available in this version")
+/// The request's idempotency key, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, Rejection> {
+    let name = HeaderName::from_static("idempotency-key");
+    if !headers.contains_key(&name) {
+        return Ok(None);
+    }
+    let problem = || {
+        Rejection::invalid(
+            name.as_str(),
+            "expected 1 to 255 visible ASCII characters, bare or in double quotes",
+        )
+    };
+    ClientKey::parse(single(headers, &name)?).map(Some).ok_or_else(problem)
+}
+
+/// Whether the request brings no message id, and one is assigned.
+pub(super) fn id_is_assigned(headers: &HeaderMap) -> bool {
+    !headers.contains_key("amqp-message-id")
 }
 
 fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) -> Result<(), Rejection> {
@@ -140,7 +155,6 @@ fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) ->
     match text {
         "content-type" => properties.content_type = Some(short(text, single(headers, name)?)?),
         "content-encoding" => properties.content_encoding = Some(short(text, single(headers, name)?)?),
-        "idempotency-key" => return Err(idempotency_key()),
         _ => {}
     }
     Ok(())
@@ -177,7 +191,7 @@ fn control_value(control: &mut Control, name: &str, field: &str, text: &str) -> 
     match name {
         "timeout" => control.timeout = Some(control::timeout(field, text)?),
         "mandatory" => control.mandatory = Some(control::mandatory(field, text)?),
-        "mode" => control::mode(field, text)?,
+        "mode" => control.mode = Some(control::mode(field, text)?),
         "retry" => control.retry = Some(control::retry(field, text)?),
         _ => return Err(Rejection::invalid(field, "unknown control header")),
     }

@@ -1,6 +1,7 @@
 //! What the headers of a raw request become, and which of them are refused.
 
 use super::*;
+use crate::config::Mode;
 use crate::link::RetryPolicy;
 use crate::outcome::Outcome;
 use proptest::prelude::*;
@@ -276,12 +277,13 @@ fn every_control_header_arrives_in_its_place() {
     let controls = [
         ("Amqpost-Timeout", "250ms"),
         ("Amqpost-Mandatory", "false"),
-        ("Amqpost-Mode", "direct"),
+        ("Amqpost-Mode", "spool"),
         ("Amqpost-Retry", "off"),
     ];
     let expected = Control {
         timeout: Some(Duration::from_millis(250)),
         mandatory: Some(false),
+        mode: Some(Mode::Spool),
         retry: Some(RetryPolicy::Off),
     };
     assert_eq!(head_of(&controls).control, expected);
@@ -318,21 +320,15 @@ fn unknown_control_values_and_headers_are_refused_by_name() {
 }
 
 #[test]
-fn a_mode_that_needs_the_spool_names_the_section_that_is_missing() {
-    let details = details_of(&[("Amqpost-Mode", "spool"), ("Amqpost-Mode", "fallback")]);
-    insta::assert_snapshot!(details, @r"
-    amqpost-mode: spool needs a [spool] section, which this version does not have yet
-    amqpost-mode: fallback needs a [spool] section, which this version does not have yet
-    ");
-}
-
-/// Ignored, it would let the retry of a careful client publish twice.
-#[test]
-fn an_idempotency_key_is_refused_while_it_is_not_honoured() {
-    let headers = header_map(&[("Idempotency-Key", "k")]);
-    let expected = "idempotency-key: not available in this version";
-    assert_eq!(detail_of(head(&headers)), expected);
-    assert_eq!(detail_of(envelope_control(&headers)), expected);
+fn an_idempotency_key_is_taken_bare_and_quoted_and_anything_else_is_refused() {
+    let key = |value: &str| idempotency_key(&header_map(&[("Idempotency-Key", value)]));
+    assert_eq!(key("\"8e03978e\""), key("8e03978e"));
+    assert!(key("8e03978e").unwrap().is_some());
+    assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
+    let expected = "idempotency-key: expected 1 to 255 visible ASCII characters, bare or in double quotes";
+    assert_eq!(detail_of(key("\"open")), expected);
+    let twice = header_map(&[("Idempotency-Key", "a"), ("Idempotency-Key", "b")]);
+    assert_eq!(detail_of(idempotency_key(&twice)), "idempotency-key: given twice");
 }
 
 #[test]

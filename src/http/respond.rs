@@ -14,6 +14,7 @@ pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
 const OUTCOME: HeaderName = HeaderName::from_static("amqpost-outcome");
 const CODE: HeaderName = HeaderName::from_static("amqpost-code");
 const ATTEMPTS: HeaderName = HeaderName::from_static("amqpost-attempts");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MESSAGE_ID: HeaderName = HeaderName::from_static("amqpost-message-id");
 
 /// Everything a client is told.
@@ -26,6 +27,8 @@ pub(super) struct Answer<'a> {
     pub(super) message_id: Option<&'a str>,
     /// Attempts made at publishing it.
     pub(super) attempts: u32,
+    /// The outcome is that of an earlier request with the same idempotency key.
+    pub(super) replayed: bool,
 }
 
 #[derive(Serialize)]
@@ -80,6 +83,9 @@ impl Answer<'_> {
         }
         if !is_ordinary(&self.attempts) {
             headers.insert(ATTEMPTS, HeaderValue::from(self.attempts));
+        }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
         if self.outcome == Outcome::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));

@@ -6,6 +6,7 @@ use crate::config::{Config, Sources};
 use crate::http::{Door, router};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
+use crate::modes::Modes;
 use axum::Router;
 use hyper::{Method, Request};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use std::fmt::Write;
 use tower::ServiceExt;
 
 fn bare(outcome: Outcome) -> Answer<'static> {
-    Answer { outcome, detail: None, message_id: None, attempts: 0 }
+    Answer { outcome, detail: None, message_id: None, attempts: 0, replayed: false }
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {
@@ -51,6 +52,7 @@ fn the_outcome_table_is_the_one_of_the_contract() {
     }
     insta::assert_snapshot!(table, @r"
     confirmed | confirmed | 200 | - | - | The broker has the message
+    spooled | spooled | 202 | - | - | The message is on disk and will be delivered
     link_down | not_published | 503 | safe | 1 | No connection to the broker is up
     link_stalled | not_published | 503 | safe | 1 | The broker has stopped answering
     broker_blocked | not_published | 503 | safe | 1 | The broker accepts no publishes at the moment
@@ -58,10 +60,14 @@ fn the_outcome_table_is_the_one_of_the_contract() {
     overloaded | not_published | 503 | safe | 1 | The in-flight limit is reached
     deadline_not_sent | not_published | 503 | safe | - | The deadline passed before the message was sent
     draining | not_published | 503 | safe | 1 | The sidecar is shutting down
+    spool_full | not_published | 503 | safe | 1 | The spool has no room for the message
+    spool_failed | not_published | 503 | safe | 1 | The spool takes no messages
     unroutable | not_published | 422 | pointless | - | No queue takes this message
     exchange_not_found | not_published | 404 | pointless | - | The exchange does not exist
     access_refused | not_published | 403 | pointless | - | The broker refuses this user the exchange
     invalid_request | not_published | 400 | pointless | - | The request is not valid
+    idempotency_key_in_use | not_published | 409 | safe | 1 | A request with this idempotency key is under way
+    idempotency_key_reused | not_published | 422 | pointless | - | This idempotency key was used for another request
     unsupported_media_type | not_published | 415 | pointless | - | This endpoint does not take that media type
     payload_too_large | not_published | 413 | pointless | - | The body is too large
     request_timeout | not_published | 408 | pointless | - | The body stopped arriving
@@ -70,6 +76,7 @@ fn the_outcome_table_is_the_one_of_the_contract() {
     confirm_timeout | unknown | 504 | may_duplicate | - | The broker gave no verdict before the deadline
     link_lost | unknown | 502 | may_duplicate | - | The connection was lost before the broker's verdict
     nacked | unknown | 502 | may_duplicate | - | The broker refused the message (basic.nack)
+    spool_unsure | unknown | 502 | may_duplicate | - | It is not known whether the spool has the message
     ");
 }
 
@@ -104,6 +111,7 @@ async fn a_problem_with_a_message_names_it() {
         detail: Some("the broker has no exchange 'orders'"),
         message_id: Some("m-1"),
         attempts: 1,
+        replayed: false,
     };
     insta::assert_snapshot!(shown(answer).await, @r#"
     404 Not Found
@@ -210,11 +218,15 @@ fn routes() -> (Link, Router) {
         breaker_states: &[],
         connect_failures: &[],
         loss_reasons: &[],
+        spool_appends: &[],
+        spool_deliveries: &[],
         routes: &[],
     };
     let metrics = Metrics::new(vocabulary);
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
-    (link, router(Door::new(&config, handle, Admission::new(8, 1 << 20), metrics)))
+    let admission = Admission::new(8, 1 << 20);
+    let modes = Modes::new(&config, handle, None, admission.clone(), metrics.clone());
+    (link, router(Door::new(&config, modes, admission, metrics)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.
@@ -260,6 +272,7 @@ async fn a_request_is_checked_before_the_link_is_asked() {
         ("/v1/exchanges//messages", ("x", "x"), "400 invalid_request"),
         ("/v1/queues/q/messages?routing_key=a", ("x", "x"), "400 invalid_request"),
         ("/v1/queues/q/messages", ("amqpost-timeout", "61s"), "400 invalid_request"),
+        ("/v1/queues/q/messages", ("amqpost-mode", "spool"), "400 invalid_request"),
         ("/v1/messages", ("content-type", "text/plain"), "415 unsupported_media_type"),
         ("/v1/messages", ("x", "x"), "415 unsupported_media_type"),
         ("/v1/messages", json, "503 link_down"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Delays drawn evenly from zero up to a ceiling that doubles with each failure, so that a thousand sidecars
 /// whose broker restarts do not come back in step.
 #[derive(Clone, Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
@@ -13,12 +13,13 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// A first ceiling of `min`, never above `max`.
-    pub(super) fn new(min: Duration, max: Duration) -> Self {
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, failures: 0 }
     }
 
     /// The next delay, after one more failure.
-    pub(super) fn next_delay(&mut self) -> Duration {
+    pub fn next_delay(&mut self) -> Duration {
         let ceiling = self.ceiling();
         self.failures = self.failures.saturating_add(1);
         ceiling.mul_f64(fastrand::f64())

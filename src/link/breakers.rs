@@ -141,7 +141,13 @@ fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
         // The breaker was not open when it let that publish pass: its connection found the destination silent.
         Outcome::Nacked | Outcome::BreakerOpen => Some(false),
         Outcome::ConfirmTimeout => is_slow.then_some(false),
-        Outcome::LinkDown
+        Outcome::Spooled
+        | Outcome::SpoolFull
+        | Outcome::SpoolFailed
+        | Outcome::SpoolUnsure
+        | Outcome::IdempotencyKeyInUse
+        | Outcome::IdempotencyKeyReused
+        | Outcome::LinkDown
         | Outcome::LinkStalled
         | Outcome::BrokerBlocked
         | Outcome::Overloaded

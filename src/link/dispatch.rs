@@ -1,7 +1,8 @@
 //! Which channel of its connection a message goes to, and when: together with others, alone, later, or not at all.
 
+use super::acceptance::unacceptable;
 use super::destination::Destination;
-use super::exchanges::{is_a_reply_address, may_close_its_channel};
+use super::exchanges::may_close_its_channel;
 use super::lane::Lane;
 use super::publisher::Publisher;
 use super::pulse::transfer_time;
@@ -65,14 +66,8 @@ impl Publisher {
     }
 
     fn route_of(&self, message: &Message, alone: bool) -> Route {
-        let (size, max) = (message.properties.encoded_len(), self.properties_max);
-        if size > max {
-            return Route::Rejected(format!(
-                "properties and headers take {size} bytes, the broker takes {max}"
-            ));
-        }
-        if let Some(problem) = is_a_reply_address(message) {
-            return Route::Rejected(problem.to_owned());
+        if let Some(problem) = unacceptable(message, self.properties_max) {
+            return Route::Rejected(problem);
         }
         if self.standstill.any() && !alone {
             match self.standstill.of(&Destination::of(message)) {

@@ -1,5 +1,6 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
+//! * `acceptance` refuses what no broker could take;
 //! * `supervisor` keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
 //!   `vigil` over each that is open (`pulse`, `vitals`);
 //! * `publisher` owns a connection's channels (`lanes`), decides which of them a message goes to (`dispatch`,
@@ -10,6 +11,7 @@
 //! * `ticket` is a publish between its request and a channel; the hand-over is there;
 //! * `state` and `status` are what everybody else reads.
 
+mod acceptance;
 mod attempts;
 mod attribution;
 mod backoff;
@@ -45,6 +47,8 @@ mod vitals;
 mod waiting;
 mod wire;
 
+pub use acceptance::unacceptable;
+pub use backoff::Backoff;
 pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};
 pub use retry::RetryPolicy;
@@ -64,7 +68,7 @@ use status::StateReader;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use supervisor::{Stage, Supervisor};
 use ticket::Job;
 use tokio::sync::{mpsc, watch};
@@ -172,6 +176,13 @@ impl LinkHandle {
     #[must_use]
     pub fn status(&self) -> LinkStatus {
         self.state.look().status.clone()
+    }
+
+    /// Since when the link is up; `None` while it is not.
+    #[must_use]
+    pub fn up_since(&self) -> Option<SystemTime> {
+        let published = self.state.look();
+        (published.status.state == ConnectionState::Up).then_some(published.status.since)
     }
 
     /// How many destinations' circuit breakers are in each state.

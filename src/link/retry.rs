@@ -1,7 +1,7 @@
 //! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
 
 use super::backoff::Backoff;
-use crate::outcome::{Class, Outcome};
+use crate::outcome::Outcome;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl RetryPolicy {
             RetryPolicy::Safe => !handed_over,
             // A confirm that timed out has used up the deadline.
             RetryPolicy::AtLeastOnce => {
-                !handed_over || (outcome.class() == Class::Unknown && outcome != Outcome::ConfirmTimeout)
+                !handed_over || matches!(outcome, Outcome::LinkLost | Outcome::Nacked)
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The declaration of every metric family: name, help, labels, buckets.
 
-use super::{Observed, Vocabulary};
+use super::{Observed, ObservedSpool, Vocabulary};
 use crate::outcome::{Class, Outcome};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result,
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, Result,
 };
 
 /// From half a millisecond, below which a confirm on loopback rarely is, to the longest ordinary deadline.
@@ -33,6 +33,53 @@ pub(super) struct Families {
     link_up: IntGauge,
     link_state: IntGaugeVec,
     connections: IntGaugeVec,
+    pub(super) replays: IntCounter,
+    pub(super) spool_appends: IntCounterVec,
+    pub(super) spool_deliveries: IntCounterVec,
+    spool: SpoolGauges,
+}
+
+/// The gauges of the spool.
+struct SpoolGauges {
+    messages: IntGauge,
+    bytes: IntGauge,
+    bytes_limit: IntGauge,
+    oldest_age: Gauge,
+    age_limit: Gauge,
+    parked: IntGauge,
+    lost: IntGauge,
+    failed: IntGauge,
+}
+
+impl SpoolGauges {
+    fn new(declare: &Declaring) -> Result<Self> {
+        let age =
+            named("spool_oldest_age_seconds", "Age of the oldest message to be delivered; 0 without one.");
+        let age_limit = named("spool_age_limit_seconds", "The age at which a message is parked.");
+        Ok(Self {
+            messages: declare.gauge("spool_messages", "Messages in the spool to be delivered.")?,
+            bytes: declare.gauge("spool_bytes", "Bytes of the spool's database in use.")?,
+            bytes_limit: declare.gauge("spool_bytes_limit", "Bytes of the spool's database, at most.")?,
+            oldest_age: declare.register(Gauge::with_opts(age))?,
+            age_limit: declare.register(Gauge::with_opts(age_limit))?,
+            parked: declare.gauge("spool_parked_messages", "Messages kept for an operator.")?,
+            lost: declare
+                .gauge("spool_lost_messages", "Messages that were missing when the spool was opened.")?,
+            failed: declare.gauge("spool_failed", "1 when the spool's disk has failed it.")?,
+        })
+    }
+
+    fn observe(&self, spool: &ObservedSpool) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.messages.set(gauge(spool.messages));
+        self.bytes.set(gauge(spool.bytes));
+        self.bytes_limit.set(gauge(spool.bytes_limit));
+        self.oldest_age.set(spool.oldest_age.as_secs_f64());
+        self.age_limit.set(spool.age_limit.as_secs_f64());
+        self.parked.set(gauge(spool.parked));
+        self.lost.set(gauge(spool.lost));
+        self.failed.set(i64::from(spool.failed));
+    }
 }
 
 /// Registers families under the prefix that all share.
@@ -94,7 +141,7 @@ impl Families {
             publishes: of_outcomes(is_about_a_message, |outcome| {
                 publishes.with_label_values(&[outcome.class().as_str(), outcome.code()])
             }),
-            publish_duration: [Class::Confirmed, Class::NotPublished, Class::Unknown]
+            publish_duration: [Class::Confirmed, Class::Spooled, Class::NotPublished, Class::Unknown]
                 .map(|class| publish_duration.with_label_values(&[class.as_str()]))
                 .into(),
             confirm_duration: declare.register(Histogram::with_opts(confirms))?,
@@ -126,6 +173,21 @@ impl Families {
             link_up: declare.gauge("link_up", "1 while a connection is up.")?,
             link_state: declare.gauges("link_state", "1 for the link's present state.", "state")?,
             connections: declare.gauges("connections", "Connections by state.", "state")?,
+            replays: declare.counter(
+                "idempotency_replays_total",
+                "Requests that were answered with the outcome of an earlier one.",
+            )?,
+            spool_appends: declare.counters(
+                "spool_appends_total",
+                "Appends to the spool, by what became of them.",
+                &["result"],
+            )?,
+            spool_deliveries: declare.counters(
+                "spool_deliveries_total",
+                "Deliveries from the spool, by what became of them.",
+                &["result"],
+            )?,
+            spool: SpoolGauges::new(&declare)?,
             registry: declare.0.clone(),
         };
         families.touch(vocabulary)?;
@@ -143,6 +205,12 @@ impl Families {
         for state in vocabulary.breaker_states {
             self.breaker_transitions.with_label_values(&[*state]);
         }
+        for result in vocabulary.spool_appends {
+            self.spool_appends.with_label_values(&[*result]);
+        }
+        for result in vocabulary.spool_deliveries {
+            self.spool_deliveries.with_label_values(&[*result]);
+        }
         for (method, route) in vocabulary.routes {
             self.requests.with_label_values(&[*method, *route, "200"]);
         }
@@ -156,6 +224,7 @@ impl Families {
     /// Sets the gauges that are read at the moment of a scrape.
     pub(super) fn observe(&self, vocabulary: &Vocabulary, observed: &Observed) {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.spool.observe(&observed.spool);
         self.in_flight.set(gauge(observed.in_flight));
         self.in_flight_limit.set(gauge(observed.in_flight_limit));
         self.link_up.set(i64::from(observed.link_state == "up"));

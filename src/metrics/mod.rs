@@ -24,6 +24,10 @@ pub struct Vocabulary {
     pub connect_failures: &'static [&'static str],
     /// Reasons for losing a connection.
     pub loss_reasons: &'static [&'static str],
+    /// What becomes of appends to the spool.
+    pub spool_appends: &'static [&'static str],
+    /// What becomes of deliveries from the spool.
+    pub spool_deliveries: &'static [&'static str],
     /// Routes of the HTTP listener with the methods they take.
     pub routes: &'static [(&'static str, &'static str)],
 }
@@ -41,6 +45,29 @@ pub struct Observed {
     pub connections: Vec<&'static str>,
     /// Destinations with a circuit breaker, by its state.
     pub breakers: Vec<(&'static str, usize)>,
+    /// The spool; all zero without one.
+    pub spool: ObservedSpool,
+}
+
+/// What is read of the spool at the moment of a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedSpool {
+    /// Messages to be delivered.
+    pub messages: u64,
+    /// Bytes in use on disk.
+    pub bytes: u64,
+    /// Bytes on disk, at most.
+    pub bytes_limit: u64,
+    /// The age of the oldest message that is to be delivered; zero without one.
+    pub oldest_age: Duration,
+    /// The age at which a message is parked.
+    pub age_limit: Duration,
+    /// Messages kept for an operator.
+    pub parked: u64,
+    /// Messages that were stored and were missing when the spool was opened.
+    pub lost: u64,
+    /// Whether its disk has failed it.
+    pub failed: bool,
 }
 
 /// All metrics of one sidecar. Cloning shares them.
@@ -100,6 +127,21 @@ impl Metrics {
     /// A publish is tried again.
     pub fn retried(&self, reason: Outcome) {
         self.0.families.retries[reason as usize].inc();
+    }
+
+    /// The outcome of an earlier request was given again.
+    pub fn replayed(&self) {
+        self.0.families.replays.inc();
+    }
+
+    /// An append to the spool was answered.
+    pub fn spool_appended(&self, result: &'static str) {
+        self.0.families.spool_appends.with_label_values(&[result]).inc();
+    }
+
+    /// Deliveries from the spool ended.
+    pub fn spool_delivered(&self, result: &'static str, messages: u64) {
+        self.0.families.spool_deliveries.with_label_values(&[result]).inc_by(messages);
     }
 
     /// A request was answered.

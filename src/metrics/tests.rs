@@ -7,6 +7,8 @@ const VOCABULARY: Vocabulary = Vocabulary {
     breaker_states: &["closed", "open", "half_open"],
     connect_failures: &["refused"],
     loss_reasons: &["io"],
+    spool_appends: &["stored"],
+    spool_deliveries: &["confirmed"],
     routes: &[("POST", "/v1/messages")],
 };
 
@@ -17,6 +19,11 @@ fn observed(link_state: &'static str) -> Observed {
         link_state,
         connections: vec!["up", "down"],
         breakers: vec![("open", 2)],
+        spool: ObservedSpool {
+            messages: 7,
+            oldest_age: Duration::from_millis(1500),
+            ..ObservedSpool::default()
+        },
     }
 }
 
@@ -59,5 +66,7 @@ fn gauges_show_what_is_observed_at_the_scrape() {
     assert_eq!(sample(&text, "amqpost_breaker_state{state=\"open\"}"), Some(2.0));
     assert_eq!(sample(&text, "amqpost_breaker_state{state=\"half_open\"}"), Some(0.0));
     assert_eq!(sample(&text, "amqpost_in_flight"), Some(3.0));
+    assert_eq!(sample(&text, "amqpost_spool_messages"), Some(7.0));
+    assert_eq!(sample(&text, "amqpost_spool_oldest_age_seconds"), Some(1.5));
     assert!(sample(&text, "process_resident_memory_bytes").is_some());
 }

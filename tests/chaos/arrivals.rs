@@ -1,7 +1,7 @@
 //! Consumers that take what arrives, at once, and write it down; they survive every fault by starting again.
 
 use super::books::{Arrival, Books};
-use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, TOPIC_QUEUE, number};
+use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, SPOOL_QUEUE, TOPIC_QUEUE, number};
 use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions};
 use lapin::tcp::OwnedTLSConfig;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Where messages arrive.
-pub(crate) const QUEUES: [&str; 4] = [QUEUE, TOPIC_QUEUE, FLAPPING_QUEUE, DOOMED];
+pub(crate) const QUEUES: [&str; 5] = [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, FLAPPING_QUEUE, DOOMED];
 
 /// Starts a consumer for each queue. They end when this is dropped.
 pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {

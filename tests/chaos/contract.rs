@@ -5,7 +5,7 @@
 pub(crate) struct Row {
     /// The code.
     pub(crate) code: &'static str,
-    /// confirmed, not_published or unknown.
+    /// confirmed, spooled, not_published or unknown.
     pub(crate) outcome: &'static str,
     /// The HTTP status.
     pub(crate) status: u16,
@@ -22,6 +22,9 @@ const NOT: &str = "not_published";
 /// Codes that a run may meet. Any other is a lie.
 pub(crate) const TABLE: &[Row] = &[
     row("confirmed", "confirmed", 200, false),
+    row("spooled", "spooled", 202, false),
+    row("spool_full", NOT, 503, true),
+    row("spool_failed", NOT, 503, true),
     row("link_down", NOT, 503, true),
     row("link_stalled", NOT, 503, true),
     row("broker_blocked", NOT, 503, true),
@@ -37,6 +40,7 @@ pub(crate) const TABLE: &[Row] = &[
     row("confirm_timeout", "unknown", 504, false),
     row("link_lost", "unknown", 502, false),
     row("nacked", "unknown", 502, false),
+    row("spool_unsure", "unknown", 502, false),
 ];
 
 /// The row of a code.

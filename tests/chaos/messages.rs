@@ -15,6 +15,10 @@ pub(crate) const TOPIC_QUEUE: &str = "topic";
 pub(crate) const FLAPPING: &str = "flapping";
 /// The durable queue behind it, which stays.
 pub(crate) const FLAPPING_QUEUE: &str = "behind_flapping";
+/// The durable queue behind keys of the topic exchange that requests by way of the spool use: `spool.0` and so on.
+pub(crate) const SPOOL_QUEUE: &str = "by_spool";
+/// How many such keys; each has an order of its own.
+pub(crate) const SPOOL_KEYS: u32 = 4;
 /// The queue that is deleted and declared again.
 pub(crate) const DOOMED: &str = "doomed";
 /// Queues with one place, which is taken; `full.0` and so on.
@@ -33,6 +37,10 @@ pub(crate) enum Kind {
     Topic,
     /// To either, in an envelope.
     Envelope,
+    /// To disk first, and from there to the broker in order.
+    Spooled,
+    /// To the broker, and else to disk.
+    Fallback,
     /// To the exchange that is at times not there.
     Flapping,
     /// To the queue that is at times not there.
@@ -55,8 +63,10 @@ pub(crate) enum Kind {
 
 /// How many in a hundred.
 const MIX: &[(u32, Kind)] = &[
-    (24, Kind::Queue),
-    (18, Kind::Topic),
+    (18, Kind::Queue),
+    (14, Kind::Topic),
+    (5, Kind::Spooled),
+    (5, Kind::Fallback),
     (8, Kind::Envelope),
     (8, Kind::Flapping),
     (6, Kind::Doomed),
@@ -118,9 +128,23 @@ impl Message {
         }
     }
 
-    /// Whether its policy lets it be published twice.
+    /// Whether it may be published twice: by its policy, or by way of the spool.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.policy == "at_least_once"
+        self.policy == "at_least_once" || self.mode().is_some()
+    }
+
+    /// The mode it asks for, where it asks for one.
+    pub(crate) fn mode(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Spooled => Some("spool"),
+            Kind::Fallback => Some("fallback"),
+            _ => None,
+        }
+    }
+
+    /// The key under which it has its order.
+    pub(crate) fn spool_key(&self) -> u32 {
+        self.variant % SPOOL_KEYS
     }
 
     /// A leaver that stops in the middle of its body.
@@ -150,6 +174,9 @@ impl Message {
         if !self.policy.is_empty() {
             request = request.header("amqpost-retry", self.policy);
         }
+        if let Some(mode) = self.mode() {
+            request = request.header("amqpost-mode", mode);
+        }
         if self.kind == Kind::Nowhere {
             request = request.header("amqpost-mandatory", "false");
         }
@@ -162,6 +189,9 @@ impl Message {
             |exchange: &str, key: String| format!("/v1/exchanges/{exchange}/messages?routing_key={key}");
         match self.kind {
             Kind::Topic => to_exchange(TOPIC, format!("good.{}", v % 8)),
+            Kind::Spooled => to_exchange(TOPIC, format!("spool.{}", self.spool_key())),
+            // Keys of their own: in the spool they would hold up the others, as is their right.
+            Kind::Fallback => to_exchange(TOPIC, format!("fallback.{}", v % 8)),
             Kind::Flapping => to_exchange(FLAPPING, format!("key.{}", v % 3)),
             Kind::Missing => to_exchange(&format!("missing.{}", v % 6), "any".into()),
             Kind::Doomed => format!("/v1/queues/{DOOMED}/messages"),

@@ -3,7 +3,7 @@
 //! * `plan` draws the schedule, `messages` the requests;
 //! * `scene` is what they are played on, by `faults` and by `load` through `client`;
 //! * `arrivals` takes what comes out, `noise` (and `starvation`) measures what is not the sidecar's doing, `books` holds it all;
-//! * `oracle` judges by the `contract`, `report` says it.
+//! * `oracle` judges by the `contract`, `spooled` what went by way of the spool, `report` says it.
 
 mod arrivals;
 mod books;
@@ -17,6 +17,7 @@ mod oracle;
 mod plan;
 mod report;
 mod scene;
+mod spooled;
 mod starvation;
 
 pub(crate) use plan::Settings;

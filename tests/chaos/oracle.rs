@@ -5,6 +5,7 @@ use super::contract::row_of;
 use super::messages::{Kind, id};
 use super::noise::Noise;
 use super::plan::Fault;
+use super::spooled::Spooled;
 use crate::harness::Direction;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -79,7 +80,12 @@ impl Oracle<'_> {
             let storms = storms.into_iter().flatten();
             violations.extend(storms.map(|what| Violation { promise: "storm", number: None, what }));
         }
+        violations.extend(self.spooled().judge());
         violations
+    }
+
+    fn spooled(&self) -> Spooled<'_> {
+        Spooled { records: self.records, arrivals: &self.arrivals }
     }
 
     /// How late the latest answer was, and how late beyond what the machine explains.
@@ -135,10 +141,13 @@ impl Oracle<'_> {
     }
 
     fn is_lost(&self, record: &Record) -> Option<String> {
-        let is_kept =
-            matches!(record.message.kind, Kind::Queue | Kind::Topic | Kind::Envelope | Kind::Flapping);
-        let lost = is_kept && record.outcome() == "confirmed" && self.arrived(record).is_empty();
-        lost.then(|| "answered confirmed, and it never arrived".to_owned())
+        let is_kept = match record.message.kind {
+            Kind::Queue | Kind::Topic | Kind::Envelope | Kind::Flapping => record.outcome() == "confirmed",
+            Kind::Spooled | Kind::Fallback => matches!(record.outcome(), "confirmed" | "spooled"),
+            _ => false,
+        };
+        let lost = is_kept && self.arrived(record).is_empty();
+        lost.then(|| format!("answered {}, and it never arrived", record.outcome()))
     }
 
     // === no lies ===
@@ -162,6 +171,8 @@ impl Oracle<'_> {
             (_, "link_down" | "link_stalled" | "broker_blocked" | "overloaded" | "deadline_not_sent") => true,
             (_, "draining" | "breaker_open" | "confirm_timeout" | "link_lost" | "request_timeout") => true,
             (Kind::Queue | Kind::Topic | Kind::Envelope | Kind::Leaver, code) => code == "confirmed",
+            (Kind::Spooled, code) => matches!(code, "spooled" | "spool_full" | "spool_unsure"),
+            (Kind::Fallback, code) => matches!(code, "confirmed" | "spooled" | "spool_full" | "spool_unsure"),
             (Kind::Flapping | Kind::Doomed | Kind::Nowhere, "confirmed") => true,
             (Kind::Flapping, "exchange_not_found" | "unroutable") => absent(Fault::ExchangeDeleted),
             (Kind::Doomed, "unroutable" | "nacked") => absent(Fault::QueueDeleted),
@@ -199,7 +210,9 @@ impl Oracle<'_> {
         let recovery = window.lifted..window.lifted + Duration::from_secs(1);
         let sent_meanwhile = self.records.iter().filter(|record| {
             let meanwhile = window.begin <= record.sent && record.sent <= window.lifted;
-            meanwhile && record.reply().is_some() && record.outcome() != "confirmed"
+            // What the spool holds comes out later and paced, which is looked at by itself.
+            let by_spool = record.message.mode().is_some();
+            meanwhile && record.reply().is_some() && record.outcome() != "confirmed" && !by_spool
         });
         let burst = sent_meanwhile
             .flat_map(|record| self.arrived(record))

@@ -2,13 +2,17 @@
 
 use super::arrivals::QUEUES;
 use super::messages::{
-    BODY_MAX, DOOMED, FLAPPING, FLAPPING_QUEUE, FULL, FULL_QUEUES, QUEUE, TOPIC, TOPIC_QUEUE,
+    BODY_MAX, DOOMED, FLAPPING, FLAPPING_QUEUE, FULL, FULL_QUEUES, QUEUE, SPOOL_QUEUE, TOPIC, TOPIC_QUEUE,
 };
 use super::noise;
 use crate::harness::{AmqpClient, Broker, FaultProxy, Sidecar, Vhost, arguments, eventually, text};
 use lapin::ExchangeKind;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+/// `spool.drain_rate` of the sidecar: messages a second.
+pub(crate) const DRAIN_RATE: u32 = 300;
 
 /// A link comes back within this, or something is wrong.
 const BACK: Duration = Duration::from_secs(20);
@@ -35,6 +39,8 @@ pub(crate) struct Scene {
     /// Where requests go.
     pub(crate) door: Arc<RwLock<Door>>,
     limit: usize,
+    /// The spool, which outlives every sidecar.
+    spool: tempfile::TempDir,
     sidecar: tokio::sync::Mutex<Option<Sidecar>>,
     /// What sidecars said that are gone.
     logs: std::sync::Mutex<String>,
@@ -47,10 +53,12 @@ impl Scene {
         let vhost = broker.vhost("chaos").await;
         declare(&AmqpClient::connect(&vhost.uri()).await).await;
         let proxy = FaultProxy::to_port(broker.amqp_port());
-        let sidecar = start_sidecar(&vhost.uri_via(proxy.port()), limit).await.with_link_up().await;
+        let spool = tempfile::tempdir().expect("a directory");
+        let sidecar = start_sidecar(&vhost.uri_via(proxy.port()), limit, spool.path()).await;
+        let sidecar = sidecar.with_link_up().await;
         let door = Arc::new(RwLock::new(door_of(&sidecar)));
         let (sidecar, logs) = (tokio::sync::Mutex::new(Some(sidecar)), std::sync::Mutex::default());
-        Self { broker, vhost, proxy, door, limit, sidecar, logs }
+        Self { broker, vhost, proxy, door, limit, spool, sidecar, logs }
     }
 
     /// Where to send the next request.
@@ -68,7 +76,8 @@ impl Scene {
             self.keep_log(&sidecar);
         }
         crate::pace::rest(pause).await;
-        let sidecar = start_sidecar(&self.vhost.uri_via(self.proxy.port()), self.limit).await;
+        let uri = self.vhost.uri_via(self.proxy.port());
+        let sidecar = start_sidecar(&uri, self.limit, self.spool.path()).await;
         *self.door.write().unwrap_or_else(PoisonError::into_inner) = door_of(&sidecar);
         *slot = Some(sidecar);
     }
@@ -84,9 +93,12 @@ impl Scene {
     /// Waits until nothing is in flight, and until everything that arrived was taken.
     pub(crate) async fn is_quiet(&self) {
         if let Some(sidecar) = &*self.sidecar.lock().await {
-            eventually("nothing is in flight any more", BACK, async || {
-                let in_flight = sidecar.metric("amqpost_in_flight").await;
-                if in_flight == 0.0 { Ok(()) } else { Err(in_flight) }
+            eventually("the spool is empty and nothing is in flight any more", BACK, async || {
+                let left = [
+                    sidecar.metric("amqpost_in_flight").await,
+                    sidecar.metric("amqpost_spool_messages").await,
+                ];
+                if left == [0.0, 0.0] { Ok(()) } else { Err(left) }
             })
             .await;
         }
@@ -121,8 +133,10 @@ fn door_of(sidecar: &Sidecar) -> Door {
     Door { http: sidecar.http().to_owned(), admin: sidecar.admin_address().to_owned(), pid: sidecar.pid() }
 }
 
-async fn start_sidecar(uri: &str, limit: usize) -> Sidecar {
+async fn start_sidecar(uri: &str, limit: usize, spool: &Path) -> Sidecar {
     let sidecar = Sidecar::builder(uri)
+        .set("spool.path", &format!("{:?}", spool.display().to_string()))
+        .set("spool.drain_rate", &DRAIN_RATE.to_string())
         .set("publish.max_in_flight", &limit.to_string())
         .set("publish.max_body", &format!("\"{}KiB\"", BODY_MAX / 1024))
         // So small that messages have to wait for the socket, where they can still be withdrawn.
@@ -133,11 +147,13 @@ async fn start_sidecar(uri: &str, limit: usize) -> Sidecar {
 }
 
 async fn declare(client: &AmqpClient) {
-    for queue in [QUEUE, TOPIC_QUEUE, FLAPPING_QUEUE, DOOMED, noise::QUEUE] {
+    for queue in [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, FLAPPING_QUEUE, DOOMED, noise::QUEUE] {
         client.declare_queue(queue, true, arguments([])).await;
     }
     client.declare_exchange(TOPIC, ExchangeKind::Topic).await;
     client.bind(TOPIC_QUEUE, TOPIC, "good.*").await;
+    client.bind(SPOOL_QUEUE, TOPIC, "spool.*").await;
+    client.bind(SPOOL_QUEUE, TOPIC, "fallback.*").await;
     declare_flapping(client).await;
     for number in 0..FULL_QUEUES {
         let full = arguments([("x-max-length", 1.into()), ("x-overflow", text("reject-publish"))]);

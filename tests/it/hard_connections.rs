@@ -116,18 +116,17 @@ async fn a_low_channel_max_costs_no_connection() {
 async fn a_channel_that_cannot_be_replaced_costs_no_connection() {
     let broker = Broker::builder().config_line("channel_max = 3").start().await;
     let (vhost, _client) = orders(&broker, "no_other_channel").await;
-    let proxy = FaultProxy::to_port(broker.amqp_port());
-    let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
+    let sidecar = one_connection(&vhost.uri()).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
-    proxy.hold(Direction::FromBroker);
+    vhost.suspend_queue("orders").await;
     let posts = join_all((0..40).map(|_| sidecar.post(QUEUE, &[("amqpost-retry", "off")], "x")));
     let passing = async {
         eventually("another channel is wanted", PATIENCE, async || {
             sidecar.log().contains("a channel is replaced")
         })
         .await;
-        proxy.pass();
+        vhost.resume_queue("orders").await;
     };
     let (answers, ()) = tokio::join!(posts, passing);
 

@@ -3,8 +3,9 @@
 use crate::files::{TextFile, documents, root};
 use amqpost::config::{Config, Sources};
 use amqpost::link::{BreakerState, ConnectFailure, ConnectionState, LossReason};
-use amqpost::metrics::{Metrics, Observed, Vocabulary};
+use amqpost::metrics::{Metrics, Observed, ObservedSpool, Vocabulary};
 use amqpost::outcome::{Outcome, Row};
+use amqpost::spool::{AppendResult, DeliveryResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -91,6 +92,8 @@ fn families() -> BTreeMap<String, Family> {
         breaker_states: leaked(BreakerState::ALL.map(BreakerState::as_str)),
         connect_failures: leaked(ConnectFailure::ALL.map(ConnectFailure::code)),
         loss_reasons: leaked(LossReason::ALL.map(LossReason::code)),
+        spool_appends: leaked(AppendResult::ALL.map(AppendResult::as_str)),
+        spool_deliveries: leaked(DeliveryResult::ALL.map(DeliveryResult::as_str)),
         routes: amqpost::http::ROUTES,
     };
     let observed = Observed {
@@ -99,6 +102,7 @@ fn families() -> BTreeMap<String, Family> {
         link_state: "up",
         connections: vec!["up"],
         breakers: Vec::new(),
+        spool: ObservedSpool::default(),
     };
     let text = Metrics::new(vocabulary).render(&observed);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();

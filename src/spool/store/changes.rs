@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 pub(super) const SET_MAX: usize = 256;
 
 /// What a record takes beside its bytes, for a destination's share.
-const ROW_OVERHEAD: u64 = 64;
+pub(super) const ROW_OVERHEAD: u64 = 64;
 
 /// The reason of records that were not delivered in time.
 pub(super) const EXPIRED: &str = "expired";
@@ -31,7 +31,7 @@ impl Ledger {
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
             Change::Park(seqs, reason) => self.each(seqs, |ledger, seq| ledger.park(seq, reason, now_ms)),
             Change::ParkExpired { now_ms: then, limit } => {
-                let expired = self.expired(*then, *limit)?;
+                let expired = self.expiry.expired(&self.connection, *then, (*limit).min(SET_MAX))?;
                 self.each(&expired, |ledger, seq| ledger.park(seq, EXPIRED, now_ms))
             }
             Change::Redrive(selection) => {
@@ -74,16 +74,17 @@ impl Ledger {
         let seq = self.given;
         let crc = record::checksum(seq.number(), dest, meta, body);
         let expires_ms = self.expires_ms(now_ms, *expiration_ms);
+        let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO msg(seq, dest, created_ms, expires_ms, crc, meta, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO msg(seq, dest, created_ms, expires_ms, ages, crc, meta, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        insert.execute(params![seq.number(), dest, now_ms, expires_ms, crc, meta, &body[..]])?;
+        insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;
         drop(insert);
         if let Some(with) = idempotency {
             self.generations.put(&self.connection, with, Some(seq), now_ms)?;
         }
-        self.destinations.added(dest, bytes);
+        self.destinations.added(dest, bytes, seq, expires_ms);
         Ok(Verdict::Appended(Appended::Stored(seq)))
     }
 
@@ -121,8 +122,9 @@ impl Ledger {
 
     fn remove(&mut self, seq: Seq) -> rusqlite::Result<bool> {
         let Some(found) = self.found(seq)? else { return Ok(false) };
-        for sql in ["DELETE FROM msg WHERE seq = ?1", "DELETE FROM note WHERE seq = ?1"] {
-            self.connection.prepare_cached(sql)?.execute([seq.number()])?;
+        self.connection.prepare_cached("DELETE FROM msg WHERE seq = ?1")?.execute([seq.number()])?;
+        if self.noted {
+            self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
         }
         self.destinations.removed(found.dest, found.state, found.bytes);
         Ok(true)
@@ -136,6 +138,7 @@ impl Ledger {
             "INSERT INTO note(seq, attempts) VALUES (?1, 1)
              ON CONFLICT(seq) DO UPDATE SET attempts = attempts + 1",
         )?;
+        self.noted = true;
         note.execute([seq.number()])?;
         Ok(true)
     }
@@ -147,20 +150,28 @@ impl Ledger {
             "INSERT INTO note(seq, reason, parked_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms",
         )?;
+        self.noted = true;
         note.execute(params![seq.number(), reason, now_ms])?;
         drop(note);
         self.destinations.moved(dest, State::Ready, State::Parked);
         Ok(true)
     }
 
-    /// Ready again, in its old place, with its whole time to live again and no attempt made.
+    /// Ready again, in its old place and with its whole time to live again. Attempts stay counted: the broker may have
+    /// it from one of them, and the next delivery must say so.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
-        let mut update = self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2 WHERE seq = ?1")?;
+        let mut update =
+            self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2, ages = 0 WHERE seq = ?1")?;
         update.execute([seq.number(), self.expires_ms(now_ms, None)])?;
         drop(update);
         self.set_state(seq, State::Ready)?;
-        self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
+        for sql in [
+            "DELETE FROM note WHERE seq = ?1 AND attempts = 0",
+            "UPDATE note SET reason = NULL, parked_ms = NULL WHERE seq = ?1",
+        ] {
+            self.connection.prepare_cached(sql)?.execute([seq.number()])?;
+        }
         self.destinations.moved(dest, State::Parked, State::Ready);
         Ok(true)
     }
@@ -169,15 +180,6 @@ impl Ledger {
         let mut update = self.connection.prepare_cached("UPDATE msg SET state = ?2 WHERE seq = ?1")?;
         update.execute([seq.number(), state.as_number()])?;
         Ok(())
-    }
-
-    fn expired(&self, now_ms: i64, limit: usize) -> rusqlite::Result<Vec<Seq>> {
-        let mut select = self.connection.prepare_cached(
-            "SELECT seq FROM msg WHERE expires_ms IS NOT NULL AND state = 0 AND expires_ms <= ?1
-             ORDER BY expires_ms LIMIT ?2",
-        )?;
-        let limit = i64::try_from(limit.min(SET_MAX)).unwrap_or(i64::MAX);
-        select.query_map([now_ms, limit], |row| row.get(0).map(Seq::new))?.collect()
     }
 
     fn selected(&self, selection: &Selection) -> rusqlite::Result<Vec<Seq>> {

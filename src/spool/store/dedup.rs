@@ -1,10 +1,13 @@
 //! Idempotency keys: what became of a request the first time, remembered for a window.
 //!
 //! Keys live in two tables, the current generation and the one before. Each window the older one is emptied as
-//! a whole and becomes the current one, so that a key costs one row and no timer.
+//! a whole and becomes the current one, so that a key costs one row and no timer. Which part of a table may have a
+//! key is known to `runs`, which the writer changes and the reader asks, too.
 
 use super::entry::Seq;
+use super::runs::Runs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A client's key, what it was used for, and the outcome to remember. The hashes are the caller's choice.
@@ -34,11 +37,22 @@ pub struct Seen {
 }
 
 /// Which table is the current generation, and since when.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Generations {
     window_ms: i64,
     current: usize,
     since_ms: i64,
+    runs: SharedRuns,
+}
+
+/// The runs of both tables. Ahead of the tables, if anything: what it does not name is not in them.
+#[derive(Clone, Debug)]
+pub(super) struct SharedRuns(Arc<Mutex<Runs>>);
+
+impl SharedRuns {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The statements for each of the two tables.
@@ -50,15 +64,17 @@ struct Table {
 
 const TABLES: [Table; 2] = [
     Table {
-        find: "SELECT request, seq, code, message_id FROM dedup_a WHERE key = ?1 AND created_ms > ?2",
-        put: "INSERT OR REPLACE INTO dedup_a(key, request, created_ms, seq, code, message_id)
-              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        find: "SELECT request, seq, code, message_id FROM dedup_a
+               WHERE run = ?1 AND key = ?2 AND created_ms > ?3",
+        put: "INSERT OR REPLACE INTO dedup_a(run, key, request, created_ms, seq, code, message_id)
+              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         empty: "DELETE FROM dedup_a",
     },
     Table {
-        find: "SELECT request, seq, code, message_id FROM dedup_b WHERE key = ?1 AND created_ms > ?2",
-        put: "INSERT OR REPLACE INTO dedup_b(key, request, created_ms, seq, code, message_id)
-              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        find: "SELECT request, seq, code, message_id FROM dedup_b
+               WHERE run = ?1 AND key = ?2 AND created_ms > ?3",
+        put: "INSERT OR REPLACE INTO dedup_b(run, key, request, created_ms, seq, code, message_id)
+              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         empty: "DELETE FROM dedup_b",
     },
 ];
@@ -72,26 +88,45 @@ impl Generations {
         };
         let current = usize::from(fact("dedup_current")? == Some(1));
         let since_ms = fact("dedup_since_ms")?.unwrap_or(now_ms);
-        Ok(Self { window_ms: i64::try_from(window.as_millis()).unwrap_or(i64::MAX), current, since_ms })
+        let runs = SharedRuns(Arc::new(Mutex::new(Runs::load(connection)?)));
+        let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        Ok(Self { window_ms, current, since_ms, runs })
+    }
+
+    /// The runs, for whoever reads.
+    pub(super) fn runs(&self) -> SharedRuns {
+        self.runs.clone()
+    }
+
+    /// The runs as the tables have them, which is as they were before the transaction.
+    pub(super) fn rolled_back(&self, connection: &Connection) -> rusqlite::Result<()> {
+        *self.runs.lock() = Runs::load(connection)?;
+        Ok(())
     }
 
     /// Puts the key and its outcome into the current generation.
     pub(super) fn put(
-        self,
+        &self,
         connection: &Connection,
         with: &Idempotency,
         seq: Option<Seq>,
         now_ms: i64,
     ) -> rusqlite::Result<()> {
-        let mut put = connection.prepare_cached(TABLES[self.current].put)?;
         let Idempotency { key, request, code, message_id } = with;
-        put.execute(params![key, request, now_ms, seq.map(Seq::number), code, message_id])?;
+        let run = self.runs.lock().add(connection, self.current, key)?;
+        let mut put = connection.prepare_cached(TABLES[self.current].put)?;
+        put.execute(params![run, key, request, now_ms, seq.map(Seq::number), code, message_id])?;
         Ok(())
     }
 
     /// The next generations, when the window is over; the tables are those of the open transaction.
-    pub(super) fn turned(self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
-        let next = Self { current: 1 - self.current, since_ms: now_ms, ..self };
+    pub(super) fn turned(&self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
+        let next = Self { current: 1 - self.current, since_ms: now_ms, ..self.clone() };
+        let mut runs = self.runs.lock();
+        runs.seal(connection)?;
+        // Its keys are all older than the window: whoever asks meanwhile misses none.
+        runs.empty(connection, next.current)?;
+        drop(runs);
         connection.execute(TABLES[next.current].empty, [])?;
         let mut keep =
             connection.prepare_cached("INSERT OR REPLACE INTO fact(name, value) VALUES (?1, ?2)")?;
@@ -101,25 +136,26 @@ impl Generations {
     }
 
     /// Whether the current generation has had its window.
-    pub(super) fn is_due(self, now_ms: i64) -> bool {
+    pub(super) fn is_due(&self, now_ms: i64) -> bool {
         now_ms.saturating_sub(self.since_ms) >= self.window_ms
     }
 
     /// What is remembered of a key.
     pub(super) fn seen(
-        self,
+        &self,
         connection: &Connection,
         with: &Idempotency,
         now_ms: i64,
     ) -> rusqlite::Result<Option<Seen>> {
         let window = Duration::from_millis(self.window_ms.cast_unsigned());
-        seen(connection, with.key, with.request, window, now_ms)
+        seen(connection, &self.runs, with.key, with.request, window, now_ms)
     }
 }
 
 /// What is remembered of a key that was used less than a window ago.
 pub(super) fn seen(
     connection: &Connection,
+    runs: &SharedRuns,
     key: [u8; 16],
     request: [u8; 16],
     window: Duration,
@@ -134,9 +170,10 @@ pub(super) fn seen(
             message_id: row.get(3)?,
         })
     };
-    for table in &TABLES {
-        let mut find = connection.prepare_cached(table.find)?;
-        let found = find.query_row(params![key, after], read).optional()?;
+    let places = runs.lock().may_have(&key);
+    for (table, run) in places {
+        let mut find = connection.prepare_cached(TABLES[table].find)?;
+        let found = find.query_row(params![run, key, after], read).optional()?;
         if found.is_some() {
             return Ok(found);
         }

@@ -1,6 +1,8 @@
 //! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
 
-use super::entry::{Destination, State};
+use super::entry::{Destination, Seq, State};
+use super::open;
+use super::ready::ReadyCounts;
 use rusqlite::{Connection, params};
 use std::collections::{HashMap, HashSet};
 
@@ -19,6 +21,9 @@ pub(super) struct Counts {
 struct Row {
     destination: Destination,
     counts: Counts,
+    /// The highest number that was given to a record of it, and when the last of its records expires.
+    last: Seq,
+    latest_ms: i64,
 }
 
 /// All destinations that have a row.
@@ -31,6 +36,9 @@ pub(super) struct Destinations {
     sweep_at: usize,
     /// What the open transaction has changed.
     changed: HashSet<i64>,
+    /// What is told of it once it is committed.
+    news: Vec<(Destination, u64)>,
+    ready: ReadyCounts,
 }
 
 impl Counts {
@@ -47,24 +55,27 @@ impl Counts {
         *count = count.saturating_sub(1);
     }
 
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.ready == 0 && self.parked == 0
     }
 }
 
 impl Destinations {
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let mut all = Self { sweep_at: EMPTY_MAX, ..Self::default() };
-        let mut select =
-            connection.prepare("SELECT id, exchange, routing_key, ready, parked, bytes FROM dest")?;
+    /// As the tables have them; `ready` is told what is ready.
+    pub(super) fn load(connection: &Connection, ready: ReadyCounts) -> rusqlite::Result<Self> {
+        let mut all = Self { sweep_at: EMPTY_MAX, ready, ..Self::default() };
+        let mut select = connection
+            .prepare("SELECT id, exchange, routing_key, ready, parked, bytes, last, latest_ms FROM dest")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
             let destination = super::queries::destination(row, 1)?;
             let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             let counts = Counts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
+            all.ready.tell([(destination.clone(), counts.ready)]);
             all.ids.insert(destination.clone(), id);
-            all.rows.insert(id, Row { destination, counts });
+            let (last, latest_ms) = (Seq::new(row.get(6)?), row.get(7)?);
+            all.rows.insert(id, Row { destination, counts, last, latest_ms });
             all.last_id = all.last_id.max(id);
             all.total.ready += counts.ready;
             all.total.parked += counts.parked;
@@ -75,6 +86,10 @@ impl Destinations {
 
     pub(super) fn total(&self) -> Counts {
         self.total
+    }
+
+    pub(super) fn ready(&self) -> ReadyCounts {
+        self.ready.clone()
     }
 
     pub(super) fn id(&self, destination: &Destination) -> Option<i64> {
@@ -96,11 +111,18 @@ impl Destinations {
         insert.execute(params![id, to.exchange.as_str(), to.routing_key.as_str()])?;
         self.last_id = id;
         self.ids.insert(to.clone(), id);
-        self.rows.insert(id, Row { destination: to.clone(), counts: Counts::default() });
+        self.rows.insert(
+            id,
+            Row { destination: to.clone(), counts: Counts::default(), last: Seq::new(0), latest_ms: 0 },
+        );
         Ok(id)
     }
 
-    pub(super) fn added(&mut self, id: i64, bytes: u64) {
+    pub(super) fn added(&mut self, id: i64, bytes: u64, seq: Seq, expires_ms: i64) {
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.last = row.last.max(seq);
+            row.latest_ms = if row.counts.is_empty() { expires_ms } else { row.latest_ms.max(expires_ms) };
+        }
         self.change(id, |counts| {
             counts.ready += 1;
             counts.bytes += bytes;
@@ -131,12 +153,15 @@ impl Destinations {
 
     /// Writes what the transaction changed, before its commit.
     pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut update =
-            connection.prepare_cached("UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4 WHERE id = ?1")?;
+        let mut update = connection.prepare_cached(
+            "UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4, last = ?5, latest_ms = ?6 WHERE id = ?1",
+        )?;
+        self.news.clear();
         for id in &self.changed {
-            let Some(Row { counts, .. }) = self.rows.get(id) else { continue };
+            let Some(Row { counts, destination, last, latest_ms }) = self.rows.get(id) else { continue };
+            self.news.push((destination.clone(), counts.ready));
             let numbers = [counts.ready, counts.parked, counts.bytes].map(u64::cast_signed);
-            update.execute(params![id, numbers[0], numbers[1], numbers[2]])?;
+            update.execute(params![id, numbers[0], numbers[1], numbers[2], last.number(), latest_ms])?;
         }
         if self.rows.len() >= self.sweep_at { self.sweep(connection) } else { Ok(()) }
     }
@@ -144,6 +169,9 @@ impl Destinations {
     fn sweep(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut delete = connection.prepare_cached("DELETE FROM dest WHERE id = ?1")?;
         let empty: Vec<_> = self.rows.extract_if(|_, row| row.counts.is_empty()).collect();
+        if let Some(last) = empty.iter().map(|(_, row)| row.last).max() {
+            open::keep_known(connection, last)?;
+        }
         for (id, row) in empty {
             delete.execute([id])?;
             self.ids.remove(&row.destination);
@@ -154,11 +182,12 @@ impl Destinations {
 
     pub(super) fn committed(&mut self) {
         self.changed.clear();
+        self.ready.tell(self.news.drain(..));
     }
 
     /// Everything as the tables have it, which is as it was before the transaction.
     pub(super) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        *self = Self::load(connection)?;
+        *self = Self::load(connection, self.ready())?;
         Ok(())
     }
 }

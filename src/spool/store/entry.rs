@@ -5,7 +5,7 @@ use crate::message::{Message, ShortText};
 use std::fmt;
 
 /// The number of a record: ascending in the order of arrival, over all destinations, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(i64);
 
 impl Seq {
@@ -131,10 +131,22 @@ pub struct ReadyDestination {
 /// Which records to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those of one destination.
-    pub destination: Option<Destination>,
+    /// Only those to this exchange; empty is the broker's default exchange.
+    pub exchange: Option<ShortText>,
+    /// Only those with this routing key.
+    pub routing_key: Option<ShortText>,
     /// Only those in one state.
     pub state: Option<State>,
+    /// Only those parked for this reason.
+    pub reason: Option<String>,
+}
+
+impl Filter {
+    /// The one destination that is left, when there is only one.
+    pub(super) fn destination(&self) -> Option<Destination> {
+        let (exchange, routing_key) = (self.exchange.clone()?, self.routing_key.clone()?);
+        Some(Destination { exchange, routing_key })
+    }
 }
 
 /// Which part of a list.

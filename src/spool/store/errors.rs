@@ -44,6 +44,16 @@ pub enum OpenError {
         /// The newest version known.
         known: i64,
     },
+    /// The database was written by an older amqpost, and can only be looked at here.
+    #[error(
+        "the spool has version {found}, this amqpost reads {known}; start this one's sidecar with it once"
+    )]
+    Older {
+        /// The version found.
+        found: i64,
+        /// The version known.
+        known: i64,
+    },
     /// A setting of the database did not take.
     #[error("the spool's {setting} is {found}, not {wanted}")]
     Setting {

@@ -1,7 +1,7 @@
 //! The store's verbs, for tasks: each is a change on its way to the writer or a question to the reader.
 
 use super::changes::SET_MAX;
-use super::dedup::{self, Idempotency, Seen};
+use super::dedup::{self, Idempotency, Seen, SharedRuns};
 use super::entry::{
     Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Selection, Seq, Whole,
 };
@@ -10,6 +10,7 @@ use super::inbox::{Job, Letter};
 use super::ledger::{Change, Prepared, Verdict, now_ms};
 use super::queries::{self, Want};
 use super::reader::Asking;
+use super::ready::ReadyCounts;
 use super::record;
 use super::stats::Stats;
 use std::sync::{Arc, mpsc};
@@ -26,7 +27,9 @@ pub struct StoreHandle {
     pub(super) room: Arc<Semaphore>,
     pub(super) asking: Asking,
     pub(super) stats: watch::Receiver<Stats>,
+    pub(super) ready: ReadyCounts,
     pub(super) dedup_window: Duration,
+    pub(super) dedup_runs: SharedRuns,
 }
 
 impl StoreHandle {
@@ -75,8 +78,8 @@ impl StoreHandle {
     /// # Errors
     /// When the store cannot be read.
     pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<Seen>, ReadError> {
-        let window = self.dedup_window;
-        self.asking.ask(move |db| Ok(dedup::seen(db, key, request, window, now_ms())?)).await
+        let (window, runs) = (self.dedup_window, self.dedup_runs.clone());
+        self.asking.ask(move |db| Ok(dedup::seen(db, &runs, key, request, window, now_ms())?)).await
     }
 
     /// Removes records that the broker has; how many there were. They gather for an append to take them along.
@@ -151,6 +154,13 @@ impl StoreHandle {
     /// When the store cannot be read.
     pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyDestination>, ReadError> {
         self.asking.ask(move |db| queries::destinations(db, limit)).await
+    }
+
+    /// Whether the destination has records that are ready, as of the last commit. Whoever was answered a change
+    /// finds it made.
+    #[must_use]
+    pub fn has_ready(&self, of: &Destination) -> bool {
+        self.ready.has(of)
     }
 
     /// A part of the list of records, without their contents.

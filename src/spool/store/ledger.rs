@@ -6,6 +6,7 @@ use super::destinations::Destinations;
 use super::directory::Directory;
 use super::entry::{Appended, Destination, Selection, Seq};
 use super::errors::FullReason;
+use super::expiry::Expiry;
 use super::settings::{PAGE_BYTES, Settings};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
@@ -73,6 +74,9 @@ pub(super) struct Ledger {
     pub(super) bounds: Bounds,
     pub(super) destinations: Destinations,
     pub(super) generations: Generations,
+    pub(super) expiry: Expiry,
+    /// Whether any record may have a note; few have, and to look for each is a third of a removal.
+    pub(super) noted: bool,
     /// The highest number that was committed, and the highest that was given out.
     pub(super) committed: Seq,
     pub(super) given: Seq,
@@ -138,6 +142,8 @@ impl Ledger {
             if !self.connection.is_autocommit() {
                 self.connection.execute_batch("ROLLBACK")?;
             }
+            self.expiry = Expiry::load(&self.connection)?;
+            self.generations.rolled_back(&self.connection)?;
             self.destinations.rolled_back(&self.connection)
         }();
         match back {
@@ -164,6 +170,13 @@ impl Ledger {
     pub(super) fn live_bytes(&self) -> rusqlite::Result<u64> {
         let (pages, free) = self.pages()?;
         Ok(pages.saturating_sub(free) * PAGE_BYTES)
+    }
+
+    /// Looks whether there are notes, between two transactions.
+    pub(super) fn look_for_notes(&mut self) -> rusqlite::Result<()> {
+        let mut select = self.connection.prepare_cached("SELECT EXISTS(SELECT 1 FROM note)")?;
+        self.noted = select.query_row([], |row| row.get(0))?;
+        Ok(())
     }
 
     /// Turns the generations of idempotency keys when their window is over.

@@ -2,9 +2,11 @@
 //!
 //! * `open` takes the directory and checks everything; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements; `bounds`, `destinations` and `dedup` are what it consults;
-//! * `reader` answers `queries` on a connection of its own;
-//! * `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
+//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `dedup` with its `runs` and `expiry`
+//!   are what it consults;
+//! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
+//!   looks at everything;
+//! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
 
@@ -15,6 +17,7 @@ mod destinations;
 mod directory;
 mod entry;
 mod errors;
+mod expiry;
 mod handle;
 mod high_water;
 mod inbox;
@@ -22,13 +25,17 @@ mod ledger;
 mod open;
 mod queries;
 mod reader;
+mod reading;
+mod ready;
 mod reclaim;
 mod record;
+mod runs;
 mod schema;
 mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod wire;
 mod writer;
 
@@ -39,8 +46,10 @@ pub use entry::{
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
+pub use reading::{Holding, StoreReader, Summary};
 pub use settings::Settings;
 pub use stats::{LostTail, Stats, StoreHealth};
+pub use verify::{Found, Progress, WrongCounter};
 
 use inbox::{Inbox, Letter};
 use open::Opened;
@@ -70,6 +79,8 @@ impl Store {
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
+        let ready = ledger.destinations.ready();
+        let dedup_runs = ledger.generations.runs();
         let (letters, inbox) = mpsc::channel();
         let (mut writer, stats) = Writer::new(ledger, high_water, Inbox::new(inbox), lost);
         writer.look()?;
@@ -78,7 +89,7 @@ impl Store {
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing.spawn(|| writer.run()).map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { letters, room, asking, stats, dedup_window };
+        let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window, dedup_runs };
         // The reader ends first: the last connection to close takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }

@@ -6,13 +6,15 @@ use super::destinations::Destinations;
 use super::directory::Directory;
 use super::entry::Seq;
 use super::errors::OpenError;
+use super::expiry::Expiry;
 use super::high_water::HighWater;
 use super::ledger::{Ledger, now_ms};
+use super::ready::ReadyCounts;
 use super::schema;
 use super::settings::{PAGE_BYTES, Settings};
 use super::stats::LostTail;
 use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,8 +46,10 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let reader = reading(&path)?;
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
-        destinations: Destinations::load(&connection)?,
+        destinations: Destinations::load(&connection, ReadyCounts::default())?,
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
+        expiry: Expiry::load(&connection)?,
+        noted: true,
         committed: given,
         given,
         connection,
@@ -97,6 +101,22 @@ fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// A connection that cannot write, to a database that is there.
+pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    // Without write access to the directory SQLite would only say that it cannot open the file.
+    std::fs::metadata(path).map_err(|source| OpenError::Files {
+        doing: "looking for",
+        path: path.to_owned(),
+        source,
+    })?;
+    let connection = reading(path)?;
+    if is_new(&connection, path)? {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    schema::check(&connection)?;
+    Ok(connection)
+}
+
 fn reading(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -138,19 +158,28 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// The highest number that the database knows; zero before the first record.
+pub(super) fn known(connection: &Connection) -> rusqlite::Result<Seq> {
+    const KNOWN: &str = "SELECT max((SELECT coalesce(max(last), 0) FROM dest),
+        (SELECT coalesce(max(seq), 0) FROM msg),
+        (SELECT coalesce(max(value), 0) FROM fact WHERE name = 'last'))";
+    connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new))
+}
+
+/// Keeps a number from being given out again when no destination is there to say it.
+pub(super) fn keep_known(connection: &Connection, last: Seq) -> rusqlite::Result<()> {
+    const KEEP: &str = "INSERT INTO fact(name, value) VALUES ('last', ?1)
+        ON CONFLICT(name) DO UPDATE SET value = max(value, excluded.value)";
+    connection.prepare_cached(KEEP)?.execute([last.number()]).map(|_| ())
+}
+
 /// Where the numbers go on, and what is missing before.
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
-    const KNOWN: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'msg'";
-    let row = connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new)).optional()?;
-    let known = row.unwrap_or(Seq::new(0));
+    let known = known(connection)?;
     let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
         return Ok((known, None));
     };
     // The numbers of what was lost are not given out again: whoever kept one must not find another message.
-    let keep = match row {
-        Some(_) => "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'msg'",
-        None => "INSERT INTO sqlite_sequence(name, seq) VALUES ('msg', ?1)",
-    };
-    connection.execute(keep, [committed.number()])?;
+    keep_known(connection, committed)?;
     Ok((committed, Some(LostTail { known, committed })))
 }

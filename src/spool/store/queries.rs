@@ -2,7 +2,9 @@
 
 use super::entry::{Batch, Destination, Entry, Filter, Page, ReadyDestination, Seq, State, Stored, Whole};
 use super::errors::ReadError;
+use super::reading::{Holding, Summary};
 use super::record;
+use super::settings::PAGE_BYTES;
 use crate::message::ShortText;
 use bytes::Bytes;
 use rusqlite::types::Type;
@@ -43,7 +45,7 @@ pub(super) fn next_batch(connection: &Connection, of: &Destination, want: Want) 
     let mut select = connection.prepare_cached(
         "SELECT msg.seq, created_ms, expires_ms, coalesce(attempts, 0), crc, meta, body
          FROM msg LEFT JOIN note ON note.seq = msg.seq
-         WHERE dest = ?1 AND state = 0 AND msg.seq > ?2 AND (expires_ms IS NULL OR expires_ms > ?4)
+         WHERE dest = ?1 AND state = 0 AND msg.seq > ?2 AND expires_ms > ?4
          ORDER BY msg.seq LIMIT ?3",
     )?;
     let after = want.after.map_or(i64::MIN, Seq::number);
@@ -73,7 +75,7 @@ pub(super) fn next_batch(connection: &Connection, of: &Destination, want: Want) 
 }
 
 /// The message in the columns crc, meta and body from 4 on; `None` when they are not what was written.
-fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Option<crate::message::Message>> {
+pub(super) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Option<crate::message::Message>> {
     let crc: i64 = row.get(4)?;
     let (Ok(meta), Ok(body)) = (row.get_ref(5)?.as_blob(), row.get_ref(6)?.as_blob()) else {
         return Ok(None);
@@ -119,8 +121,11 @@ pub(super) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>
 }
 
 const ENTRY: &str = "SELECT msg.seq, exchange, routing_key, state, note.reason, created_ms, expires_ms,
-    coalesce(attempts, 0), meta, length(body)
-    FROM msg JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
+    coalesce(attempts, 0), meta, length(body)";
+/// In the order of the records: CROSS keeps SQLite from beginning with the destinations and sorting.
+const RECORDS: &str = "FROM msg CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
+/// Every parked record has a note, and few others have: the way past a million that are ready.
+const NOTED: &str = "FROM note CROSS JOIN msg ON msg.seq = note.seq CROSS JOIN dest ON dest.id = msg.dest";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let meta = row.get_ref(8)?.as_blob().unwrap_or_default();
@@ -140,26 +145,73 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 
 /// A part of the list of records, without their contents, in order.
 pub(super) fn list(connection: &Connection, filter: &Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
-    let dest = match &filter.destination {
+    let dest = match &filter.destination() {
         None => None,
         Some(wanted) => match id(connection, wanted)? {
             None => return Ok(Vec::new()),
             found => found,
         },
     };
-    let by_dest = if dest.is_some() { "AND msg.dest = ?2" } else { "AND ?2 IS NULL" };
-    let by_state = if filter.state.is_some() { "AND state = ?3" } else { "AND ?3 IS NULL" };
-    let sql = format!("{ENTRY} WHERE msg.seq > ?1 {by_dest} {by_state} ORDER BY msg.seq LIMIT ?4");
+    let is_noted = filter.state == Some(State::Parked) || filter.reason.is_some();
+    let (from, key) = if is_noted { (NOTED, "note.seq") } else { (RECORDS, "msg.seq") };
+    let condition = |given: bool, condition: &'static str| if given { condition } else { "" };
+    let conditions = [
+        condition(dest.is_some(), "AND msg.dest = ?2"),
+        condition(filter.exchange.is_some(), "AND exchange = ?3"),
+        condition(filter.routing_key.is_some(), "AND routing_key = ?4"),
+        condition(filter.state.is_some(), "AND state = ?5"),
+        condition(filter.reason.is_some(), "AND note.reason = ?6"),
+    ];
+    let conditions = conditions.join(" ");
+    let sql = format!("{ENTRY} {from} WHERE {key} > ?1 {conditions} ORDER BY {key} LIMIT ?7");
     let mut select = connection.prepare_cached(&sql)?;
     let after = page.after.map_or(i64::MIN, Seq::number);
     let limit = i64::try_from(page.limit.min(PAGE_MAX)).unwrap_or(i64::MAX);
-    let found = select.query_map(params![after, dest, filter.state.map(State::as_number), limit], entry)?;
+    let (exchange, routing_key) = (&filter.exchange, &filter.routing_key);
+    let given = params![
+        after,
+        dest,
+        exchange.as_ref().map(ShortText::as_str),
+        routing_key.as_ref().map(ShortText::as_str),
+        filter.state.map(State::as_number),
+        filter.reason,
+        limit
+    ];
+    let found = select.query_map(given, entry)?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// What the store holds, as of one moment.
+pub(super) fn summary(connection: &Connection, largest: usize) -> Result<Summary, ReadError> {
+    let moment = connection.unchecked_transaction()?;
+    let count = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let mut summary = moment.query_row(
+        "SELECT coalesce(sum(ready), 0), coalesce(sum(parked), 0), count(*) FROM dest WHERE ready + parked > 0",
+        [],
+        |row| {
+            let (ready, parked) = (count(row, 0)?, count(row, 1)?);
+            Ok(Summary { ready, parked, destinations: count(row, 2)?, ..Summary::default() })
+        },
+    )?;
+    let pragma = |sql| moment.query_row(sql, [], |row| count(row, 0));
+    let (pages, free) = (pragma("PRAGMA page_count")?, pragma("PRAGMA freelist_count")?);
+    summary.live_bytes = pages.saturating_sub(free) * PAGE_BYTES;
+    summary.oldest_ms = oldest_ms(&moment)?;
+    let mut select = moment.prepare_cached(
+        "SELECT exchange, routing_key, ready, parked, bytes FROM dest WHERE ready + parked > 0
+         ORDER BY bytes DESC, exchange, routing_key LIMIT ?1",
+    )?;
+    let holdings = select.query_map([i64::try_from(largest).unwrap_or(i64::MAX)], |row| {
+        let (ready, parked, bytes) = (count(row, 2)?, count(row, 3)?, count(row, 4)?);
+        Ok(Holding { destination: destination(row, 0)?, ready, parked, bytes })
+    })?;
+    summary.largest = holdings.collect::<Result<_, _>>()?;
+    Ok(summary)
 }
 
 /// One record with its message.
 pub(super) fn whole(connection: &Connection, seq: Seq) -> Result<Option<Whole>, ReadError> {
-    let mut select = connection.prepare_cached(&format!("{ENTRY} WHERE msg.seq = ?1"))?;
+    let mut select = connection.prepare_cached(&format!("{ENTRY} {RECORDS} WHERE msg.seq = ?1"))?;
     let Some(entry) = select.query_row([seq.number()], entry).optional()? else { return Ok(None) };
     let mut select = connection
         .prepare_cached("SELECT dest, NULL, NULL, NULL, crc, meta, body FROM msg WHERE seq = ?1")?;

@@ -2,6 +2,7 @@
 
 use super::errors::OpenError;
 use rusqlite::{Connection, Transaction};
+use std::cmp::Ordering;
 
 /// Marks the file as a spool: `amqp` in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
@@ -11,6 +12,11 @@ pub(super) const MIGRATIONS: &[&str] = &[V1];
 
 /// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
 /// content and all.
+///
+/// Each table and index that an append touches costs a page of the log, so that there are few. `dest.last` is the
+/// highest number given out for the destination, and so none is ever used twice: AUTOINCREMENT would write a page
+/// of its own for that. `ages` is 1 for a record that expires no earlier than those before it, as nearly all do:
+/// they are found in the order of their numbers, and only the others are in `msg_expires`.
 const V1: &str = "
 CREATE TABLE dest(
     id          INTEGER PRIMARY KEY,
@@ -19,13 +25,16 @@ CREATE TABLE dest(
     ready       INTEGER NOT NULL DEFAULT 0,
     parked      INTEGER NOT NULL DEFAULT 0,
     bytes       INTEGER NOT NULL DEFAULT 0,
+    last        INTEGER NOT NULL DEFAULT 0,
+    latest_ms   INTEGER NOT NULL DEFAULT 0,
     UNIQUE(exchange, routing_key)) STRICT;
 CREATE TABLE msg(
-    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq        INTEGER PRIMARY KEY,
     dest       INTEGER NOT NULL REFERENCES dest(id),
     state      INTEGER NOT NULL DEFAULT 0,
     created_ms INTEGER NOT NULL,
-    expires_ms INTEGER,
+    expires_ms INTEGER NOT NULL,
+    ages       INTEGER NOT NULL,
     crc        INTEGER NOT NULL,
     meta       BLOB NOT NULL,
     body       BLOB NOT NULL) STRICT;
@@ -35,23 +44,42 @@ CREATE TABLE note(
     reason    TEXT,
     parked_ms INTEGER) STRICT;
 CREATE INDEX msg_dest ON msg(dest, state, seq);
-CREATE INDEX msg_expires ON msg(expires_ms) WHERE expires_ms IS NOT NULL AND state = 0;
+CREATE INDEX msg_expires ON msg(expires_ms) WHERE ages = 0 AND state = 0;
 CREATE TABLE dedup_a(
-    key        BLOB PRIMARY KEY,
+    run        INTEGER NOT NULL,
+    key        BLOB NOT NULL,
     request    BLOB NOT NULL,
     created_ms INTEGER NOT NULL,
     seq        INTEGER,
     code       TEXT NOT NULL,
-    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    message_id TEXT NOT NULL,
+    PRIMARY KEY(run, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE dedup_b(
-    key        BLOB PRIMARY KEY,
+    run        INTEGER NOT NULL,
+    key        BLOB NOT NULL,
     request    BLOB NOT NULL,
     created_ms INTEGER NOT NULL,
     seq        INTEGER,
     code       TEXT NOT NULL,
-    message_id TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    message_id TEXT NOT NULL,
+    PRIMARY KEY(run, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE dedup_run(
+    run        INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    filter     BLOB NOT NULL) STRICT;
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// Whether the tables are of the version that is read here, for a connection that cannot bring them there.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match found.cmp(&known) {
+        Ordering::Greater => Err(OpenError::Newer { found, known }),
+        Ordering::Less => Err(OpenError::Older { found, known }),
+        Ordering::Equal => Ok(()),
+    }
+}
 
 /// Brings the tables to the newest version, all steps or none.
 pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {

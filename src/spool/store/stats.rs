@@ -45,6 +45,8 @@ pub struct Stats {
     pub commits: u64,
     /// Records stored since it was opened.
     pub appended: u64,
+    /// The last record that was committed; of an earlier run, while this one has committed none.
+    pub last: Seq,
     /// What was missing when it was opened.
     pub lost: Option<LostTail>,
 }

@@ -54,6 +54,7 @@ impl Writer {
 
     /// The first snapshot, before anybody can ask for it.
     pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+        self.ledger.look_for_notes()?;
         let live = self.ledger.live_bytes()?;
         let free = self.ledger.directory.free_bytes().unwrap_or(u64::MAX);
         self.ledger.bounds.measured(live, free);
@@ -150,6 +151,7 @@ impl Writer {
             full: bounds.is_full(),
             commits: self.commits,
             appended: self.appended,
+            last: self.ledger.committed,
             lost: self.lost,
         });
     }
@@ -215,8 +217,8 @@ impl Drop for Writer {
 /// A request that gave up does not wait for its answer: what was done stays done.
 fn answer(job: Job, verdict: Verdict) {
     let Job { change: _, reply, room } = job;
-    drop(reply.send(verdict));
     drop(room);
+    drop(reply.send(verdict));
 }
 
 fn answer_all(jobs: Vec<Job>, verdict: &Verdict) {

@@ -40,6 +40,7 @@
 )]
 
 mod answer;
+mod arrivals;
 mod broker;
 mod certificates;
 mod cluster;
@@ -56,11 +57,13 @@ mod proxy_link;
 mod queue;
 mod sidecar;
 mod slow_client;
+mod spool;
 mod tap;
 mod vhost;
 mod watchdog;
 
 pub use answer::Answer;
+pub use arrivals::{Arrival, Arrivals};
 pub use broker::{Broker, BrokerBuilder, shared};
 pub use cluster::Cluster;
 pub use eventually::{Look, eventually};
@@ -73,5 +76,6 @@ pub use node::Started;
 pub use queue::{AmqpClient, Received, arguments, text};
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use slow_client::SlowClient;
+pub use spool::{SpoolDir, spooled, spooled_for};
 pub use tap::Tap;
 pub use vhost::Vhost;

@@ -51,8 +51,16 @@ impl SidecarBuilder {
         for (key, value) in &self.settings {
             writeln!(config, "{key} = {value}").expect("written");
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
-            .args(["serve", "--config"])
+        // A file that may not grow is an error to it and not a signal, for tests of a disk that fails.
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                "trap '' XFSZ; exec \"$@\"",
+                "sh",
+                env!("CARGO_BIN_EXE_amqpost"),
+                "serve",
+                "--config",
+            ])
             .arg(config.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

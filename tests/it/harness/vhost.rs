@@ -80,11 +80,20 @@ impl Vhost {
     /// Suspends the process of a queue: from now on it takes messages and confirms none, like a quorum queue
     /// without its majority.
     pub async fn suspend_queue(&self, queue: &str) {
+        self.tell_queue(queue, "suspend").await;
+    }
+
+    /// Lets it go on.
+    pub async fn resume_queue(&self, queue: &str) {
+        self.tell_queue(queue, "resume").await;
+    }
+
+    async fn tell_queue(&self, queue: &str, word: &str) {
         let [vhost, queue] = [&self.name, queue].map(binary);
         self.broker
             .run_ok(&format!(
                 "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r({vhost}, queue, {queue})),
-                 sys:suspend(amqqueue:get_pid(Q))."
+                 sys:{word}(amqqueue:get_pid(Q))."
             ))
             .await;
     }

@@ -1,6 +1,7 @@
 //! Idempotency keys: the first outcome again inside the window, and nothing after it.
 
 use super::*;
+use futures::future::join_all;
 
 fn key(key: u8, request: u8) -> Idempotency {
     Idempotency {
@@ -59,7 +60,8 @@ async fn after_the_window_a_key_is_new_and_its_row_goes_with_its_generation() {
     append(&bench, key(1, 1)).await;
     let rows = || {
         let db = rusqlite::Connection::open(bench.file("spool.db")).unwrap();
-        let count = "SELECT (SELECT count(*) FROM dedup_a) + (SELECT count(*) FROM dedup_b)";
+        let count = "SELECT (SELECT count(*) FROM dedup_a) + (SELECT count(*) FROM dedup_b)
+            + (SELECT count(*) FROM dedup_run)";
         db.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
     };
     let patience = std::time::Instant::now() + Duration::from_secs(20);
@@ -68,4 +70,36 @@ async fn after_the_window_a_key_is_new_and_its_row_goes_with_its_generation() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(matches!(append(&bench, key(1, 2)).await, Appended::Stored(_)));
+}
+
+#[tokio::test]
+async fn keys_of_many_runs_are_all_remembered_after_a_crash_too() {
+    let bench = Bench::new();
+    let keys: Vec<Idempotency> = (0..3000_u32)
+        .map(|number| {
+            let key = std::array::from_fn(|_| fastrand::u8(..));
+            Idempotency { key, request: [1; 16], code: "spooled".to_owned(), message_id: number.to_string() }
+        })
+        .collect();
+    let appended = join_all(keys.iter().map(|with| append(&bench, with.clone()))).await;
+    assert!(appended.iter().all(|appended| matches!(appended, Appended::Stored(_))));
+    for bench in [&bench, &bench.abandoned()] {
+        for with in &keys {
+            let seen = bench.handle.recall(with.key, with.request).await.unwrap().expect("it is remembered");
+            assert_eq!(seen.message_id, with.message_id);
+        }
+        for with in &keys[..100] {
+            assert!(matches!(append(bench, with.clone()).await, Appended::Seen(_)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_append_leaves_its_key_free_and_the_others_remembered() {
+    let bench = Bench::with(|settings| settings.max_bytes = 1 << 20);
+    assert!(matches!(append(&bench, key(1, 1)).await, Appended::Stored(_)));
+    let large = NewRecord { idempotency: Some(key(2, 2)), ..record("a", body(2 << 20)) };
+    assert!(matches!(bench.handle.append(large).await, Err(AppendError::Full(_))));
+    assert!(matches!(append(&bench, key(1, 1)).await, Appended::Seen(_)));
+    assert!(matches!(append(&bench, key(2, 2)).await, Appended::Stored(_)));
 }

@@ -6,8 +6,10 @@ mod disk;
 mod keys;
 mod opening;
 mod order;
+mod reading;
 mod records;
 mod size;
+mod verified;
 
 use super::*;
 use crate::message::{Message, Properties, ShortText, new_message_id};

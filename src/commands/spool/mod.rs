@@ -1,0 +1,142 @@
+//! `amqpost spool …`: what is in the spool, and what an operator does about it.
+//!
+//! Looking goes through a connection that cannot write, also while a sidecar runs. Changes go through the control
+//! socket of the sidecar that has the spool; only when no process has it, the command takes it for that moment.
+
+mod change;
+mod export;
+mod look;
+mod place;
+mod progress;
+mod table;
+mod verify;
+
+use crate::spool::store::{OpenError, ReadError};
+use clap::{Args, Subcommand};
+use std::io;
+use std::process::ExitCode;
+
+/// It was not done, or only a part of it, or something is wrong with the spool.
+const EXIT_FAILED: u8 = 1;
+/// The command line asks for something that makes no sense, as clap has it.
+const EXIT_USAGE: u8 = 2;
+/// Whether it was done is not known.
+const EXIT_UNKNOWN: u8 = 3;
+
+#[derive(Args)]
+pub(super) struct SpoolArguments {
+    #[command(subcommand)]
+    command: SpoolCommand,
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// How much is in the spool, for which destinations, and how its sidecar is doing.
+    Status(look::StatusArguments),
+    /// List messages, without their contents.
+    Ls(look::ListArguments),
+    /// Show one message, or write its payload.
+    Show(look::ShowArguments),
+    /// Let parked messages be delivered again.
+    Redrive(change::RedriveArguments),
+    /// Keep messages from being delivered.
+    Park(change::ParkArguments),
+    /// Remove messages, for ever.
+    Drop(change::DropArguments),
+    /// Write messages as envelopes, one JSON document a line, that POST /v1/messages takes.
+    Export(export::ExportArguments),
+    /// Look at every page and every message of the spool, and at what it counts.
+    Verify(verify::VerifyArguments),
+}
+
+/// Which messages are meant.
+#[derive(Debug, Clone, Default, Args)]
+struct Which {
+    /// Only messages to this exchange; amq.default is the default exchange.
+    #[arg(long, value_name = "NAME")]
+    exchange: Option<String>,
+    /// Only messages with this routing key.
+    #[arg(long, value_name = "KEY")]
+    routing_key: Option<String>,
+    /// Only messages parked for this reason, such as unroutable or expired.
+    #[arg(long, value_name = "REASON")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StateName {
+    /// To be delivered.
+    Ready,
+    /// Kept for an operator.
+    Parked,
+}
+
+impl StateName {
+    fn as_str(self) -> &'static str {
+        match self {
+            StateName::Ready => "ready",
+            StateName::Parked => "parked",
+        }
+    }
+}
+
+/// How a command ended that was not what was wanted.
+#[derive(Debug)]
+enum Failure {
+    /// The exit code of a configuration that is not valid; everything is said already.
+    Config(ExitCode),
+    Usage(String),
+    Failed(String),
+    /// A change was sent and there is no answer.
+    Unknown(String),
+    /// Nobody reads what is written any more, as in `… | head`.
+    NobodyReads,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+            _ => Failure::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+type Ended = Result<ExitCode, Failure>;
+
+/// Runs the command; the exit code.
+pub(super) fn run(arguments: SpoolArguments) -> ExitCode {
+    let ended = super::client::block_on(async {
+        match arguments.command {
+            SpoolCommand::Status(arguments) => look::status(arguments).await,
+            SpoolCommand::Ls(arguments) => look::list(arguments).await,
+            SpoolCommand::Show(arguments) => look::show(arguments).await,
+            SpoolCommand::Redrive(arguments) => change::redrive(arguments).await,
+            SpoolCommand::Park(arguments) => change::park(arguments).await,
+            SpoolCommand::Drop(arguments) => change::drop_messages(arguments).await,
+            SpoolCommand::Export(arguments) => export::run(arguments).await,
+            SpoolCommand::Verify(arguments) => verify::run(arguments).await,
+        }
+    });
+    let (said, exit) = match ended.map_err(Failure::from).and_then(|ended| ended) {
+        Ok(exit) | Err(Failure::Config(exit)) => return exit,
+        Err(Failure::NobodyReads) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(said)) => (said, EXIT_USAGE),
+        Err(Failure::Failed(said)) => (said, EXIT_FAILED),
+        Err(Failure::Unknown(said)) => (said, EXIT_UNKNOWN),
+    };
+    eprintln!("{said}");
+    ExitCode::from(exit)
+}

@@ -1,0 +1,158 @@
+//! Where the spool is, and the way to it: to look, through its sidecar, or by taking it.
+
+use super::Failure;
+use crate::commands::ConfigArguments;
+use crate::commands::client::{self, ClientError, Target};
+use crate::control::{Change, Desk, Done, Fault, Live, Order, Status, socket_in};
+use crate::spool::store::{OpenError, Settings, Store, StoreReader};
+use crate::spool::{self, SpoolHandle};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::Full;
+use hyper::{Method, Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A sidecar that has not even said hello by then is not asked for the status.
+const STATUS_WITHIN: Duration = Duration::from_secs(2);
+/// Longer than the sidecar's own deadline, so that it is the sidecar who says that it is late.
+const CHANGE_WITHIN: Duration = Duration::from_secs(40);
+
+/// Where the spool is.
+#[derive(Args)]
+pub(super) struct PlaceArguments {
+    /// The spool's directory; spool.path of the configuration when absent.
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// A spool and what its sidecar is told about it.
+pub(super) struct Place {
+    settings: Settings,
+}
+
+/// Who makes the changes.
+pub(super) enum Hands {
+    /// The sidecar that has the spool.
+    Sidecar(Target),
+    /// Nobody had it, and now this command has.
+    Own(Store, Box<Desk>),
+}
+
+impl Place {
+    pub(super) fn of(arguments: PlaceArguments) -> Result<Self, Failure> {
+        let PlaceArguments { path, config } = arguments;
+        let config = config.load().map_err(Failure::Config)?;
+        let Some(path) = path.or_else(|| config.spool.path.clone()) else {
+            return Err(Failure::Usage(
+                "there is no spool.path in the configuration; give --path".to_owned(),
+            ));
+        };
+        Ok(Self { settings: spool::settings(&config.spool, &path, config.idempotency.window) })
+    }
+
+    /// A connection that cannot write.
+    pub(super) fn reader(&self) -> Result<StoreReader, Failure> {
+        Ok(StoreReader::open(&self.settings.directory)?)
+    }
+
+    fn sidecar(&self) -> Target {
+        Target::Unix(socket_in(&self.settings.directory))
+    }
+
+    /// What the sidecar says of itself, if one has the spool.
+    pub(super) async fn live(&self) -> Option<Live> {
+        let request = request::<()>(Method::GET, "/v1/status", None);
+        let response = client::send(&self.sidecar(), request, STATUS_WITHIN).await.ok()?;
+        serde_json::from_slice::<Status>(response.body()).ok()?.live
+    }
+
+    /// The way to make changes.
+    pub(super) async fn hands(&self) -> Result<Hands, Failure> {
+        let sidecar = self.sidecar();
+        let request = request::<()>(Method::GET, "/v1/status", None);
+        match client::send(&sidecar, request, CHANGE_WITHIN).await {
+            Ok(_) => return Ok(Hands::Sidecar(sidecar)),
+            Err(ClientError::Connect(..)) => {}
+            Err(error @ (ClientError::Http(_) | ClientError::Timeout(_))) => {
+                return Err(Failure::Failed(format!("the sidecar does not answer: {error}")));
+            }
+        }
+        // It looks first, since opening to write would make what is not there.
+        let reader = self.reader()?;
+        match Store::open(self.settings.clone()) {
+            Ok((store, handle)) => {
+                let spool = SpoolHandle::new(handle);
+                Ok(Hands::Own(store, Box::new(Desk::new(spool, reader))))
+            }
+            Err(error @ OpenError::InUse { .. }) => {
+                Err(Failure::Failed(format!("{error}, which has no control socket")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Hands {
+    /// Makes a change to one part of what is meant.
+    pub(super) async fn change(&self, change: Change, order: Order) -> Result<Done, Failure> {
+        match self {
+            Hands::Own(_, desk) => {
+                desk.change(change, order).await.map_err(|error| Failure::Failed(error.to_string()))
+            }
+            Hands::Sidecar(target) => {
+                let path = match change {
+                    Change::Redrive => "/v1/redrive",
+                    Change::Park => "/v1/park",
+                    Change::Drop => "/v1/drop",
+                };
+                let request = request(Method::POST, path, Some(&order));
+                match client::send(target, request, CHANGE_WITHIN).await {
+                    Ok(response) => read(&response),
+                    Err(error @ ClientError::Connect(..)) => Err(Failure::Failed(error.to_string())),
+                    Err(error @ (ClientError::Http(_) | ClientError::Timeout(_))) => {
+                        Err(Failure::Unknown(format!("{error}: the change may be made or not")))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the spool back, if it was taken.
+    pub(super) fn done(self) {
+        match self {
+            Hands::Own(store, desk) => {
+                drop(desk);
+                store.close();
+            }
+            Hands::Sidecar(_) => {}
+        }
+    }
+}
+
+fn request<T: Serialize>(method: Method, path: &str, body: Option<&T>) -> Request<Full<Bytes>> {
+    let body = body.map(|body| serde_json::to_vec(body).expect("texts and numbers always serialise"));
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "amqpost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.unwrap_or_default())))
+        .expect("the path and the headers are valid")
+}
+
+fn read<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, Failure> {
+    let wrong =
+        |error: serde_json::Error| Failure::Unknown(format!("the sidecar answered otherwise: {error}"));
+    if response.status().is_success() {
+        return serde_json::from_slice(response.body()).map_err(wrong);
+    }
+    let fault: Fault = serde_json::from_slice(response.body()).map_err(wrong)?;
+    // The sidecar goes on with what it was late with.
+    let is_late = response.status().as_u16() == 504;
+    Err(if is_late { Failure::Unknown(fault.error) } else { Failure::Failed(fault.error) })
+}

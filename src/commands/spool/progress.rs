@@ -1,0 +1,67 @@
+//! One line on standard error that says how far a long command is, when somebody looks.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Nobody reads faster.
+const PACE: Duration = Duration::from_millis(100);
+const WIDTH: u64 = 30;
+
+/// The line. Gone when this is dropped.
+pub(super) struct Progress {
+    shown: bool,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { shown: std::io::stderr().is_terminal(), last: Mutex::new(None) }
+    }
+
+    /// How much is done of how much; of what has no measure, `total` is 0.
+    pub(super) fn show(&self, what: &str, done: u64, total: u64) {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !self.shown || last.is_some_and(|last| last.elapsed() < PACE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        write(&format!("\r\x1b[K{}", line(what, done, total)));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            write("\r\x1b[K");
+        }
+    }
+}
+
+/// A line that cannot be shown holds up nothing.
+fn write(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));
+}
+
+fn line(what: &str, done: u64, total: u64) -> String {
+    if total == 0 {
+        return format!("{what} {done}");
+    }
+    let filled = (done.min(total) * WIDTH / total) as usize;
+    let bar: String = "#".repeat(filled) + &".".repeat(WIDTH as usize - filled);
+    format!("{what} [{bar}] {done}/{total}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn the_bar_fills_with_what_is_done() {
+        assert_eq!(line("redrive", 5, 0), "redrive 5");
+        assert_eq!(line("redrive", 0, 10), "redrive [..............................] 0/10");
+        assert_eq!(line("redrive", 5, 10), "redrive [###############...............] 5/10");
+        assert_eq!(line("redrive", 12, 10), "redrive [##############################] 12/10");
+    }
+}

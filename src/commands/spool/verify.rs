@@ -1,0 +1,67 @@
+//! `verify`: is everything there as it was stored?
+
+use super::place::{Place, PlaceArguments};
+use super::progress::Progress;
+use super::{EXIT_FAILED, Ended, table};
+use crate::control::{self, Report};
+use crate::spool::store::Progress as Step;
+use clap::Args;
+use std::io::Write;
+use std::process::ExitCode;
+
+#[derive(Args)]
+pub(super) struct VerifyArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// One JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code 1 when something is wrong.
+pub(super) async fn run(arguments: VerifyArguments) -> Ended {
+    let reader = Place::of(arguments.place)?.reader()?;
+    let progress = Progress::new();
+    let report = control::report(&reader, |step| match step {
+        Step::Structure => progress.show("looking at the database", 0, 0),
+        Step::Records(done, total) => progress.show("messages", done, total),
+        Step::Counters => progress.show("counting", 0, 0),
+    });
+    let report = report.await?;
+    drop(progress);
+    let text = if arguments.json {
+        serde_json::to_string(&report).expect("texts and numbers always serialise") + "\n"
+    } else {
+        people(&report)
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(if report.sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+pub(super) fn people(report: &Report) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| text.push_str(&(line + "\n"));
+    for line in &report.structure {
+        say(format!("database: {}", table::plain(line)));
+    }
+    for seq in &report.damaged {
+        say(format!("message {seq} is not what was stored"));
+    }
+    let unnamed = report.damaged_count - report.damaged.len() as u64;
+    if unnamed > 0 {
+        say(format!("and {unnamed} more messages are not"));
+    }
+    for wrong in &report.counters {
+        let of = match (&wrong.exchange, &wrong.routing_key) {
+            (Some(exchange), Some(key)) => format!("{} / {}", table::plain(exchange), table::plain(key)),
+            (Some(_) | None, Some(_) | None) => "an unknown destination".to_owned(),
+        };
+        say(format!("{of}: {} says {}, there are {}", wrong.counter, wrong.says, wrong.is));
+    }
+    if let Some(lost) = report.lost {
+        say(format!("messages {} to {} were answered for and are gone", lost.known + 1, lost.committed));
+    }
+    let verdict = if report.sound { "sound" } else { "NOT SOUND" };
+    say(format!("{} messages looked at: {verdict}", report.messages));
+    text
+}

@@ -1,0 +1,157 @@
+//! Changes an operator makes to the spool, one at a time, each to a bounded part of the messages that are meant.
+
+use super::looking::PAGE_MAX;
+use super::wire::{Change, Done, Live, Order};
+use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreReader};
+use crate::spool::{Pending, SpoolHandle};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Why they are parked when the operator does not say.
+const BY_OPERATOR: &str = "operator";
+/// Why they are parked for the moment before they are removed.
+const DROPPED: &str = "dropped";
+
+/// Where changes are handed in. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    spool: SpoolHandle,
+    reader: Arc<StoreReader>,
+    turn: Arc<Semaphore>,
+}
+
+/// Why an order was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// It means nothing.
+    #[error("{0}")]
+    Order(String),
+    /// Another one is being carried out.
+    #[error("another change is under way; try again when it is done")]
+    Busy,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store did not take it, or only a part of it.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Its task has ended early.
+    #[error("the change was given up; a part of it may be done")]
+    GivenUp,
+}
+
+impl Desk {
+    /// A desk for an open spool; `reader` is a connection of its own, so that no delivery waits for it.
+    #[must_use]
+    pub fn new(spool: SpoolHandle, reader: StoreReader) -> Self {
+        Self { spool, reader: Arc::new(reader), turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    pub(super) fn reader(&self) -> &Arc<StoreReader> {
+        &self.reader
+    }
+
+    pub(super) fn live(&self) -> Live {
+        Live::of(self.spool.store.stats(), self.spool.flow.rates())
+    }
+
+    /// Carries out an order, as far as one page of it reaches. Whoever stops waiting does not stop it.
+    ///
+    /// # Errors
+    /// When it means nothing, another one is under way, or the store does not take it.
+    pub async fn change(&self, change: Change, order: Order) -> Result<Done, DeskError> {
+        let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| DeskError::Busy)?;
+        let desk = self.clone();
+        // A task of its own: dropped half-way it would leave a page changed in part and not counted.
+        let carried_out = tokio::spawn(async move {
+            let done = desk.carry_out(change, order).await;
+            drop(turn);
+            done
+        });
+        carried_out.await.map_err(|_| DeskError::GivenUp)?
+    }
+
+    async fn carry_out(&self, change: Change, order: Order) -> Result<Done, DeskError> {
+        let (entries, next) = self.meant(&order).await?;
+        let matched = entries.len() as u64;
+        let changed = match change {
+            Change::Redrive => self.redrive(&in_state(&entries, State::Parked)).await?,
+            Change::Park => {
+                let reason = order.reason.as_deref().unwrap_or(BY_OPERATOR);
+                self.park(&in_state(&entries, State::Ready), reason).await?
+            }
+            // Parked first: only one of a delivery and this takes a message from those that are ready.
+            Change::Drop => {
+                self.park(&in_state(&entries, State::Ready), DROPPED).await?;
+                let all = entries.iter().map(|entry| entry.seq).collect();
+                self.spool.store.discard(Selection::Seqs(all)).await?
+            }
+        };
+        tracing::info!(?change, matched, changed, "an operator changed the spool");
+        Ok(Done { matched, changed, next })
+    }
+
+    /// The destinations are listed before their messages are ready, so that no new message overtakes them.
+    async fn redrive(&self, parked: &[&Entry]) -> Result<u64, DeskError> {
+        let SpoolHandle { store, backlog, .. } = &self.spool;
+        let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
+        let under_way: Vec<_> = destinations.into_iter().map(|of| backlog.pending(of.clone())).collect();
+        let seqs = parked.iter().map(|entry| entry.seq).collect();
+        let changed = store.redrive(Selection::Seqs(seqs)).await?;
+        under_way.into_iter().for_each(Pending::settled);
+        Ok(changed)
+    }
+
+    /// What the drain has read of them already it does not deliver any more, but for the one that is on its way.
+    async fn park(&self, ready: &[&Entry], reason: &str) -> Result<u64, DeskError> {
+        if ready.is_empty() {
+            return Ok(0);
+        }
+        let seqs = ready.iter().map(|entry| entry.seq).collect();
+        let changed = self.spool.store.park(seqs, reason).await?;
+        self.spool.backlog.changed();
+        Ok(changed)
+    }
+
+    /// One page of what an order means, and where the next one begins.
+    async fn meant(&self, order: &Order) -> Result<(Vec<Entry>, Option<i64>), DeskError> {
+        match (&order.seqs, &order.filter) {
+            (Some(seqs), None) if seqs.len() <= PAGE_MAX => Ok((self.named(seqs).await?, None)),
+            (Some(_), None) => Err(DeskError::Order(format!("seqs: at most {PAGE_MAX} at a time"))),
+            (None, Some(query)) => {
+                let limit = query.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
+                let page = Page { after: query.after.map(Seq::new), limit };
+                let filter = query.filter().map_err(DeskError::Order)?;
+                let mut entries = self.reader.list(filter, page).await?;
+                let is_last = entries.len() < limit;
+                let until = order.until.map_or(Seq::new(i64::MAX), Seq::new);
+                let found = entries.len();
+                entries.retain(|entry| entry.seq <= until);
+                let is_last = is_last || entries.len() < found;
+                let next = entries.last().filter(|_| !is_last).map(|entry| entry.seq.number());
+                Ok((entries, next))
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                Err(DeskError::Order("expected either seqs or filter".to_owned()))
+            }
+        }
+    }
+
+    async fn named(&self, seqs: &[i64]) -> Result<Vec<Entry>, ReadError> {
+        let mut seqs = seqs.to_vec();
+        seqs.sort_unstable();
+        seqs.dedup();
+        let mut entries = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            let page = Page { after: Some(Seq::new(seq.saturating_sub(1))), limit: 1 };
+            let found = self.reader.list(Filter::default(), page).await?;
+            entries.extend(found.into_iter().filter(|entry| entry.seq.number() == seq));
+        }
+        Ok(entries)
+    }
+}
+
+fn in_state(entries: &[Entry], state: State) -> Vec<&Entry> {
+    entries.iter().filter(|entry| entry.state == state).collect()
+}

@@ -1,0 +1,153 @@
+//! Questions about a spool, answered through a connection that cannot write.
+
+use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Status};
+use crate::http::envelope_of;
+use crate::spool::Rates;
+use crate::spool::store::{Filter, Page, Progress, ReadError, Seq, Stats, StoreHealth, StoreReader};
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+
+/// Messages of a page when nobody says how many.
+const PAGE: usize = 100;
+/// Messages of a page, at most.
+pub(super) const PAGE_MAX: usize = 1000;
+
+/// What the spool holds. `live` is from the process that has it open.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub async fn status(reader: &StoreReader, live: Option<Live>, largest: usize) -> Result<Status, ReadError> {
+    let summary = reader.summary(largest.min(PAGE_MAX)).await?;
+    Ok(Status {
+        live,
+        ready: summary.ready,
+        parked: summary.parked,
+        oldest_unix_ms: summary.oldest_ms,
+        bytes: summary.live_bytes,
+        destinations: summary.destinations,
+        largest: summary.largest.into_iter().map(HoldingView::from).collect(),
+    })
+}
+
+impl Live {
+    pub(super) fn of(stats: Stats, rates: Rates) -> Self {
+        let (health, failure) = match stats.health {
+            StoreHealth::Working => ("working", None),
+            StoreHealth::Failed(text) => ("failed", Some(text.to_string())),
+            StoreHealth::Closed => ("closed", None),
+        };
+        Self {
+            health: health.to_owned(),
+            failure,
+            max_bytes: stats.max_bytes,
+            full: stats.full,
+            appended: stats.appended,
+            commits: stats.commits,
+            appends_per_second: rates.appends,
+            deliveries_per_second: rates.deliveries,
+            lost: stats.lost.map(LostView::from),
+        }
+    }
+}
+
+/// A page of the messages that are meant, without their contents.
+///
+/// # Errors
+/// When the query means nothing, or the spool cannot be read.
+pub async fn lines(reader: &StoreReader, query: &Query) -> Result<LinesPage, String> {
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let page = Page { after: query.after.map(Seq::new), limit };
+    let entries = reader.list(query.filter()?, page).await.map_err(|error| error.to_string())?;
+    let next = entries.last().filter(|_| entries.len() == limit).map(|entry| entry.seq.number());
+    Ok(LinesPage { messages: entries.into_iter().map(Line::from).collect(), next })
+}
+
+/// One message, whole; `None` when there is no such number.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub async fn shown(reader: &StoreReader, seq: i64) -> Result<Option<Shown>, ReadError> {
+    let whole = reader.get(Seq::new(seq)).await?;
+    Ok(whole.map(|whole| Shown {
+        line: Line::from(whole.entry),
+        damaged: whole.message.is_none(),
+        envelope: whole.message.map(|message| raw(envelope_of(&message))),
+    }))
+}
+
+fn raw(json: String) -> Box<RawValue> {
+    RawValue::from_string(json).expect("it was just written as JSON")
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// When the spool cannot be read.
+pub async fn report(reader: &StoreReader, progress: impl Fn(Progress) + Send) -> Result<Report, ReadError> {
+    reader.verify(progress).await.map(Report::from)
+}
+
+/// The messages that are meant, one after the other, as envelopes. Holds one page of numbers and one message.
+#[derive(Debug)]
+pub struct Export {
+    filter: Filter,
+    after: Option<Seq>,
+    until: Seq,
+    page: VecDeque<Seq>,
+    ended: bool,
+}
+
+/// One step of an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// The envelope of a message, on one line.
+    Envelope(String),
+    /// This one's bytes are not those that were stored.
+    Damaged(i64),
+}
+
+impl Export {
+    /// An export of what is there now; what arrives meanwhile is not meant.
+    ///
+    /// # Errors
+    /// When the query means nothing, or the spool cannot be read.
+    pub async fn begin(reader: &StoreReader, query: &Query) -> Result<Self, String> {
+        let filter = query.filter()?;
+        let until = reader.newest().await.map_err(|error| error.to_string())?;
+        let after = query.after.map(Seq::new);
+        Ok(Self { filter, after, until, page: VecDeque::new(), ended: false })
+    }
+
+    /// An export of these.
+    #[must_use]
+    pub fn of(seqs: impl IntoIterator<Item = i64>) -> Self {
+        let page = seqs.into_iter().map(Seq::new).collect();
+        Self { filter: Filter::default(), after: None, until: Seq::new(0), page, ended: true }
+    }
+
+    /// The next message; `None` after the last one. What was delivered meanwhile is left out.
+    ///
+    /// # Errors
+    /// When the spool cannot be read.
+    pub async fn next(&mut self, reader: &StoreReader) -> Result<Option<Exported>, ReadError> {
+        loop {
+            while let Some(seq) = self.page.pop_front() {
+                let Some(whole) = reader.get(seq).await? else { continue };
+                return Ok(Some(match whole.message {
+                    Some(message) => Exported::Envelope(envelope_of(&message)),
+                    None => Exported::Damaged(seq.number()),
+                }));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let page = Page { after: self.after, limit: PAGE_MAX };
+            let entries = reader.list(self.filter.clone(), page).await?;
+            self.ended = entries.len() < PAGE_MAX;
+            self.after = entries.last().map(|entry| entry.seq);
+            let seqs = entries.into_iter().map(|entry| entry.seq);
+            self.page = seqs.take_while(|seq| *seq <= self.until).collect();
+            self.ended |= self.after > Some(self.until);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The operator's way to the spool: a Unix socket in its directory, and everything that can be asked or told there.
+//!
+//! `wire` is the JSON, `looking` answers questions, `desk` makes changes, `routes` is the router. The commands
+//! use `looking` without the socket, and `desk` when no sidecar runs, so that both ways answer alike.
+//!
+//! The admin listener changes nothing and may be open to a network; here whoever may enter the directory
+//! (mode 0700) may do everything.
+
+mod desk;
+mod looking;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use desk::{Desk, DeskError};
+pub use looking::{Export, Exported, lines, report, shown, status};
+pub use wire::{
+    Change, Counter, Done, Fault, HoldingView, Line, LinesPage, Live, LostView, Order, Query, Report, Shown,
+    Status,
+};
+
+use crate::config::{HttpConfig, ListenAddress};
+use crate::http::{BindError, Listeners};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Connections at a time: a few people and a script.
+const CONNECTIONS_MAX: usize = 16;
+
+/// The socket in a spool's directory.
+#[must_use]
+pub fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("control.sock")
+}
+
+/// The running control socket.
+#[derive(Debug)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+/// The control socket could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Its path could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// It could not be closed to other users.
+    #[error("the control socket {0} cannot be made private: {1}")]
+    Private(PathBuf, std::io::Error),
+}
+
+impl Control {
+    /// Makes the socket in the spool's directory, and serves. A socket that a dead process left is replaced.
+    ///
+    /// # Errors
+    /// When somebody listens there already, or the path cannot be bound: it may have about a hundred bytes.
+    pub async fn start(directory: &Path, desk: Desk) -> Result<Self, ControlError> {
+        let path = socket_in(directory);
+        let listeners = Listeners::bind(&listener_config(path.clone())).await?;
+        // The directory is private already; this is for one that somebody opened.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .map_err(|error| ControlError::Private(path, error))?;
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(listeners.serve(routes::router(desk, directory), stopped));
+        Ok(Self { stop, serving })
+    }
+
+    /// Stops serving, for at most `budget`.
+    pub async fn stop(mut self, budget: Duration) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(budget, &mut self.serving).await.is_err() {
+            tracing::warn!("the control socket did not end in time");
+            self.serving.abort();
+        }
+    }
+}
+
+fn listener_config(path: PathBuf) -> HttpConfig {
+    HttpConfig {
+        listen: vec![ListenAddress::Unix(path)],
+        max_connections: CONNECTIONS_MAX,
+        header_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(75),
+        max_header_bytes: 64 * 1024,
+    }
+}

@@ -1,0 +1,95 @@
+//! The idempotency keys, shared: a request that may go holds a claim on its key until its end.
+
+use super::fingerprint::Fingerprint;
+use super::keys::{Begun, Keys};
+use crate::message::ShortText;
+use crate::outcome::Outcome;
+use crate::spool::store::Idempotency;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// All keys in memory. Cloning shares them.
+#[derive(Clone, Debug)]
+pub(super) struct Claims(Arc<Mutex<Keys>>);
+
+/// The right to publish under a key. Dropped without an end the request may be tried again.
+#[derive(Debug)]
+pub(super) struct Claim {
+    claims: Claims,
+    pub(super) key: Fingerprint,
+    pub(super) request: Fingerprint,
+    /// The id of the first attempt's message.
+    pub(super) message_id: ShortText,
+    ended: bool,
+}
+
+/// Why a request with a key may not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoClaim {
+    /// It went before, and this became of it, under this message id.
+    Replay(Outcome, ShortText),
+    /// It is not to go at all, for this reason.
+    Refused(Outcome),
+}
+
+impl Claims {
+    pub(super) fn new(window: Duration, max: usize) -> Self {
+        Self(Arc::new(Mutex::new(Keys::new(window, max))))
+    }
+
+    /// A claim on the key for this request, or why not.
+    pub(super) fn claim(
+        &self,
+        key: Fingerprint,
+        request: Fingerprint,
+        message_id: &ShortText,
+    ) -> Result<Claim, NoClaim> {
+        match self.lock().begin(key, request, message_id, Instant::now()) {
+            Begun::Go(message_id) => {
+                Ok(Claim { claims: self.clone(), key, request, message_id, ended: false })
+            }
+            Begun::Replay(outcome, message_id) => Err(NoClaim::Replay(outcome, message_id)),
+            Begun::InUse => Err(NoClaim::Refused(Outcome::IdempotencyKeyInUse)),
+            Begun::Reused => Err(NoClaim::Refused(Outcome::IdempotencyKeyReused)),
+            Begun::Full => Err(NoClaim::Refused(Outcome::Overloaded)),
+        }
+    }
+
+    // The table is consistent between any two statements that could panic.
+    fn lock(&self) -> MutexGuard<'_, Keys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// The request ended with an outcome that is final: it is given again, with the id of the message it is about.
+    pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
+        self.ended = true;
+        self.claims.lock().end(self.key, Some((outcome, message_id)), Instant::now());
+    }
+
+    /// The key turned out to be another request's, on disk.
+    pub(super) fn forget(mut self) {
+        self.ended = true;
+        self.claims.lock().forget(self.key);
+    }
+
+    /// What the spool is to remember.
+    pub(super) fn to_remember(&self, outcome: Outcome) -> Idempotency {
+        Idempotency {
+            key: self.key,
+            request: self.request,
+            code: outcome.code().to_owned(),
+            message_id: self.message_id.as_str().to_owned(),
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.claims.lock().end(self.key, None, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The course of one order that is not simply published: its key, the broker's part, the spool's part, one answer.
+
+use super::claims::{Claim, NoClaim};
+use super::keeping::{Keeping, Kept};
+use super::{Order, Settled, Ways, fingerprint, split};
+use crate::config::Mode;
+use crate::link::Settlement;
+use crate::message::{HeaderValue, Message, ShortText};
+use crate::outcome::{Class, Outcome};
+use crate::spool::REDELIVERED;
+use crate::spool::store::{Destination, Seen};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+/// An order on its way, and whoever waits for its outcome.
+pub(super) struct Course {
+    ways: Arc<Ways>,
+    order: Order,
+    answer: Answering,
+}
+
+/// The one answer. A client that has left is not there to hear it, and nothing depends on that.
+pub(super) struct Answering {
+    reply: oneshot::Sender<Settled>,
+    message_id: ShortText,
+}
+
+impl Answering {
+    pub(super) fn give(self, settlement: Settlement) {
+        let settled = Settled { settlement, message_id: self.message_id, replayed: false };
+        drop(self.reply.send(settled));
+    }
+
+    fn replay(self, outcome: Outcome, message_id: ShortText) {
+        let settlement = refused(outcome);
+        drop(self.reply.send(Settled { settlement, message_id, replayed: true }));
+    }
+
+    /// What the spool remembers of a key: the same request's outcome, or another request.
+    fn seen(self, seen: &Seen, claim: Claim) {
+        if !seen.same_request {
+            claim.forget();
+            return self.give(refused(Outcome::IdempotencyKeyReused));
+        }
+        // What is kept there was an id before; a longer one can only be damage.
+        let message_id = ShortText::new(&*seen.message_id).unwrap_or_else(|_| self.message_id.clone());
+        let confirmed = seen.code == Outcome::Confirmed.code();
+        let outcome = if confirmed { Outcome::Confirmed } else { Outcome::Spooled };
+        claim.settle(outcome, &message_id);
+        self.replay(outcome, message_id);
+    }
+}
+
+impl Course {
+    pub(super) fn new(ways: Arc<Ways>, order: Order, reply: oneshot::Sender<Settled>) -> Self {
+        let message_id = order.message.properties.message_id.clone();
+        Self { ways, order, answer: Answering { reply, message_id } }
+    }
+
+    /// Takes the order to its end; the answer is given by its deadline.
+    pub(super) async fn run(mut self) {
+        let claim = match self.claim() {
+            Ok(claim) => claim,
+            Err(NoClaim::Replay(outcome, message_id)) => return self.answer.replay(outcome, message_id),
+            Err(NoClaim::Refused(outcome)) => return self.answer.give(refused(outcome)),
+        };
+        if let Some(claim) = &claim {
+            // An attempt of before may have reached the broker: consumers are to see one id.
+            self.order.message.properties.message_id = claim.message_id.clone();
+            self.answer.message_id = claim.message_id.clone();
+        }
+        match self.order.mode {
+            Mode::Direct => self.direct(claim).await,
+            Mode::Fallback | Mode::Spool => match self.recall(claim).await {
+                Some((course, claim)) if course.order.mode == Mode::Fallback => course.fallback(claim).await,
+                Some((course, claim)) => course.keep(claim, None).await,
+                None => {}
+            },
+        }
+    }
+
+    fn claim(&self) -> Result<Option<Claim>, NoClaim> {
+        let Order { message, mode, key, id_is_assigned, .. } = &self.order;
+        let Some(key) = key else { return Ok(None) };
+        let request = fingerprint::of_request(message, *mode, *id_is_assigned);
+        let id = &message.properties.message_id;
+        self.ways.claims.claim(key.fingerprint(), request, id).map(Some)
+    }
+
+    async fn direct(self, claim: Option<Claim>) {
+        let Order { message, permit, deadline, retry, .. } = self.order;
+        let settlement = self.ways.link.publish(message, permit, deadline, retry).await;
+        if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
+            claim.settle(Outcome::Confirmed, &self.answer.message_id);
+        }
+        self.answer.give(settlement);
+    }
+
+    /// Asks the spool for the key: what it remembers outlives the process. `None` when that was the answer.
+    async fn recall(self, claim: Option<Claim>) -> Option<(Self, Option<Claim>)> {
+        let (Some(claim), Some(spool)) = (claim, &self.ways.spool) else { return Some((self, None)) };
+        let recalling = spool.store.recall(claim.key, claim.request);
+        match timeout_at(self.order.deadline.instant(), recalling).await {
+            Ok(Ok(None)) => return Some((self, Some(claim))),
+            Ok(Ok(Some(seen))) => self.answer.seen(&seen, claim),
+            // To go on would be to publish twice what may be remembered.
+            Ok(Err(error)) => {
+                let detail = Some(format!("the idempotency key cannot be looked up: {error}"));
+                self.answer.give(Settlement { detail, ..refused(Outcome::SpoolFailed) });
+            }
+            Err(_) => self.answer.give(refused(Outcome::DeadlineNotSent)),
+        }
+        None
+    }
+
+    async fn fallback(mut self, claim: Option<Claim>) {
+        if self.takes_the_detour() {
+            return self.keep(claim, None).await;
+        }
+        let Order { message, permit, deadline, retry, .. } = self.order;
+        let brokers_part = split::brokers_part(Instant::now(), deadline);
+        let settlement = self.ways.link.publish(message.clone(), permit, brokers_part, retry).await;
+        if !is_for_the_spool(settlement.outcome) {
+            if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
+                remember(&self.ways, claim, deadline.instant()).await;
+            }
+            return self.answer.give(settlement);
+        }
+        // The permit went with the publish, which may be under way still.
+        let Ok(mut permit) = self.ways.admission.admit() else { return self.answer.give(settlement) };
+        if permit.reserve(message.payload.len()).is_err() {
+            return self.answer.give(settlement);
+        }
+        let message = if settlement.outcome.class() == Class::Unknown { marked(message) } else { message };
+        self.order = Order {
+            message,
+            permit,
+            deadline,
+            retry,
+            mode: Mode::Fallback,
+            key: None,
+            id_is_assigned: false,
+        };
+        self.keep(claim, Some(settlement)).await;
+    }
+
+    /// Behind what waits for its destination, and past a link that takes nothing.
+    fn takes_the_detour(&self) -> bool {
+        let destination = Destination::of(&self.order.message);
+        let waits = self.ways.spool.as_ref().is_some_and(|spool| spool.backlog.has(&destination));
+        waits || self.ways.link.refusal().is_some()
+    }
+
+    async fn keep(self, claim: Option<Claim>, before: Option<Settlement>) {
+        let Order { message, permit, deadline, .. } = self.order;
+        let Some(spool) = self.ways.spool.clone() else {
+            return self.answer.give(before.unwrap_or(refused(Outcome::SpoolFailed)));
+        };
+        let Some(_part) = self.ways.share.part(message.payload.len()) else {
+            let too_much = "as much is on its way to the disk as may be".to_owned();
+            let overloaded = Settlement { detail: Some(too_much), ..refused(Outcome::Overloaded) };
+            return self.answer.give(before.unwrap_or(overloaded));
+        };
+        let keeping =
+            Keeping { spool, message, permit, deadline, before, properties_max: self.ways.properties_max };
+        let remembered = claim.as_ref().map(|claim| claim.to_remember(Outcome::Spooled));
+        let message_id = self.answer.message_id.clone();
+        let mut answer = Some(self.answer);
+        let unsure = |settlement| {
+            if let Some(answer) = answer.take() {
+                answer.give(settlement);
+            }
+        };
+        let kept = keeping.run(remembered, &self.ways.metrics, unsure).await;
+        match (kept, claim, answer) {
+            (Kept::Seen(seen), Some(claim), Some(answer)) => answer.seen(&seen, claim),
+            (Kept::Settled(settlement), claim, answer) => {
+                if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Spooled) {
+                    claim.settle(Outcome::Spooled, &message_id);
+                }
+                if let Some(answer) = answer {
+                    answer.give(settlement);
+                }
+            }
+            // Answered already; whoever repeats the request asks the disk again.
+            (Kept::Seen(_), _, _) => {}
+        }
+    }
+}
+
+/// Remembers on disk that the broker has the message, until `deadline`; in memory in any case.
+async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
+    if let Some(spool) = &ways.spool {
+        let remembering = spool.store.remember(claim.to_remember(Outcome::Confirmed));
+        // The outcome is what it is, and a spool that fails says so itself.
+        drop(timeout_at(deadline, remembering).await);
+    }
+    let message_id = claim.message_id.clone();
+    claim.settle(Outcome::Confirmed, &message_id);
+}
+
+/// The message, with a mark for its consumers: the broker may have it already.
+fn marked(mut message: Message) -> Message {
+    if let Ok(name) = ShortText::new(REDELIVERED) {
+        message.properties.headers.insert(name, HeaderValue::Text("true".to_owned()));
+    }
+    message
+}
+
+fn refused(outcome: Outcome) -> Settlement {
+    Settlement { outcome, detail: None, attempts: 0 }
+}
+
+/// Whether a message with this outcome of its publish goes to the spool: all that is the broker's or the network's
+/// fault, nothing that is the client's.
+fn is_for_the_spool(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::LinkDown
+        | Outcome::LinkStalled
+        | Outcome::BrokerBlocked
+        | Outcome::BreakerOpen
+        | Outcome::Overloaded
+        | Outcome::DeadlineNotSent
+        | Outcome::Draining
+        | Outcome::ConfirmTimeout
+        | Outcome::LinkLost
+        | Outcome::Nacked => true,
+        Outcome::Confirmed
+        | Outcome::Spooled
+        | Outcome::SpoolFull
+        | Outcome::SpoolFailed
+        | Outcome::SpoolUnsure
+        | Outcome::Unroutable
+        | Outcome::ExchangeNotFound
+        | Outcome::AccessRefused
+        | Outcome::InvalidRequest
+        | Outcome::IdempotencyKeyInUse
+        | Outcome::IdempotencyKeyReused
+        | Outcome::UnsupportedMediaType
+        | Outcome::PayloadTooLarge
+        | Outcome::RequestTimeout
+        | Outcome::NotFound
+        | Outcome::MethodNotAllowed => false,
+    }
+}

@@ -1,0 +1,118 @@
+//! The spool's part of an order: checked, counted in the backlog, appended, and answered by the deadline whatever the disk does.
+
+use crate::admission::Permit;
+use crate::deadline::Deadline;
+use crate::link::{self, Settlement};
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::outcome::{Class, Outcome};
+use crate::spool::store::{AppendError, Appended, Destination, Idempotency, NewRecord, Seen};
+use crate::spool::{AppendResult, SpoolHandle};
+use tokio::time::timeout_at;
+
+/// What surrounds the payload of a frame.
+const FRAME_ENVELOPE: usize = 8;
+
+/// What the mark of a message that is sent again takes: a table, a name, a text.
+const MARK: usize = 4 + 1 + crate::spool::REDELIVERED.len() + 1 + 4 + 4;
+
+/// What the properties of a message that is kept may take, in bytes, for the broker to take them with the mark.
+pub(super) const fn properties_max(frame_max: usize) -> usize {
+    frame_max.saturating_sub(FRAME_ENVELOPE + MARK)
+}
+
+/// A message on its way to the disk.
+pub(super) struct Keeping {
+    pub(super) spool: SpoolHandle,
+    pub(super) message: Message,
+    pub(super) permit: Permit,
+    pub(super) deadline: Deadline,
+    /// What the broker's part ended in.
+    pub(super) before: Option<Settlement>,
+    pub(super) properties_max: usize,
+}
+
+/// What became of it.
+pub(super) enum Kept {
+    /// Its key was there already.
+    Seen(Seen),
+    /// Anything else.
+    Settled(Settlement),
+}
+
+impl Keeping {
+    /// Appends the message. When the deadline passes first, `unsure` is told what to answer; the append goes on,
+    /// for nobody can take it back, and what became of it is returned when the store says so.
+    pub(super) async fn run(
+        self,
+        idempotency: Option<Idempotency>,
+        metrics: &Metrics,
+        unsure: impl FnOnce(Settlement),
+    ) -> Kept {
+        let Keeping { spool, message, permit, deadline, before, properties_max } = self;
+        let attempts = before.as_ref().map_or(0, |before| before.attempts);
+        if let Some(problem) = link::unacceptable(&message, properties_max) {
+            let invalid = Settlement { outcome: Outcome::InvalidRequest, detail: Some(problem), attempts };
+            return Kept::Settled(before.unwrap_or(invalid));
+        }
+        if deadline.has_passed() {
+            let late = Settlement { outcome: Outcome::DeadlineNotSent, detail: None, attempts };
+            return Kept::Settled(before.unwrap_or(late));
+        }
+        let pending = spool.backlog.pending(Destination::of(&message));
+        let appending = spool.store.append(NewRecord { message, idempotency });
+        tokio::pin!(appending);
+        let appended = match timeout_at(deadline.instant(), &mut appending).await {
+            Ok(appended) => appended,
+            Err(_) => {
+                let detail = Some("the disk did not answer before the deadline".to_owned());
+                unsure(Settlement { outcome: Outcome::SpoolUnsure, detail, attempts });
+                appending.await
+            }
+        };
+        drop(permit);
+        metrics.spool_appended(result(&appended).as_str());
+        let settled = |outcome| Settlement { outcome, detail: None, attempts };
+        match appended {
+            Ok(Appended::Stored(_)) => {
+                pending.settled();
+                spool.flow.appended();
+                Kept::Settled(settled(Outcome::Spooled))
+            }
+            // It may be there after a restart: nothing is to overtake it until then.
+            Err(AppendError::Unsure) => Kept::Settled(settled(Outcome::SpoolUnsure)),
+            Ok(Appended::Seen(seen)) => {
+                pending.settled();
+                Kept::Seen(seen)
+            }
+            Err(error @ AppendError::Full(_)) => {
+                pending.settled();
+                Kept::Settled(neither(before, Outcome::SpoolFull, error))
+            }
+            Err(error @ AppendError::Failed) => {
+                pending.settled();
+                Kept::Settled(neither(before, Outcome::SpoolFailed, error))
+            }
+        }
+    }
+}
+
+/// Neither the broker confirmed it nor the spool has it. What the broker may have stays unknown.
+fn neither(before: Option<Settlement>, outcome: Outcome, error: AppendError) -> Settlement {
+    let Some(before) = before else {
+        return Settlement { outcome, detail: Some(error.to_string()), attempts: 0 };
+    };
+    let detail = Some(format!("the broker: {}; and {error}", before.outcome.code()));
+    let outcome = if before.outcome.class() == Class::Unknown { before.outcome } else { outcome };
+    Settlement { outcome, detail, attempts: before.attempts }
+}
+
+fn result(appended: &Result<Appended, AppendError>) -> AppendResult {
+    match appended {
+        Ok(Appended::Stored(_)) => AppendResult::Stored,
+        Ok(Appended::Seen(_)) => AppendResult::Seen,
+        Err(AppendError::Full(_)) => AppendResult::Full,
+        Err(AppendError::Failed) => AppendResult::Failed,
+        Err(AppendError::Unsure) => AppendResult::Unsure,
+    }
+}

@@ -1,0 +1,159 @@
+//! The room that decides by mode what is done with a message: the broker, the spool, or the one after the other.
+//!
+//! * [`Modes`] is the door: `routes` says which mode a request has, `course` walks one message through it;
+//! * `split` divides the deadline between broker and spool, `share` bounds what is under way to the disk, `keeping` is
+//!   the spool's part;
+//! * `fingerprint` makes hashes of idempotency keys and requests, `keys` is what is remembered of them in memory
+//!   (a pure table), `claims` shares it.
+//!
+//! Whatever must come to its end though the client has left runs in a task of its own, owned by [`Modes`].
+
+mod claims;
+mod course;
+mod fingerprint;
+mod keeping;
+mod keys;
+mod routes;
+mod share;
+mod split;
+mod tasks;
+
+pub use fingerprint::ClientKey;
+pub use routes::ModeRefused;
+
+use crate::admission::{Admission, Permit};
+use crate::config::{Config, Mode};
+use crate::deadline::Deadline;
+use crate::link::{LinkHandle, RetryPolicy, Settlement};
+use crate::message::{Message, ShortText};
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use crate::spool::SpoolHandle;
+use claims::Claims;
+use course::Course;
+use routes::Routes;
+use share::Share;
+use std::sync::Arc;
+use tasks::Tasks;
+use tokio::sync::oneshot;
+
+/// A message and everything that was said about publishing it.
+#[derive(Debug)]
+pub struct Order {
+    /// The message.
+    pub message: Message,
+    /// The permit it was admitted with.
+    pub permit: Permit,
+    /// The moment by which the outcome is due.
+    pub deadline: Deadline,
+    /// Whether attempts are repeated.
+    pub retry: RetryPolicy,
+    /// The mode, as [`Modes::of`] gave it.
+    pub mode: Mode,
+    /// The client's idempotency key.
+    pub key: Option<ClientKey>,
+    /// Whether the message id is ours: it says nothing of the request then.
+    pub id_is_assigned: bool,
+}
+
+/// What became of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The outcome, and more.
+    pub settlement: Settlement,
+    /// The message's id: that of the first request, where this one repeats it.
+    pub message_id: ShortText,
+    /// Whether this is the outcome of an earlier request, and nothing was done for this one.
+    pub replayed: bool,
+}
+
+/// The way to publish in any mode. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Modes(Arc<Ways>);
+
+/// Everything a message may need on its way.
+#[derive(Debug)]
+struct Ways {
+    link: LinkHandle,
+    spool: Option<SpoolHandle>,
+    admission: Admission,
+    metrics: Metrics,
+    routes: Routes,
+    claims: Claims,
+    share: Share,
+    /// What the properties of a message that is kept may take, so that the broker takes them later.
+    properties_max: usize,
+    tasks: Tasks,
+}
+
+impl Modes {
+    /// The modes of the configuration.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        link: LinkHandle,
+        spool: Option<SpoolHandle>,
+        admission: Admission,
+        metrics: Metrics,
+    ) -> Self {
+        let keys = &config.idempotency;
+        let bytes_max = usize::try_from(config.publish.max_in_flight_bytes).unwrap_or(usize::MAX);
+        let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
+        Self(Arc::new(Ways {
+            link,
+            admission,
+            metrics,
+            routes: Routes::new(&config.route, spool.is_some()),
+            claims: Claims::new(keys.window, keys.max_keys),
+            share: Share::of(config.publish.max_in_flight, bytes_max),
+            properties_max: keeping::properties_max(frame_max),
+            tasks: Tasks::default(),
+            spool,
+        }))
+    }
+
+    /// The mode of a message to `exchange` (as it is named on the wire) whose request asks for `asked`.
+    ///
+    /// # Errors
+    /// When the mode needs a spool and there is none, or the exchange's route lets no request choose.
+    pub fn of(&self, exchange: &ShortText, asked: Option<Mode>) -> Result<Mode, ModeRefused> {
+        self.0.routes.mode(exchange, asked)
+    }
+
+    /// Why a message would be refused right now before its body is read, if it would be. `mode` is `None` while
+    /// only the body says which it is; a request with an idempotency key may be answered without a broker.
+    #[must_use]
+    pub fn refusal(&self, mode: Option<Mode>, has_key: bool) -> Option<Outcome> {
+        let needs_link = match mode {
+            Some(Mode::Direct) => true,
+            Some(Mode::Fallback | Mode::Spool) => false,
+            None => self.0.spool.is_none(),
+        };
+        if needs_link && !has_key { self.0.link.refusal() } else { None }
+    }
+
+    /// Ends when the link begins to drain.
+    pub async fn draining(&self) {
+        self.0.link.clone().draining().await;
+    }
+
+    /// Takes an order to its outcome, by its deadline. Dropped, a direct order without a key is withdrawn where
+    /// that is possible; any other comes to its end without its client.
+    pub async fn publish(&self, order: Order) -> Settled {
+        let message_id = order.message.properties.message_id.clone();
+        if order.mode == Mode::Direct && order.key.is_none() {
+            let Order { message, permit, deadline, retry, .. } = order;
+            let settlement = self.0.link.publish(message, permit, deadline, retry).await;
+            return Settled { settlement, message_id, replayed: false };
+        }
+        let (reply, settled) = oneshot::channel();
+        let course = Course::new(Arc::clone(&self.0), order, reply);
+        self.0.tasks.spawn(course.run());
+        // Without an answer the task has panicked, and nobody knows how far it came.
+        settled.await.unwrap_or(Settled {
+            settlement: Settlement { outcome: Outcome::SpoolUnsure, detail: None, attempts: 0 },
+            message_id,
+            replayed: false,
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! Which destinations have something waiting in the spool: nothing may overtake it on the way to the broker.
+//!
+//! What is ready the store says itself, as of its last commit; beside it there is only what was asked of the
+//! store and not answered yet. So there is no second count of records that could go astray, whoever changes
+//! them: the drain, an operator, their expiry, or all at once.
+
+use super::store::{Destination, StoreHandle};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The destinations with something waiting. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    store: StoreHandle,
+    /// Changes under way that make records ready.
+    pending: Arc<Mutex<HashMap<Destination, u64>>>,
+    /// Changes of an operator that took records away.
+    changes: Arc<AtomicU64>,
+}
+
+/// A change under way that makes records ready. Dropped without a word it stays under way: the store was asked, and
+/// nobody heard its answer.
+#[derive(Debug)]
+pub struct Pending {
+    backlog: Backlog,
+    destination: Destination,
+}
+
+impl Backlog {
+    pub(super) fn new(store: StoreHandle) -> Self {
+        Self { store, pending: Arc::default(), changes: Arc::default() }
+    }
+
+    /// Whether records wait for the destination, or may.
+    #[must_use]
+    pub fn has(&self, destination: &Destination) -> bool {
+        // In this order: a change that is not under way any more the store has told of.
+        self.lock().contains_key(destination) || self.store.has_ready(destination)
+    }
+
+    /// The store is about to be asked for a change that makes records of the destination ready.
+    #[must_use]
+    pub fn pending(&self, destination: Destination) -> Pending {
+        *self.lock().entry(destination.clone()).or_default() += 1;
+        Pending { backlog: self.clone(), destination }
+    }
+
+    /// An operator has taken away records that were ready: what was read before is not to be delivered any more.
+    pub fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often [`Backlog::changed`] was said.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    // Plain counts: a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Destination, u64>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    /// The store has answered: it knows now what is ready.
+    pub fn settled(self) {
+        let mut pending = self.backlog.lock();
+        if let Some(count) = pending.get_mut(&self.destination) {
+            *count -= 1;
+            if *count == 0 {
+                pending.remove(&self.destination);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Message, Properties, ShortText};
+    use crate::spool::store::{Appended, NewRecord, Selection, Seq, Settings, Store};
+    use tempfile::TempDir;
+
+    fn to(queue: &str) -> Destination {
+        Destination { exchange: ShortText::default(), routing_key: ShortText::new(queue).unwrap() }
+    }
+
+    fn opened() -> (TempDir, Store, Backlog) {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, handle) = Store::open(Settings::new(directory.path().join("spool"))).unwrap();
+        (directory, store, Backlog::new(handle))
+    }
+
+    async fn append(backlog: &Backlog, queue: &str) -> Seq {
+        let Destination { exchange, routing_key } = to(queue);
+        let properties = Properties::default();
+        let message = Message { exchange, routing_key, mandatory: true, properties, payload: "x".into() };
+        match backlog.store.append(NewRecord { message, idempotency: None }).await {
+            Ok(Appended::Stored(seq)) => seq,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_destination_is_listed_from_before_the_append_until_its_last_record_is_gone() {
+        let (_directory, _store, backlog) = opened();
+        let pending = [backlog.pending(to("q")), backlog.pending(to("q"))];
+        assert!(backlog.has(&to("q")) && !backlog.has(&to("other")));
+        let seqs = [append(&backlog, "q").await, append(&backlog, "q").await];
+        pending.into_iter().for_each(Pending::settled);
+        for seq in seqs {
+            assert!(backlog.has(&to("q")));
+            backlog.store.confirm(vec![seq]).await.unwrap();
+        }
+        assert!(!backlog.has(&to("q")));
+    }
+
+    #[tokio::test]
+    async fn what_was_not_stored_does_not_wait_and_what_nobody_answered_does() {
+        let (_directory, _store, backlog) = opened();
+        backlog.pending(to("q")).settled();
+        assert!(!backlog.has(&to("q")));
+        drop(backlog.pending(to("q")));
+        assert!(backlog.has(&to("q")));
+    }
+
+    #[tokio::test]
+    async fn a_record_delivered_before_its_append_was_answered_leaves_nothing() {
+        let (_directory, _store, backlog) = opened();
+        let pending = backlog.pending(to("q"));
+        let seq = append(&backlog, "q").await;
+        backlog.store.confirm(vec![seq]).await.unwrap();
+        assert!(backlog.has(&to("q")), "nobody has answered the append yet");
+        pending.settled();
+        assert!(!backlog.has(&to("q")));
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_does_not_wait_and_is_counted_once_whoever_takes_it() {
+        let (_directory, store, backlog) = opened();
+        let seqs = [append(&backlog, "q").await, append(&backlog, "q").await];
+        backlog.store.park(vec![seqs[0]], "operator").await.unwrap();
+        backlog.store.confirm(vec![seqs[0]]).await.unwrap();
+        assert!(backlog.has(&to("q")), "the second one waits");
+        backlog.store.park(vec![seqs[1]], "operator").await.unwrap();
+        assert!(!backlog.has(&to("q")));
+        backlog.store.redrive(Selection::Seqs(vec![seqs[1]])).await.unwrap();
+        assert!(backlog.has(&to("q")));
+        store.close();
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_run_left_waits_from_the_start() {
+        let (directory, store, backlog) = opened();
+        append(&backlog, "q").await;
+        store.close();
+        let (_store, handle) = Store::open(Settings::new(directory.path().join("spool"))).unwrap();
+        assert!(Backlog::new(handle).has(&to("q")));
+    }
+}

@@ -1,0 +1,190 @@
+//! Removes what was delivered and parks what cannot be, in batches; bounds what is delivered and not removed yet.
+
+use super::redelivery::UNSETTLED_MAX;
+use crate::metrics::Metrics;
+use crate::spool::DeliveryResult;
+use crate::spool::store::{ChangeError, Seq, StoreHandle, StoreHealth};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Until a removal that found no room is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// What a turn tells the remover.
+#[derive(Debug)]
+enum Letter {
+    Delivered {
+        seq: Seq,
+        unit: Unit,
+    },
+    Park {
+        seqs: Vec<Seq>,
+        reason: &'static str,
+        reply: oneshot::Sender<()>,
+    },
+    /// Everything before this one is removed.
+    Flush(oneshot::Sender<()>),
+}
+
+/// The right to have one record delivered and not removed.
+#[derive(Debug)]
+pub(super) struct Unit(
+    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
+);
+
+/// Nothing can be removed any more: the store has failed, or was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Over;
+
+/// The way to the remover. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Confirmed {
+    letters: mpsc::Sender<Letter>,
+    units: Arc<Semaphore>,
+}
+
+impl Confirmed {
+    /// The task that removes; it ends when nobody can tell it anything any more, or nothing can be removed.
+    pub(super) fn start(store: StoreHandle, metrics: Metrics) -> (Self, JoinHandle<()>) {
+        let (letters, receiver) = mpsc::channel(2 * UNSETTLED_MAX);
+        let units = Arc::new(Semaphore::new(UNSETTLED_MAX));
+        let remover = Remover { store, metrics };
+        let task = tokio::spawn(remover.run(receiver, Arc::clone(&units)));
+        (Self { letters, units }, task)
+    }
+
+    /// Taken before a delivery: whoever is too far ahead of the removals waits here.
+    pub(super) async fn unit(&self) -> Result<Unit, Over> {
+        Arc::clone(&self.units).acquire_owned().await.map(Unit).map_err(|_| Over)
+    }
+
+    /// The broker has the record.
+    pub(super) async fn delivered(&self, seq: Seq, unit: Unit) -> Result<(), Over> {
+        self.letters.send(Letter::Delivered { seq, unit }).await.map_err(|_| Over)
+    }
+
+    /// Keeps records from delivery, before those behind them go on; `false` when that could not be done now.
+    pub(super) async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<bool, Over> {
+        let (reply, parked) = oneshot::channel();
+        self.letters.send(Letter::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
+        Ok(parked.await.is_ok())
+    }
+
+    /// Returns when everything is removed that was delivered before.
+    pub(super) async fn flush(&self) -> Result<(), Over> {
+        let (reply, removed) = oneshot::channel();
+        self.letters.send(Letter::Flush(reply)).await.map_err(|_| Over)?;
+        removed.await.map_err(|_| Over)
+    }
+}
+
+/// A batch: what gathered while the one before was committed. The store waits a few milliseconds for more to come along.
+#[derive(Default)]
+struct Gathered {
+    delivered: Vec<Seq>,
+    units: Vec<Unit>,
+    parks: HashMap<&'static str, Parks>,
+    flushes: Vec<oneshot::Sender<()>>,
+}
+
+/// Records that are parked for the same reason.
+#[derive(Default)]
+struct Parks {
+    seqs: Vec<Seq>,
+    replies: Vec<oneshot::Sender<()>>,
+}
+
+impl Gathered {
+    fn add(&mut self, letter: Letter) {
+        match letter {
+            Letter::Delivered { seq, unit } => {
+                self.delivered.push(seq);
+                self.units.push(unit);
+            }
+            Letter::Park { seqs, reason, reply } => {
+                let parks = self.parks.entry(reason).or_default();
+                parks.seqs.extend(seqs);
+                parks.replies.push(reply);
+            }
+            Letter::Flush(reply) => self.flushes.push(reply),
+        }
+    }
+}
+
+/// The remover's state.
+struct Remover {
+    store: StoreHandle,
+    metrics: Metrics,
+}
+
+impl Remover {
+    async fn run(self, mut letters: mpsc::Receiver<Letter>, units: Arc<Semaphore>) {
+        while let Some(first) = letters.recv().await {
+            let mut gathered = Gathered::default();
+            gathered.add(first);
+            while gathered.delivered.len() < UNSETTLED_MAX
+                && let Ok(letter) = letters.try_recv()
+            {
+                gathered.add(letter);
+            }
+            if self.settle(gathered).await.is_err() {
+                break;
+            }
+        }
+        // Nobody may wait for a unit that does not come back.
+        units.close();
+    }
+
+    async fn settle(&self, gathered: Gathered) -> Result<(), Over> {
+        let Gathered { delivered, units, parks, flushes } = gathered;
+        if !delivered.is_empty() {
+            remove(&self.store, &delivered).await?;
+        }
+        drop(units);
+        for (reason, parks) in parks {
+            self.park(reason, parks).await;
+        }
+        for reply in flushes {
+            // A turn that was given up does not wait any more.
+            reply.send(()).ok();
+        }
+        Ok(())
+    }
+
+    async fn park(&self, reason: &'static str, Parks { seqs, replies }: Parks) {
+        let (records, first) = (seqs.len(), seqs.first().copied());
+        match self.store.park(seqs, reason).await {
+            Ok(parked) => {
+                tracing::warn!(parked, reason, ?first, "records of the spool are parked");
+                self.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
+                for reply in replies {
+                    reply.send(()).ok();
+                }
+            }
+            // Whoever waits for it hears of it by the reply that does not come.
+            Err(error) => {
+                tracing::error!(records, reason, ?first, %error, "records of the spool could not be parked");
+            }
+        }
+    }
+}
+
+/// Until they are removed, or the store cannot do it any more.
+async fn remove(store: &StoreHandle, seqs: &[Seq]) -> Result<(), Over> {
+    loop {
+        match store.confirm(seqs.to_vec()).await {
+            Ok(_) => return Ok(()),
+            Err(error @ (ChangeError::Full | ChangeError::Failed)) => {
+                if store.stats().health != StoreHealth::Working {
+                    let records = seqs.len();
+                    tracing::error!(records, %error, "delivered records could not be removed: they will arrive again");
+                    return Err(Over);
+                }
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}

@@ -1,0 +1,298 @@
+//! One destination's turn: its records one after the other, each settled before the next one leaves.
+
+use super::confirmed::{Confirmed, Over};
+use super::gate::Asking;
+use super::redelivery::{Suspects, marked};
+use super::verdict::{Rules, Verdict, verdict};
+use crate::admission::Permit;
+use crate::deadline::Deadline;
+use crate::link::{Backoff, LinkHandle, RetryPolicy};
+use crate::metrics::Metrics;
+use crate::outcome::{Class, Outcome};
+use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored};
+use crate::spool::{Backlog, Flow};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Records and bytes that are read together.
+const BATCH_ROWS: usize = 64;
+const BATCH_BYTES: usize = 512 << 10;
+/// What one read can bring, in KiB: the largest message there is, or a batch.
+const READ_KIB: u32 = 17 << 10;
+/// KiB of records in memory, over all destinations.
+pub(super) const MEMORY_KIB: u32 = 64 << 10;
+/// A turn this long makes room for another destination's.
+const TURN: Duration = Duration::from_secs(1);
+/// The first and the longest of a destination's own pauses; what is mended must work within five seconds.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// So many destinations may wait for somebody to mend something before each of them is tried less often, and
+/// their longest pause then.
+const FEW: f64 = 16.0;
+const PAUSE_MANY: Duration = Duration::from_secs(30);
+/// A link that refuses is not the destination's fault; its state changes in a moment.
+const LINK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a record is parked whose bytes are not what was appended.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// What all turns share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: StoreHandle,
+    pub(super) link: LinkHandle,
+    pub(super) gate: mpsc::Sender<Asking>,
+    pub(super) confirmed: Confirmed,
+    pub(super) metrics: Metrics,
+    pub(super) backlog: Backlog,
+    pub(super) flow: Flow,
+    pub(super) rules: Rules,
+    pub(super) timeout: Duration,
+    pub(super) suspects: Mutex<Suspects>,
+    pub(super) memory: Arc<Semaphore>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Why a destination pauses, kept until its first record is settled.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    seq: Option<Seq>,
+    nacks: u32,
+    /// An earlier delivery may have succeeded.
+    unknown: bool,
+    backoff: Backoff,
+    /// The broker will not take it as things are.
+    pub(super) is_undeliverable: bool,
+    /// When the next turn begins.
+    pub(super) until: Instant,
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// There was nothing more to deliver.
+    Emptied,
+    /// There is more, for the next turn.
+    More,
+    /// It pauses.
+    Paused(Trouble),
+    /// Nothing is delivered any more.
+    Stopped,
+}
+
+/// One destination's turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) of: Destination,
+    pub(super) shared: Arc<Shared>,
+    pub(super) trouble: Trouble,
+    /// The operator's changes before the last read.
+    changes: u64,
+}
+
+impl Trouble {
+    pub(super) fn none() -> Self {
+        let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+        Self { seq: None, nacks: 0, unknown: false, backoff, is_undeliverable: false, until: Instant::now() }
+    }
+
+    /// One more pause, longer than the ones before.
+    pub(super) fn longer(mut self) -> Self {
+        self.until = Instant::now() + self.backoff.next_delay();
+        self
+    }
+
+    /// The pause, stretched where `others` wait for the same: what is mended for a few works within five seconds, and
+    /// hundreds that nobody mends cost no more than a few attempts a second.
+    pub(super) fn among(mut self, others: usize) -> Self {
+        if self.is_undeliverable {
+            let now = Instant::now();
+            let pause = self.until.saturating_duration_since(now).as_secs_f64();
+            let stretch = (others as f64 / FEW).max(1.0);
+            self.until = now + Duration::from_secs_f64(pause * stretch).min(PAUSE_MANY);
+        }
+        self
+    }
+
+    fn at_once(mut self) -> Self {
+        self.until = Instant::now();
+        self
+    }
+
+    fn briefly(mut self) -> Self {
+        self.until = Instant::now() + LINK_PAUSE;
+        self
+    }
+}
+
+impl Turn {
+    pub(super) fn new(of: Destination, shared: Arc<Shared>, trouble: Trouble) -> Self {
+        Self { of, shared, trouble, changes: 0 }
+    }
+
+    /// Until the destination is empty, pauses, or others have waited long enough. At the end everything that was
+    /// delivered is removed, so that the next turn begins at the front.
+    pub(super) async fn run(mut self) -> End {
+        let end = match self.deliver_some().await {
+            Ok(()) => End::More,
+            Err(end) => end,
+        };
+        if self.shared.confirmed.flush().await == Err(Over) {
+            return End::Stopped;
+        }
+        end
+    }
+
+    async fn deliver_some(&mut self) -> Result<(), End> {
+        let begun = Instant::now();
+        let mut after = None;
+        loop {
+            let (batch, _memory) = self.read(after).await?;
+            if batch.last == after {
+                return Err(End::Emptied);
+            }
+            if !batch.damaged.is_empty() {
+                self.park(batch.damaged, DAMAGED).await?;
+            }
+            for stored in batch.records {
+                self.deliver(stored).await?;
+                if begun.elapsed() > TURN {
+                    return Ok(());
+                }
+            }
+            after = batch.last;
+        }
+    }
+
+    /// The next records, and the part of the memory that they take.
+    async fn read(&mut self, after: Option<Seq>) -> Result<(Batch, Option<OwnedSemaphorePermit>), End> {
+        let memory = Arc::clone(&self.shared.memory).acquire_many_owned(READ_KIB).await;
+        let Ok(mut memory) = memory else { return Err(End::Stopped) };
+        self.changes = self.shared.backlog.changes();
+        match self.shared.store.next_batch(&self.of, after, BATCH_ROWS, BATCH_BYTES).await {
+            Ok(batch) => {
+                let bytes: usize = batch.records.iter().map(|stored| stored.message.weight()).sum();
+                Ok((batch, memory.split((bytes / 1024).min(READ_KIB as usize))))
+            }
+            Err(ReadError::Closed) => Err(End::Stopped),
+            Err(error @ ReadError::Database(_)) => {
+                tracing::error!(%error, "records of the spool could not be read");
+                Err(End::Paused(self.trouble.clone().longer()))
+            }
+        }
+    }
+
+    /// Delivers one record and settles it; an error ends the turn.
+    async fn deliver(&mut self, stored: Stored) -> Result<(), End> {
+        if stored.expires_ms.is_some_and(|moment| moment <= now_ms()) {
+            // It expired since it was read, and is parked with the others that did.
+            return Ok(());
+        }
+        let seq = stored.seq;
+        if self.trouble.seq != Some(seq) {
+            self.trouble = Trouble { seq: Some(seq), ..Trouble::none() };
+        }
+        self.trouble.is_undeliverable = false;
+        let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
+        let outcome = self.publish(stored).await?;
+        let nacked = u32::from(outcome == Outcome::Nacked);
+        self.trouble.nacks += nacked;
+        let verdict = verdict(outcome, self.trouble.nacks, self.shared.rules);
+        if let Some(result) = verdict.result() {
+            self.shared.metrics.spool_delivered(result.as_str(), 1);
+        }
+        tracing::debug!(%seq, code = outcome.code(), ?verdict, "delivery");
+        match verdict {
+            Verdict::Delivered => {
+                self.shared.flow.delivered();
+                let told = self.shared.confirmed.delivered(seq, unit).await;
+                told.map_err(|Over| End::Stopped)
+            }
+            Verdict::Park(reason) => {
+                if outcome.class() == Class::Unknown {
+                    self.note_attempt(seq).await;
+                }
+                self.park(vec![seq], reason).await
+            }
+            Verdict::MaybeDelivered => {
+                self.trouble.unknown = true;
+                self.note_attempt(seq).await;
+                Err(self.paused())
+            }
+            Verdict::AfterPause => Err(self.paused()),
+            Verdict::Wait => {
+                self.trouble.is_undeliverable = true;
+                Err(self.paused())
+            }
+            Verdict::Again => Err(End::Paused(self.trouble.clone().briefly())),
+            Verdict::Stop => Err(End::Stopped),
+        }
+    }
+
+    /// The mark of the next delivery is in memory; on disk it is for another run, and for after a redrive.
+    async fn note_attempt(&self, seq: Seq) {
+        if let Err(error) = self.shared.store.attempted(vec![seq]).await {
+            tracing::warn!(%seq, %error, "an attempt could not be noted");
+        }
+    }
+
+    fn paused(&self) -> End {
+        End::Paused(self.trouble.clone().longer())
+    }
+
+    async fn publish(&self, stored: Stored) -> Result<Outcome, End> {
+        let suspected = self
+            .shared
+            .suspects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .includes(&self.of, stored.seq);
+        if suspected || self.trouble.unknown || stored.attempts > 0 {
+            let outcome = self.publish_once(marked(&stored)).await?;
+            // With the mark the properties may have become larger than a frame; without it they were not.
+            if outcome != Outcome::InvalidRequest {
+                return Ok(outcome);
+            }
+        }
+        self.publish_once(stored.message).await
+    }
+
+    async fn publish_once(&self, message: crate::message::Message) -> Result<Outcome, End> {
+        let permit = self.permit(message.payload.len()).await?;
+        if self.shared.backlog.changes() != self.changes {
+            // It may be one of those that were parked or removed since it was read.
+            return Err(End::Paused(self.trouble.clone().at_once()));
+        }
+        let deadline = Deadline::after(Instant::now(), self.shared.timeout);
+        Ok(self.shared.link.publish(message, permit, deadline, RetryPolicy::Off).await.outcome)
+    }
+
+    async fn permit(&self, bytes: usize) -> Result<Permit, End> {
+        let (reply, permit) = oneshot::channel();
+        let asking = Asking { asked: Instant::now(), bytes, reply };
+        if self.shared.gate.send(asking).await.is_err() {
+            return Err(End::Stopped);
+        }
+        permit.await.map_err(|_| match *self.shared.stopping.borrow() {
+            true => End::Stopped,
+            false => End::Paused(self.trouble.clone().briefly()),
+        })
+    }
+
+    /// Parks records, before those behind them go on.
+    async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<(), End> {
+        match self.shared.confirmed.park(seqs, reason).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.paused()),
+            Err(Over) => Err(End::Stopped),
+        }
+    }
+}
+
+/// The time of day, in Unix milliseconds.
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,126 @@
+//! The drain: takes messages from the spool to the broker, each destination's in order.
+//!
+//! * `destination` is one destination's turn: one record after the other, each settled before the next leaves;
+//! * `gate` lets deliveries through: at the `pace`, behind live traffic, while the link is up;
+//! * `verdict` says what an outcome means for a record; `redelivery` which records carry a mark;
+//! * `confirmed` removes what was delivered, in batches;
+//! * `owner` gives destinations their turns.
+
+mod confirmed;
+mod destination;
+mod gate;
+mod owner;
+mod pace;
+mod redelivery;
+mod verdict;
+
+use crate::admission::Admission;
+use crate::config::{Config, SpoolConfig, Undeliverable};
+use crate::link::LinkHandle;
+use crate::metrics::Metrics;
+use crate::spool::SpoolHandle;
+use confirmed::Confirmed;
+use destination::{MEMORY_KIB, Shared};
+use gate::Gate;
+use owner::Owner;
+use redelivery::{Suspects, UnderWay};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use verdict::Rules;
+
+/// Destinations that are served side by side.
+const SIDE_BY_SIDE: usize = 64;
+
+/// What the drain is told.
+#[derive(Clone, Debug)]
+pub struct DrainSettings {
+    /// The store's directory.
+    pub directory: PathBuf,
+    /// Messages a second, at most.
+    pub rate: u32,
+    /// A record that was nacked more often is undeliverable.
+    pub nacks_max: u32,
+    /// What becomes of undeliverable records.
+    pub undeliverable: Undeliverable,
+    /// How long the broker may take for its verdict on one delivery.
+    pub timeout: Duration,
+}
+
+impl DrainSettings {
+    /// The settings of a configuration that has a spool.
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        let SpoolConfig { path, drain_rate, nacks_max, undeliverable, .. } = &config.spool;
+        Some(Self {
+            directory: path.clone()?,
+            rate: *drain_rate,
+            nacks_max: *nacks_max,
+            undeliverable: *undeliverable,
+            timeout: config.publish.timeout,
+        })
+    }
+}
+
+/// The running drain.
+#[derive(Debug)]
+pub struct Drain {
+    stop: watch::Sender<bool>,
+    owner: JoinHandle<()>,
+}
+
+impl Drain {
+    /// Starts to deliver what the store has, before anything more is appended: what is there now an earlier run
+    /// may have delivered.
+    #[must_use]
+    pub fn start(
+        spool: SpoolHandle,
+        link: LinkHandle,
+        admission: Admission,
+        settings: DrainSettings,
+        metrics: Metrics,
+    ) -> Self {
+        let SpoolHandle { store, backlog, flow } = spool;
+        let (stop, stopping) = watch::channel(false);
+        let (gate, asking) = mpsc::channel(SIDE_BY_SIDE);
+        let gatekeeper = Gate::new(link.clone(), admission, settings.rate);
+        let gatekeeper = tokio::spawn(gatekeeper.run(asking, stopping.clone()));
+        let (confirmed, remover) = Confirmed::start(store.clone(), metrics.clone());
+        let under_way = UnderWay::in_directory(&settings.directory);
+        let suspects = Suspects::new(under_way.left_behind.then(|| store.stats().last));
+        let rules =
+            Rules { nacks_max: settings.nacks_max, parks: settings.undeliverable == Undeliverable::Park };
+        let shared = Arc::new(Shared {
+            store,
+            link,
+            gate,
+            confirmed,
+            metrics,
+            backlog,
+            flow,
+            rules,
+            timeout: settings.timeout,
+            suspects: Mutex::new(suspects),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
+            stopping,
+        });
+        let owner = Owner::new(shared, under_way);
+        let owner = tokio::spawn(async move {
+            owner.run().await;
+            // Both have nothing more to do: the gate was stopped, and nobody is left to tell the remover anything.
+            gatekeeper.abort();
+            drop(remover.await);
+        });
+        Self { stop, owner }
+    }
+
+    /// Delivers nothing more, waits for the verdicts on what is under way and removes what was delivered; by `budget`.
+    pub async fn stop(self, budget: Duration) {
+        self.stop.send_replace(true);
+        if tokio::time::timeout(budget, self.owner).await.is_err() {
+            tracing::warn!("the spool's last deliveries have no verdict: they will be made again");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Gives destinations their turns: so many side by side, the others in the order in which they came.
+
+use super::SIDE_BY_SIDE;
+use super::destination::{End, Shared, Trouble, Turn, now_ms};
+use super::redelivery::UnderWay;
+use crate::spool::DeliveryResult;
+use crate::spool::store::{Destination, StoreHealth};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+/// Destinations that are asked of the store at a time, beside those that are known.
+const LOOK: usize = 1024;
+/// Commits come in quick succession; the store is asked no more often than this what they changed.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// A look is followed by a pause of so many times its length.
+const LOOK_PART: u32 = 10;
+/// How often records are parked that have expired.
+const EXPIRY: Duration = Duration::from_secs(1);
+/// Expired records that are parked at a time, and how often in a row.
+const EXPIRED_MAX: usize = 256;
+const EXPIRED_ROUNDS: usize = 16;
+/// Nothing to wait for: a bound all the same.
+const FAR: Duration = Duration::from_secs(60);
+
+/// The owner's state.
+#[derive(Debug)]
+pub(super) struct Owner {
+    shared: Arc<Shared>,
+    under_way: UnderWay,
+    turns: JoinSet<End>,
+    /// Those that run, and whether each was undeliverable before.
+    running: HashMap<Id, (Destination, bool)>,
+    queue: VecDeque<(Destination, Trouble)>,
+    /// Those that run and those that queue.
+    busy: HashSet<Destination>,
+    pausing: HashMap<Destination, Trouble>,
+    /// No turn is given before.
+    turns_at: Instant,
+    /// The store may have destinations that are not known yet.
+    news: bool,
+    look_at: Instant,
+    expire_at: Instant,
+}
+
+impl Owner {
+    pub(super) fn new(shared: Arc<Shared>, under_way: UnderWay) -> Self {
+        Self {
+            shared,
+            under_way,
+            turns: JoinSet::new(),
+            running: HashMap::new(),
+            queue: VecDeque::new(),
+            busy: HashSet::new(),
+            pausing: HashMap::new(),
+            turns_at: Instant::now(),
+            news: true,
+            look_at: Instant::now(),
+            expire_at: Instant::now(),
+        }
+    }
+
+    /// Until the drain is stopped or the store has failed.
+    pub(super) async fn run(mut self) {
+        let mut stats = self.shared.store.watch();
+        let mut stopping = self.shared.stopping.clone();
+        let mut is_over = false;
+        while !is_over {
+            let is_up = self.shared.link.up_since().is_some();
+            if is_up {
+                self.give_turns().await;
+            }
+            let timer = self.next_timer(is_up);
+            let link = self.shared.link.clone();
+            tokio::select! {
+                // Without a sender the drain itself is gone.
+                _ = stopping.wait_for(|stopping| *stopping) => is_over = true,
+                Some(ended) = self.turns.join_next_with_id() => is_over = self.ended(ended),
+                changed = stats.changed() => {
+                    self.news = true;
+                    is_over = changed.is_err() || stats.borrow_and_update().health != StoreHealth::Working;
+                }
+                _ = link.wait_until_up(Instant::now() + FAR), if !is_up => {}
+                () = tokio::time::sleep_until(timer) => {}
+            }
+            let is_due = Instant::now() >= self.expire_at && self.shared.store.stats().ready > 0;
+            if is_due && !is_over {
+                self.park_expired().await;
+            }
+        }
+        if !*stopping.borrow() && self.shared.store.stats().health == StoreHealth::Working {
+            tracing::error!(
+                "the drain has ended: what is in the spool stays there until amqpost is started again"
+            );
+        }
+        self.wind_up().await;
+    }
+
+    /// When something is to be done without anything having happened.
+    fn next_timer(&self, is_up: bool) -> Instant {
+        let far = Instant::now() + FAR;
+        let mut next = if self.shared.store.stats().ready > 0 { self.expire_at } else { far };
+        if is_up {
+            if !self.queue.is_empty() && self.turns_at > Instant::now() {
+                next = next.min(self.turns_at);
+            }
+            next = self.pausing.values().map(|trouble| trouble.until).fold(next, Instant::min);
+            if self.wants_to_look() {
+                next = next.min(self.look_at);
+            }
+        }
+        next
+    }
+
+    fn wants_to_look(&self) -> bool {
+        self.news && self.queue.len() < SIDE_BY_SIDE
+    }
+
+    async fn give_turns(&mut self) {
+        let now = Instant::now();
+        let rested: Vec<_> = self.pausing.extract_if(|_, trouble| trouble.until <= now).collect();
+        for (of, trouble) in rested {
+            self.enqueue(of, trouble);
+        }
+        if self.wants_to_look() && now >= self.look_at {
+            self.look().await;
+        }
+        if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() && now >= self.turns_at {
+            // Without the note a crash would make messages arrive twice and nothing say so.
+            if let Err(error) = self.under_way.begin().await {
+                tracing::error!(%error, "nothing is delivered: the spool's note of that could not be written");
+                self.turns_at = Instant::now() + EXPIRY;
+                return;
+            }
+            while self.turns.len() < SIDE_BY_SIDE
+                && let Some((of, trouble)) = self.queue.pop_front()
+            {
+                let was_undeliverable = trouble.is_undeliverable;
+                let turn = Turn::new(of.clone(), Arc::clone(&self.shared), trouble);
+                let task = self.turns.spawn(turn.run());
+                self.running.insert(task.id(), (of, was_undeliverable));
+            }
+        }
+    }
+
+    fn enqueue(&mut self, of: Destination, trouble: Trouble) {
+        self.busy.insert(of.clone());
+        self.queue.push_back((of, trouble));
+    }
+
+    /// Asks the store which destinations have something to deliver.
+    async fn look(&mut self) {
+        let limit = LOOK + self.busy.len() + self.pausing.len();
+        let begun = Instant::now();
+        let found = self.shared.store.destinations(limit).await;
+        // Thousands of destinations take their time to be read, and others want to read as well.
+        self.look_at = Instant::now() + LOOK_PAUSE.max(LOOK_PART * begun.elapsed());
+        match found {
+            Ok(found) => {
+                self.news = found.len() == limit;
+                for ready in found {
+                    let of = ready.destination;
+                    if !self.busy.contains(&of) && !self.pausing.contains_key(&of) {
+                        self.enqueue(of, Trouble::none());
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the spool's destinations could not be read");
+                self.look_at = Instant::now() + EXPIRY;
+            }
+        }
+    }
+
+    /// Whether the drain is over with this turn.
+    fn ended(&mut self, ended: Result<(Id, End), JoinError>) -> bool {
+        let (id, end) = match ended {
+            Ok(ended) => ended,
+            // Its panic was reported when it happened.
+            Err(error) => (error.id(), End::Paused(Trouble::none().longer())),
+        };
+        let Some((of, was_undeliverable)) = self.running.remove(&id) else { return false };
+        self.busy.remove(&of);
+        if was_undeliverable && matches!(end, End::Emptied | End::More) {
+            self.mended(&of);
+        }
+        match end {
+            // Something may have come between its last look and now.
+            End::Emptied => self.news = true,
+            End::More => self.enqueue(of, Trouble::none()),
+            End::Paused(trouble) => {
+                let trouble = trouble.among(self.undeliverable());
+                self.pausing.insert(of, trouble);
+            }
+            End::Stopped => return true,
+        }
+        false
+    }
+
+    /// What was wrong with this one is mended: the others of its exchange may be as well.
+    fn mended(&mut self, of: &Destination) {
+        let soon = Instant::now() + Duration::from_secs(1);
+        for (other, trouble) in &mut self.pausing {
+            if trouble.is_undeliverable && other.exchange == of.exchange {
+                trouble.until = trouble.until.min(soon);
+            }
+        }
+    }
+
+    /// Destinations that wait for somebody to mend what makes their first record undeliverable.
+    fn undeliverable(&self) -> usize {
+        self.pausing.values().filter(|trouble| trouble.is_undeliverable).count()
+    }
+
+    async fn park_expired(&mut self) {
+        self.expire_at = Instant::now() + EXPIRY;
+        for _ in 0..EXPIRED_ROUNDS {
+            match self.shared.store.take_expired(now_ms(), EXPIRED_MAX).await {
+                Ok(0) => return,
+                Ok(parked) => {
+                    tracing::warn!(parked, reason = "expired", "records of the spool are parked");
+                    self.shared.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
+                    if parked < EXPIRED_MAX as u64 {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "expired records of the spool could not be parked");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the turns under way, as long as whoever stops the drain waits for this, and removes what was delivered.
+    async fn wind_up(mut self) {
+        while self.turns.join_next().await.is_some() {}
+        if self.shared.confirmed.flush().await.is_err() {
+            return;
+        }
+        let suspected = { self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner).until() };
+        let remaining = match suspected {
+            None => false,
+            Some(until) => match self.shared.store.destinations(1).await {
+                Ok(found) => found.first().is_some_and(|oldest| oldest.first <= until),
+                Err(_) => true,
+            },
+        };
+        if !remaining && let Err(error) = self.under_way.end() {
+            tracing::warn!(%error, "the spool's note of deliveries under way could not be removed");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Which records may reach the broker a second time, and the mark that tells consumers so.
+
+use crate::message::{HeaderValue, Message, ShortText};
+use crate::spool::REDELIVERED;
+use crate::spool::store::{Destination, Seq, Stored};
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Records that were delivered and are not removed yet, at most: what a crash can make arrive twice.
+pub(super) const UNSETTLED_MAX: usize = 256;
+
+/// The records that an earlier run may have delivered without removing them.
+///
+/// Each destination's records leave in order, so that these are its first ones; they were there when this run
+/// began; and there are never more of them than [`UNSETTLED_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    /// The last record that was there at the start; `None` when the run before ended well.
+    until: Option<Seq>,
+    /// How many each destination has had, and the last of them.
+    counted: HashMap<Destination, (usize, Seq)>,
+}
+
+impl Suspects {
+    /// After a run that ended well there are none.
+    pub(super) fn new(until: Option<Seq>) -> Self {
+        Self { until, counted: HashMap::new() }
+    }
+
+    /// Whether the record may have been delivered by an earlier run. Records are asked about in their order.
+    pub(super) fn includes(&mut self, of: &Destination, seq: Seq) -> bool {
+        if self.until.is_none_or(|until| seq > until) {
+            return false;
+        }
+        let (count, last) = self.counted.entry(of.clone()).or_insert((0, Seq::new(i64::MIN)));
+        // An operator's redrive brings records back behind the others' backs; they are not counted.
+        if seq > *last && *count < UNSETTLED_MAX {
+            (*count, *last) = (*count + 1, seq);
+        }
+        seq <= *last
+    }
+
+    /// The last record that was there at the start, when those are under suspicion.
+    pub(super) fn until(&self) -> Option<Seq> {
+        self.until
+    }
+}
+
+/// The record's message with the mark.
+pub(super) fn marked(stored: &Stored) -> Message {
+    let mut message = stored.message.clone();
+    if let Ok(name) = ShortText::new(REDELIVERED) {
+        message.properties.headers.insert(name, HeaderValue::Text("true".to_owned()));
+    }
+    message
+}
+
+/// A file that is there from a run's first delivery until it has ended well.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    path: PathBuf,
+    there: bool,
+    /// Whether an earlier run left it behind.
+    pub(super) left_behind: bool,
+}
+
+impl UnderWay {
+    pub(super) fn in_directory(directory: &Path) -> Self {
+        let path = directory.join("delivering");
+        let there = path.exists();
+        Self { path, there, left_behind: there }
+    }
+
+    /// Called before the first delivery, and synced: after a power cut it must be there as well. On a thread that may
+    /// wait for a disk.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
+        if !self.there {
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || make(&path)).await.map_err(io::Error::other)??;
+            self.there = true;
+        }
+        Ok(())
+    }
+
+    /// Everything that was delivered is removed.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        if self.there {
+            std::fs::remove_file(&self.path)?;
+            self.there = false;
+        }
+        Ok(())
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.sync_all()?;
+    match path.parent() {
+        Some(directory) => OpenOptions::new().read(true).open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn destination(key: &str) -> Destination {
+        Destination { exchange: ShortText::default(), routing_key: ShortText::new(key).unwrap() }
+    }
+
+    #[test]
+    fn after_a_good_end_nothing_is_suspected() {
+        assert!(!Suspects::new(None).includes(&destination("a"), Seq::new(1)));
+    }
+
+    #[test]
+    fn a_record_that_is_tried_again_is_the_same_one() {
+        let mut suspects = Suspects::new(Some(Seq::new(1_000)));
+        for _ in 0..1_000 {
+            assert!(suspects.includes(&destination("a"), Seq::new(1)));
+        }
+        assert!(suspects.includes(&destination("a"), Seq::new(2)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_records_that_were_there_are_suspected_at_most_a_batch(
+            there in 0..1_000i64,
+            new in 0..600i64,
+        ) {
+            let mut suspects = Suspects::new(Some(Seq::new(there)));
+            let marked: Vec<_> = (1..=there + new)
+                .filter(|seq| suspects.includes(&destination("a"), Seq::new(*seq)))
+                .collect();
+            let expected: Vec<_> = (1..=there.min(256)).collect();
+            prop_assert_eq!(marked, expected);
+        }
+
+        #[test]
+        fn the_crash_of_a_run_leaves_nothing_delivered_unmarked(
+            destinations in 1..6usize,
+            order in prop::collection::vec(0..6usize, 1..800),
+            removed in 0..800usize,
+        ) {
+            // What the earlier run delivered, in which order, and how much of it was removed in time.
+            let mut next = vec![0i64; destinations];
+            let delivered: Vec<(usize, i64)> = order
+                .iter()
+                .map(|of| of % destinations)
+                .map(|of| { next[of] += 1; (of, next[of]) })
+                .collect();
+            let removed = removed.min(delivered.len()).max(delivered.len().saturating_sub(UNSETTLED_MAX));
+            let mut suspects = Suspects::new(Some(Seq::new(i64::MAX)));
+            for (of, seq) in &delivered[removed..] {
+                prop_assert!(suspects.includes(&destination(&of.to_string()), Seq::new(*seq)));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_says_whether_the_last_run_ended_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut run = UnderWay::in_directory(directory.path());
+        assert!(!run.left_behind);
+        run.begin().await.unwrap();
+        let mut after_crash = UnderWay::in_directory(directory.path());
+        assert!(after_crash.left_behind);
+        after_crash.end().unwrap();
+        assert!(!UnderWay::in_directory(directory.path()).left_behind);
+    }
+}

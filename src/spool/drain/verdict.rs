@@ -1,0 +1,166 @@
+//! What a delivery's outcome means for its record and for those behind it. Pure.
+
+use crate::outcome::Outcome;
+use crate::spool::DeliveryResult;
+
+/// What to do with records that the broker will not take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// A record that was nacked more often is undeliverable.
+    pub(super) nacks_max: u32,
+    /// Whether an undeliverable record is parked; else it is tried again, and those behind it wait.
+    pub(super) parks: bool,
+}
+
+/// What becomes of a record after one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The broker has it: it is removed.
+    Delivered,
+    /// Certainly not published, and its destination is not the reason: again as soon as the link takes it.
+    Again,
+    /// Not taken this time: again after a pause of its destination's own.
+    AfterPause,
+    /// It may have been published: again after a pause, marked.
+    MaybeDelivered,
+    /// It is parked with this reason, and those behind it go on.
+    Park(&'static str),
+    /// It will not be taken as things are: those behind it wait, and it is tried again after a pause.
+    Wait,
+    /// The sidecar ends.
+    Stop,
+}
+
+/// The verdict on a delivery that ended in `outcome`, of a record that was nacked `nacks` times, this one included.
+pub(super) fn verdict(outcome: Outcome, nacks: u32, rules: Rules) -> Verdict {
+    match outcome {
+        Outcome::Confirmed => Verdict::Delivered,
+        Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked => Verdict::Again,
+        Outcome::BreakerOpen | Outcome::Overloaded | Outcome::DeadlineNotSent => Verdict::AfterPause,
+        Outcome::ConfirmTimeout | Outcome::LinkLost => Verdict::MaybeDelivered,
+        Outcome::Nacked if nacks > rules.nacks_max => undeliverable(outcome, rules),
+        Outcome::Nacked => Verdict::MaybeDelivered,
+        Outcome::Unroutable
+        | Outcome::ExchangeNotFound
+        | Outcome::AccessRefused
+        | Outcome::InvalidRequest
+        | Outcome::PayloadTooLarge => undeliverable(outcome, rules),
+        Outcome::Draining => Verdict::Stop,
+        // The link answers none of these. If it did, the record would be kept, and nothing is known to be wrong with it.
+        Outcome::Spooled
+        | Outcome::SpoolFull
+        | Outcome::SpoolFailed
+        | Outcome::SpoolUnsure
+        | Outcome::IdempotencyKeyInUse
+        | Outcome::IdempotencyKeyReused
+        | Outcome::UnsupportedMediaType
+        | Outcome::RequestTimeout
+        | Outcome::NotFound
+        | Outcome::MethodNotAllowed => Verdict::AfterPause,
+    }
+}
+
+impl Verdict {
+    /// What the delivery is counted as; what is parked is counted when it is.
+    pub(super) fn result(self) -> Option<DeliveryResult> {
+        match self {
+            Verdict::Delivered => Some(DeliveryResult::Confirmed),
+            Verdict::Again | Verdict::AfterPause | Verdict::MaybeDelivered | Verdict::Wait => {
+                Some(DeliveryResult::Deferred)
+            }
+            Verdict::Park(_) | Verdict::Stop => None,
+        }
+    }
+}
+
+fn undeliverable(outcome: Outcome, rules: Rules) -> Verdict {
+    if rules.parks { Verdict::Park(outcome.code()) } else { Verdict::Wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Class, Retry};
+
+    const PARKS: Rules = Rules { nacks_max: 3, parks: true };
+    const WAITS: Rules = Rules { nacks_max: 3, parks: false };
+
+    #[test]
+    fn only_what_was_confirmed_is_removed() {
+        for outcome in Outcome::ALL {
+            for rules in [PARKS, WAITS] {
+                let delivered = verdict(outcome, 1, rules) == Verdict::Delivered;
+                assert_eq!(delivered, outcome == Outcome::Confirmed, "{}", outcome.code());
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_published_is_marked_when_it_is_tried_again() {
+        for outcome in Outcome::ALL {
+            let unknown = outcome.class() == Class::Unknown && outcome != Outcome::SpoolUnsure;
+            assert_eq!(verdict(outcome, 1, PARKS) == Verdict::MaybeDelivered, unknown, "{}", outcome.code());
+        }
+    }
+
+    #[test]
+    fn only_what_cannot_help_is_parked() {
+        for outcome in Outcome::ALL {
+            if let Verdict::Park(reason) = verdict(outcome, 1, PARKS) {
+                assert_eq!((reason, outcome.row().retry), (outcome.code(), Retry::Pointless));
+            }
+        }
+    }
+
+    #[test]
+    fn where_undeliverable_records_wait_none_is_parked() {
+        for outcome in Outcome::ALL {
+            let (parks, waits) = (verdict(outcome, 9, PARKS), verdict(outcome, 9, WAITS));
+            assert!(!matches!(waits, Verdict::Park(_)), "{}", outcome.code());
+            assert_eq!(matches!(parks, Verdict::Park(_)), waits == Verdict::Wait, "{}", outcome.code());
+        }
+    }
+
+    #[test]
+    fn a_nacked_record_is_parked_once_it_was_nacked_too_often() {
+        assert_eq!(verdict(Outcome::Nacked, 3, PARKS), Verdict::MaybeDelivered);
+        assert_eq!(verdict(Outcome::Nacked, 4, PARKS), Verdict::Park("nacked"));
+        assert_eq!(verdict(Outcome::Nacked, 4, WAITS), Verdict::Wait);
+    }
+
+    #[test]
+    fn the_table_as_a_whole() {
+        let table: Vec<_> = Outcome::ALL
+            .iter()
+            .map(|outcome| format!("{}: {:?}", outcome.code(), verdict(*outcome, 1, PARKS)))
+            .collect();
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        confirmed: Delivered
+        spooled: AfterPause
+        link_down: Again
+        link_stalled: Again
+        broker_blocked: Again
+        breaker_open: AfterPause
+        overloaded: AfterPause
+        deadline_not_sent: AfterPause
+        draining: Stop
+        spool_full: AfterPause
+        spool_failed: AfterPause
+        unroutable: Park("unroutable")
+        exchange_not_found: Park("exchange_not_found")
+        access_refused: Park("access_refused")
+        invalid_request: Park("invalid_request")
+        idempotency_key_in_use: AfterPause
+        idempotency_key_reused: AfterPause
+        unsupported_media_type: AfterPause
+        payload_too_large: Park("payload_too_large")
+        request_timeout: AfterPause
+        not_found: AfterPause
+        method_not_allowed: AfterPause
+        confirm_timeout: MaybeDelivered
+        link_lost: MaybeDelivered
+        nacked: MaybeDelivered
+        spool_unsure: AfterPause
+        "#);
+    }
+}

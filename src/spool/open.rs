@@ -1,0 +1,94 @@
+//! The spool as a whole: opened with the sidecar, watched while it runs, closed after the link.
+
+use super::backlog::Backlog;
+use super::flow::Flow;
+use super::store::{OpenError, Settings, Store, StoreHandle, StoreHealth};
+use crate::config::{Config, SpoolConfig};
+use std::path::Path;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// The owner of an open spool.
+#[derive(Debug)]
+pub struct Spool {
+    store: Store,
+    handle: SpoolHandle,
+    watching: JoinHandle<()>,
+}
+
+/// The way to an open spool. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct SpoolHandle {
+    /// The records.
+    pub store: StoreHandle,
+    /// What waits for each destination.
+    pub backlog: Backlog,
+    /// How fast they enter and leave.
+    pub flow: Flow,
+}
+
+impl SpoolHandle {
+    /// The way to a spool with this store; there is one for each store, and the others are its clones.
+    #[must_use]
+    pub fn new(store: StoreHandle) -> Self {
+        Self { backlog: Backlog::new(store.clone()), flow: Flow::default(), store }
+    }
+}
+
+impl Spool {
+    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds.
+    ///
+    /// # Errors
+    /// When the store cannot be opened: the sidecar must not start, for messages may be in it.
+    pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
+        let Some(path) = &config.spool.path else { return Ok(None) };
+        let (store, handle) = Store::open(settings(&config.spool, path, config.idempotency.window))?;
+        let stats = handle.stats();
+        tracing::info!(path = %path.display(), ready = stats.ready, parked = stats.parked, "the spool is open");
+        let watching = tokio::spawn(watch(handle.clone()));
+        Ok(Some(Self { store, handle: SpoolHandle::new(handle), watching }))
+    }
+
+    /// The way to it.
+    #[must_use]
+    pub fn handle(&self) -> SpoolHandle {
+        self.handle.clone()
+    }
+
+    /// Commits what was handed over and closes the files, for at most `budget`.
+    pub async fn close(self, budget: Duration) {
+        self.watching.abort();
+        let ready = self.handle.store.stats().ready;
+        let closed = tokio::task::spawn_blocking(move || self.store.close());
+        match tokio::time::timeout(budget, closed).await {
+            Ok(Ok(())) => tracing::info!(ready, "the spool is closed"),
+            Ok(Err(_)) => tracing::error!("closing the spool panicked"),
+            Err(_) => tracing::warn!("the spool did not close in time"),
+        }
+    }
+}
+
+/// What a store in `path` is told.
+#[must_use]
+pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> Settings {
+    Settings {
+        directory: path.to_owned(),
+        max_bytes: config.max_bytes,
+        destination_percent: u8::try_from(config.destination_percent).unwrap_or(100),
+        disk_reserve: config.disk_reserve,
+        max_age: config.max_age,
+        dedup_window,
+    }
+}
+
+/// Says once that the store has failed; metrics and `/link` say it for as long as it lasts.
+async fn watch(store: StoreHandle) {
+    let mut stats = store.watch();
+    // Without a sender the store is gone.
+    let Ok(seen) = stats.wait_for(|stats| matches!(stats.health, StoreHealth::Failed(_))).await else {
+        return;
+    };
+    if let StoreHealth::Failed(reason) = &seen.health {
+        tracing::error!(%reason, "the spool has failed: it takes and gives nothing until amqpost is started again");
+    }
+}

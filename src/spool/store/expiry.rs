@@ -1,0 +1,76 @@
+//! Which records have expired: those that age, in the order of their numbers, and the others by their index.
+//!
+//! A record ages when it expires no earlier than every record before it, as nearly all do. The first of them that
+//! is not expired is the end of those that are, and an append writes no page of an index for it. The clock set
+//! back, a shorter `max_age`, an expiration of the message's own or a redrive make a record that does not age.
+
+use super::entry::{Seq, State};
+use rusqlite::Connection;
+
+/// Records looked at in one turn, at most: parked ones are passed by, and there may be many.
+const LOOKED_AT_MAX: usize = 8192;
+
+/// How far the records that age have been looked through.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expiry {
+    /// No record expires later.
+    latest_ms: i64,
+    /// Up to here all records that age are parked or gone.
+    passed: Seq,
+}
+
+impl Expiry {
+    /// From the first record that is ready on: none before it can expire.
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let latest = "SELECT coalesce(max(latest_ms), 0) FROM dest WHERE ready + parked > 0";
+        let first = "SELECT coalesce(min((SELECT seq FROM msg WHERE msg.dest = dest.id AND state = 0
+                         ORDER BY seq LIMIT 1)), 1) FROM dest WHERE ready > 0";
+        let latest_ms = connection.query_row(latest, [], |row| row.get(0))?;
+        let first: i64 = connection.query_row(first, [], |row| row.get(0))?;
+        Ok(Self { latest_ms, passed: Seq::new(first - 1) })
+    }
+
+    /// A record is appended that expires then, perhaps the only one there is; whether it ages.
+    pub(super) fn appended(&mut self, expires_ms: i64, only: bool) -> bool {
+        if only {
+            self.latest_ms = 0;
+        }
+        let ages = expires_ms >= self.latest_ms;
+        self.latest_ms = self.latest_ms.max(expires_ms);
+        ages
+    }
+
+    /// The next records that have expired. They must be parked, in the same transaction.
+    pub(super) fn expired(
+        &mut self,
+        connection: &Connection,
+        now_ms: i64,
+        limit: usize,
+    ) -> rusqlite::Result<Vec<Seq>> {
+        let mut indexed = connection.prepare_cached(
+            "SELECT seq FROM msg INDEXED BY msg_expires
+             WHERE ages = 0 AND state = 0 AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2",
+        )?;
+        let rows = indexed
+            .query_map([now_ms, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0).map(Seq::new))?;
+        let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut aging = connection.prepare_cached(
+            "SELECT seq, state, ages, expires_ms FROM msg WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let mut rows =
+            aging.query([self.passed.number(), i64::try_from(LOOKED_AT_MAX).unwrap_or(i64::MAX)])?;
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let seq = Seq::new(row.get(0)?);
+            if State::from_number(row.get(1)?) == State::Ready && row.get(2)? {
+                if row.get::<_, i64>(3)? > now_ms {
+                    break;
+                }
+                found.push(seq);
+            }
+            self.passed = seq;
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,110 @@
+//! The way to a store for whoever only looks, also into one that another process has open.
+
+use super::entry::{Destination, Entry, Filter, Page, Seq, Whole};
+use super::errors::{OpenError, ReadError};
+use super::reader::{self, Asking};
+use super::verify::{self, Found, Progress};
+use super::{open, queries};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+/// A connection that cannot write, on a thread of its own. Questions wait for nobody but each other.
+///
+/// Each question sees the store as it is at that moment; between two of them it may change.
+#[derive(Debug)]
+pub struct StoreReader {
+    directory: PathBuf,
+    asking: Asking,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records to be delivered.
+    pub ready: u64,
+    /// Records kept for an operator.
+    pub parked: u64,
+    /// When the oldest record that is ready was appended, in Unix milliseconds.
+    pub oldest_ms: Option<i64>,
+    /// Bytes of the database in use.
+    pub live_bytes: u64,
+    /// Destinations that have records.
+    pub destinations: u64,
+    /// The largest of them.
+    pub largest: Vec<Holding>,
+}
+
+/// What a store holds for one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Which.
+    pub destination: Destination,
+    /// Records to be delivered.
+    pub ready: u64,
+    /// Records kept for an operator.
+    pub parked: u64,
+    /// Bytes of all its records.
+    pub bytes: u64,
+}
+
+impl StoreReader {
+    /// Opens the store in a directory, which takes milliseconds, and blocks for that. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// When there is no store, or it cannot be read, or is of another version.
+    pub fn open(directory: &Path) -> Result<Self, OpenError> {
+        let connection = open::existing(&directory.join("spool.db"))?;
+        let (asking, thread) =
+            reader::start(connection).map_err(|source| super::threads_failed(directory, source))?;
+        Ok(Self { directory: directory.to_owned(), asking, thread: Some(thread) })
+    }
+
+    /// A part of the list of records, without their contents.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
+        self.asking.ask(move |db| queries::list(db, &filter, page)).await
+    }
+
+    /// One record with its message.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn get(&self, seq: Seq) -> Result<Option<Whole>, ReadError> {
+        self.asking.ask(move |db| queries::whole(db, seq)).await
+    }
+
+    /// The highest number that was ever given to a record.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn newest(&self) -> Result<Seq, ReadError> {
+        self.asking.ask(|db| Ok(open::known(db)?)).await
+    }
+
+    /// What the store holds, with at most `largest` destinations.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn summary(&self, largest: usize) -> Result<Summary, ReadError> {
+        self.asking.ask(move |db| queries::summary(db, largest)).await
+    }
+
+    /// Looks at every page and every record, and tells `progress` how far it is.
+    ///
+    /// # Errors
+    /// When the store cannot be read. What is wrong with it is no error but what was found.
+    pub async fn verify(&self, progress: impl Fn(Progress) + Send) -> Result<Found, ReadError> {
+        verify::all(&self.asking, &self.directory, progress).await
+    }
+}
+
+impl Drop for StoreReader {
+    fn drop(&mut self) {
+        self.asking.close();
+        // It has only to finish the question it is at, and whoever asked that one is gone.
+        drop(self.thread.take());
+    }
+}

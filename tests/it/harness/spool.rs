@@ -1,0 +1,97 @@
+//! A spool's directory for a sidecar, filled and looked at through the store itself while no sidecar has it.
+
+use amqpost::message::{Message, Properties, ShortText};
+use amqpost::spool::store::{Appended, Entry, Filter, NewRecord, Page, Settings, Store, StoreHandle};
+use futures::future::maybe_done;
+use futures::poll;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// A spool's directory; it goes with its owner.
+pub struct SpoolDir(TempDir);
+
+impl SpoolDir {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// Where the spool is.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("spool")
+    }
+
+    /// The value of `spool.path`, as TOML.
+    pub fn setting(&self) -> String {
+        format!("\"{}\"", self.path().display())
+    }
+
+    /// Stores messages in their order.
+    pub async fn fill(&self, messages: impl IntoIterator<Item = Message>) {
+        self.with_store(async |store| {
+            let mut messages = messages.into_iter().peekable();
+            let mut seqs = Vec::new();
+            while messages.peek().is_some() {
+                let records =
+                    messages.by_ref().take(256).map(|message| NewRecord { message, idempotency: None });
+                let mut appends: Vec<_> =
+                    records.map(|record| Box::pin(maybe_done(store.append(record)))).collect();
+                // The first poll hands a record over, so that they are handed over in their order.
+                for append in &mut appends {
+                    let _handed_over = poll!(append);
+                }
+                for mut append in appends {
+                    append.as_mut().await;
+                    match append.as_mut().take_output() {
+                        Some(Ok(Appended::Stored(seq))) => seqs.push(seq),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            assert!(seqs.is_sorted(), "they are stored in their order");
+        })
+        .await;
+    }
+
+    /// All records, while no sidecar has the spool.
+    pub async fn entries(&self) -> Vec<Entry> {
+        self.with_store(async |store| {
+            store.list(Filter::default(), Page { after: None, limit: 1000 }).await.expect("it can be read")
+        })
+        .await
+    }
+
+    /// The ids of the parked messages, with their reasons.
+    pub async fn parked(&self) -> Vec<(String, String)> {
+        let parked = self.entries().await.into_iter().filter_map(|entry| {
+            Some((entry.message_id.map_or("unreadable".to_owned(), ShortText::into_string), entry.reason?))
+        });
+        parked.collect()
+    }
+
+    async fn with_store<T>(&self, work: impl AsyncFnOnce(StoreHandle) -> T) -> T {
+        let settings = Settings { destination_percent: 100, ..Settings::new(self.path()) };
+        let (store, handle) = Store::open(settings).expect("it can be opened");
+        let answer = work(handle).await;
+        tokio::task::spawn_blocking(move || store.close()).await.expect("it closes");
+        answer
+    }
+}
+
+/// A message for a spool.
+pub fn spooled(exchange: &str, key: &str, id: &str) -> Message {
+    let short = |text: &str| ShortText::new(text).expect("a short text");
+    Message {
+        exchange: short(exchange),
+        routing_key: short(key),
+        mandatory: true,
+        properties: Properties { message_id: short(id), ..Properties::default() },
+        payload: id.to_owned().into(),
+    }
+}
+
+/// `count` messages for each of `keys`, turn by turn; ids are `{key}-{n}`.
+pub fn spooled_for(exchange: &str, keys: &[&str], count: usize) -> Vec<Message> {
+    let each = (0..count).flat_map(|n| keys.iter().map(move |key| (n, *key)));
+    each.map(|(n, key)| spooled(exchange, key, &format!("{key}-{n}"))).collect()
+}

@@ -1,0 +1,297 @@
+//! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without one.
+
+use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
+use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties, ShortText};
+use amqpost::spool::store::{Appended, NewRecord, Seq, Settings, Store, StoreHandle};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Nobody listens there, so that nothing is delivered.
+const NO_BROKER: &str = "amqp://127.0.0.1:1";
+
+/// A spool with nine messages, three each for `a`, `b` and `c`; those for `a` and the first for `b` are parked.
+struct Stocked {
+    directory: TempDir,
+}
+
+fn short(text: &str) -> ShortText {
+    ShortText::new(text).expect("short")
+}
+
+fn message(key: &str, id: &str, payload: &'static [u8]) -> Message {
+    let properties = Properties { message_id: short(id), ..Properties::default() };
+    let (exchange, routing_key) = (short("amq.topic"), short(key));
+    Message { exchange, routing_key, mandatory: true, properties, payload: payload.into() }
+}
+
+async fn append(handle: &StoreHandle, message: Message) -> Seq {
+    match handle.append(NewRecord { message, idempotency: None }).await {
+        Ok(Appended::Stored(seq)) => seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+impl Stocked {
+    async fn new() -> Self {
+        let stocked = Self { directory: tempfile::tempdir().expect("a directory") };
+        stocked
+            .filled(async |handle| {
+                let mut seqs = Vec::new();
+                for (number, key) in ["a", "b", "c"].into_iter().cycle().take(9).enumerate() {
+                    seqs.push(append(handle, message(key, &format!("id-{}", number + 1), b"content")).await);
+                }
+                handle.park(vec![seqs[0], seqs[3], seqs[6]], "unroutable").await.expect("the disk works");
+                handle.park(vec![seqs[1]], "expired").await.expect("the disk works");
+            })
+            .await;
+        stocked
+    }
+
+    async fn filled(&self, fill: impl AsyncFnOnce(&StoreHandle)) {
+        let (store, handle) = Store::open(Settings::new(self.path())).expect("nobody has it");
+        fill(&handle).await;
+        store.close();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("spool")
+    }
+
+    /// A sidecar that has it, and cannot deliver.
+    async fn sidecar(&self) -> Sidecar {
+        let path = format!("{:?}", self.path().display().to_string());
+        Sidecar::builder(NO_BROKER).set("spool.path", &path).start().await
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        let path = self.path();
+        let child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
+            .arg("spool")
+            .args(arguments)
+            .arg("--path")
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output());
+        tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("no panic").expect("its output")
+    }
+
+    /// What it prints when it does what it should.
+    async fn said(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Its exit code and what it says of why.
+    async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.run(arguments).await;
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    }
+
+    /// The numbers of the messages that a list shows.
+    async fn listed(&self, arguments: &[&str]) -> Vec<i64> {
+        let said = self.said(&[&["ls", "--json"], arguments].concat()).await;
+        documents(&said).iter().map(|line| line["seq"].as_i64().expect("a number")).collect()
+    }
+}
+
+fn documents(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+// === looking, and changing, both ways ===
+
+/// Everything that looks and changes, whoever has the spool.
+async fn everything_works(stocked: &Stocked, sidecar: bool) {
+    let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).expect("JSON");
+    assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
+    assert_eq!(status["live"]["health"] == "working", sidecar, "{status}");
+    assert_eq!(status["live"]["deliveries_per_second"] == 0.0, sidecar, "{status}");
+    assert_eq!(stocked.said(&["status"]).await.contains("0.0 stored and 0.0 delivered a second"), sidecar);
+    assert_eq!(status["largest"].as_array().expect("a list").len(), 3);
+
+    assert_eq!(stocked.listed(&[]).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
+    assert_eq!(stocked.listed(&["--state", "ready", "--routing-key", "b"]).await, [5, 8]);
+    assert_eq!(stocked.listed(&["--reason", "expired"]).await, [2]);
+    assert_eq!(stocked.listed(&["--exchange", "nowhere"]).await, [0; 0]);
+    assert_eq!(stocked.listed(&["--after", "3", "--limit", "2"]).await, [4, 5]);
+    let shown: Value = serde_json::from_str(&stocked.said(&["show", "1", "--json"]).await).expect("JSON");
+    assert_eq!((&shown["reason"], &shown["message_id"]), (&"unroutable".into(), &"id-1".into()));
+    assert_eq!(stocked.said(&["show", "1", "--payload"]).await, "content");
+    assert_eq!(stocked.refused(&["show", "77"]).await.0, Some(1));
+
+    assert_eq!(
+        stocked.said(&["redrive", "--routing-key", "a"]).await,
+        "3 of 3 messages to be delivered again\n"
+    );
+    assert_eq!(stocked.listed(&["--state", "parked"]).await, [2]);
+    let parked = stocked.said(&["park", "1", "9", "--because", "look at it", "--json"]).await;
+    assert_eq!(parked, "{\"matched\":2,\"changed\":2}\n");
+    assert_eq!(stocked.listed(&["--reason", "look at it"]).await, [1, 9]);
+    assert_eq!(stocked.said(&["redrive", "9", "3"]).await, "1 of 2 messages to be delivered again\n");
+
+    let (code, why) = stocked.refused(&["drop", "--routing-key", "c"]).await;
+    assert_eq!(code, Some(2), "more than one needs --yes: {why}");
+    assert!(why.contains("3 messages") && why.contains("--yes"), "{why}");
+    assert_eq!(stocked.said(&["drop", "8"]).await, "1 of 1 messages removed\n");
+    assert_eq!(
+        stocked.said(&["drop", "--all", "--state", "parked", "--yes"]).await,
+        "2 of 2 messages removed\n"
+    );
+    assert_eq!(stocked.listed(&[]).await, [3, 4, 5, 6, 7, 9]);
+    let (code, why) = stocked.refused(&["redrive", "4", "8"]).await;
+    assert_eq!((code, why.as_str()), (Some(1), "1 of them are not in the spool\n"));
+
+    assert_eq!(stocked.said(&["verify"]).await, "6 messages looked at: sound\n");
+    assert_eq!(documents(&stocked.said(&["export"]).await).len(), 6);
+}
+
+#[tokio::test]
+async fn a_spool_that_nobody_has_is_looked_into_and_changed() {
+    let stocked = Stocked::new().await;
+    everything_works(&stocked, false).await;
+}
+
+#[tokio::test]
+async fn a_spool_that_a_sidecar_has_is_looked_into_and_changed_through_it() {
+    let stocked = Stocked::new().await;
+    let mut sidecar = stocked.sidecar().await;
+    everything_works(&stocked, true).await;
+    assert!(sidecar.log().contains("an operator changed the spool"), "{}", sidecar.log());
+    assert_eq!(sidecar.terminate(PATIENCE).await.code(), Some(0));
+    assert!(!stocked.path().join("control.sock").exists());
+    assert_eq!(stocked.listed(&[]).await, [3, 4, 5, 6, 7, 9], "and it stays so");
+}
+
+#[tokio::test]
+async fn a_command_that_makes_no_sense_is_refused_before_anything_happens() {
+    let stocked = Stocked::new().await;
+    for arguments in [&["redrive"][..], &["park"], &["drop"], &["drop", "--state", "parked"]] {
+        assert_eq!(stocked.refused(arguments).await.0, Some(2), "{arguments:?}");
+    }
+    for arguments in [&["redrive", "1", "--all"][..], &["drop", "--all"], &["ls", "--state", "lost"]] {
+        assert_eq!(stocked.refused(arguments).await.0, Some(2), "{arguments:?}");
+    }
+    assert_eq!(stocked.listed(&[]).await.len(), 9);
+    let nowhere = Stocked { directory: tempfile::tempdir().unwrap() };
+    for command in ["status", "ls", "verify", "export"] {
+        assert_eq!(nowhere.refused(&[command]).await.0, Some(1), "{command}");
+    }
+    assert_eq!(nowhere.refused(&["redrive", "1"]).await.0, Some(1));
+    assert!(!nowhere.path().exists(), "nothing is made by looking");
+}
+
+// === the socket ===
+
+#[tokio::test]
+async fn the_control_socket_is_private_and_replaces_one_of_the_dead() {
+    let stocked = Stocked::new().await;
+    let socket = stocked.path().join("control.sock");
+    let mut sidecar = stocked.sidecar().await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&socket), mode(&stocked.path())), (0o600, 0o700));
+
+    sidecar.signal("KILL");
+    sidecar.exited(PATIENCE).await;
+    assert!(socket.exists(), "a killed process leaves its socket behind");
+    assert_eq!(stocked.said(&["redrive", "1"]).await, "1 of 1 messages to be delivered again\n");
+    let sidecar = stocked.sidecar().await;
+    assert!(stocked.said(&["status"]).await.starts_with("sidecar   working"));
+    drop(sidecar);
+}
+
+#[tokio::test]
+async fn a_spool_of_a_process_without_a_socket_is_not_changed() {
+    let stocked = Stocked::new().await;
+    stocked
+        .filled(async |_| {
+            let (code, why) = stocked.refused(&["redrive", "1"]).await;
+            assert_eq!(code, Some(1));
+            let holder = format!("(pid {})", std::process::id());
+            assert!(why.contains(&holder) && why.contains("no control socket"), "{why}");
+            assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7], "looking goes on");
+        })
+        .await;
+}
+
+// === what is wrong is found, what is kept can be published again ===
+
+#[tokio::test]
+async fn verify_names_what_is_damaged_and_exits_with_1() {
+    let stocked = Stocked::new().await;
+    let path = stocked.path().join("spool.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"content").expect("it is in the file");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let output = stocked.run(&["verify", "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["sound"], &report["damaged_count"]), (&false.into(), &1.into()));
+    let damaged = report["damaged"][0].to_string();
+    assert_eq!(stocked.refused(&["show", &damaged]).await.0, Some(1));
+    let output = stocked.run(&["export"]).await;
+    assert_eq!(
+        (output.status.code(), output.stdout.iter().filter(|byte| **byte == b'\n').count()),
+        (Some(1), 8)
+    );
+}
+
+#[tokio::test]
+async fn what_is_exported_is_published_again_as_it_was() {
+    let vhost = shared().await.vhost("spool_export").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("orders", true, arguments([])).await;
+    client.bind("orders", "amq.topic", "order.#").await;
+    let sidecar = Sidecar::up(&vhost.uri()).await;
+    let binary = Message {
+        properties: Properties {
+            content_type: Some(short("application/octet-stream")),
+            delivery_mode: DeliveryMode::Transient,
+            priority: Some(3),
+            kind: Some(short("order")),
+            timestamp: Some(1_700_000_000),
+            headers: [(short("attempt"), HeaderValue::Int(3)), (short("ratio"), HeaderValue::Double(0.1))]
+                .into(),
+            ..message("", "id-binary", b"").properties
+        },
+        ..message("order.binary", "", b"\xff\x00\xfe")
+    };
+    let stocked = Stocked { directory: tempfile::tempdir().unwrap() };
+    stocked
+        .filled(async |handle| {
+            append(handle, binary).await;
+            append(handle, message("order.text", "id-text", "Grüße\n\"zwei\"".as_bytes())).await;
+        })
+        .await;
+
+    for line in stocked.said(&["export"]).await.lines() {
+        let headers = [("content-type", "application/json")];
+        let answer = sidecar.post("/v1/messages", &headers, line.to_owned()).await;
+        assert_eq!(answer.verdict(), (200, "confirmed"), "{line}");
+    }
+    eventually("both are there", PATIENCE, async || client.depth("orders").await == 2).await;
+    let messages = client.drain("orders").await;
+    assert_eq!(messages[0].body, b"\xff\x00\xfe");
+    assert_eq!(messages[1].text(), "Grüße\n\"zwei\"");
+    let properties = &messages[0].properties;
+    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "id-binary");
+    assert_eq!(properties.kind().as_ref().unwrap().as_str(), "order");
+    assert_eq!((*properties.delivery_mode(), *properties.priority()), (Some(1), Some(3)));
+    let headers = properties.headers().as_ref().unwrap().inner();
+    let header = |name: &str| headers.get(name).cloned();
+    assert_eq!(header("attempt"), Some(crate::harness::AMQPValue::LongLongInt(3)));
+    assert_eq!(header("ratio"), Some(crate::harness::AMQPValue::Double(0.1)));
+}

@@ -1,0 +1,130 @@
+//! After an outage nothing bursts out: what the spool holds leaves at a paced, ramping rate.
+
+use crate::harness::*;
+use std::time::Duration;
+
+async fn storm(name: &str, count: usize, rate: usize, patience: Duration) {
+    let vhost = shared().await.vhost(name).await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_exchange("orders", lapin::ExchangeKind::Topic).await;
+    client.declare_queue("all", true, arguments([])).await;
+    client.bind("all", "orders", "#").await;
+    let spool = SpoolDir::new();
+    let names: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    spool.fill(spooled_for("orders", &keys, count / keys.len())).await;
+    let arrivals = Arrivals::of(&client, "all").await;
+    let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
+    proxy.refuse();
+    let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port()))
+        .set("spool.path", &spool.setting())
+        .set("spool.drain_rate", &rate.to_string())
+        .start()
+        .await;
+    sidecar.link_is("down", Duration::from_secs(10)).await;
+
+    proxy.pass();
+    arrivals.reach(count, patience).await;
+
+    let seconds = arrivals.by_second();
+    println!(
+        "{count} messages at {rate}/s: busiest second {}, by second {seconds:?}",
+        arrivals.busiest_second()
+    );
+    arrivals.assert_in_order(keys.len(), count / keys.len());
+    assert!(arrivals.busiest_second() as f64 <= rate as f64 * 1.1, "{seconds:?}");
+    // Ten percent, and half as much again in every second.
+    for (second, arrived) in seconds.iter().take(5).enumerate() {
+        let most = rate as f64 * 0.1 * 1.5f64.powf(second as f64 + 1.0);
+        assert!(*arrived as f64 <= most * 1.1 + 2.0, "{arrived} in second {second}, at most {most}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_returns_is_given_what_was_spooled_at_a_ramping_pace() {
+    storm("storm", 5_000, 400, Duration::from_secs(60)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes two minutes"]
+async fn a_broker_that_returns_is_given_fifty_thousand_at_a_ramping_pace() {
+    storm("storm_50k", 50_000, 500, Duration::from_secs(180)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_outage_begins_the_ramp_again() {
+    let vhost = shared().await.vhost("storm_again").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("q", true, arguments([])).await;
+    let spool = SpoolDir::new();
+    spool.fill(spooled_for("", &["q"], 1_000)).await;
+    let arrivals = Arrivals::of(&client, "q").await;
+    let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
+    let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port()))
+        .set("spool.path", &spool.setting())
+        .set("spool.drain_rate", "300")
+        .start()
+        .await;
+    arrivals.reach(300, Duration::from_secs(30)).await;
+    proxy.refuse();
+    proxy.reset_all();
+    sidecar.link_is("down", Duration::from_secs(10)).await;
+    let before = arrivals.all().len();
+
+    proxy.pass();
+    arrivals.reach(1_000, Duration::from_secs(30)).await;
+
+    let after = &arrivals.all()[before..];
+    let begun = after[0].at;
+    let first = after.iter().filter(|arrival| arrival.at < begun + Duration::from_secs(1)).count();
+    assert!(first <= 52, "{first} in the first second after the outage");
+    assert!(arrivals.busiest_second() <= 330, "{}", arrivals.busiest_second());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_requests_are_not_much_slower_while_it_drains() {
+    let vhost = shared().await.vhost("drain_live").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("live", true, arguments([])).await;
+    client.declare_exchange("orders", lapin::ExchangeKind::Topic).await;
+    client.declare_queue("all", true, arguments([])).await;
+    client.bind("all", "orders", "#").await;
+    let spool = SpoolDir::new();
+    let names: Vec<String> = (0..20).map(|n| format!("k{n}")).collect();
+    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+    spool.fill(spooled_for("orders", &keys, 600)).await;
+    let path = "/v1/queues/live/messages";
+
+    // In turn, so that whatever else keeps the machine busy falls on both.
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut left = 0.0;
+    for _ in 0..3 {
+        let without = Sidecar::up(&vhost.uri()).await;
+        alone.push(p99(&paced_load(&without, path, "alone", 200, |n| n >= 600).await));
+        drop(without);
+        let mut sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await;
+        eventually("it drains", Duration::from_secs(20), async || {
+            sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await > 500.0
+        })
+        .await;
+        beside.push(p99(&paced_load(&sidecar, path, "beside", 200, |n| n >= 600).await));
+        left = sidecar.metric("amqpost_spool_messages").await;
+        assert!(sidecar.terminate(Duration::from_secs(15)).await.success());
+    }
+
+    println!("p99 alone {alone:?}, beside the drain {beside:?}; {left} left in the spool");
+    assert!(left > 0.0, "it drained all the while");
+    let [alone, beside] = [alone, beside].map(|mut rounds| {
+        rounds.sort_unstable();
+        rounds[1]
+    });
+    let loosely = alone * 2 + Duration::from_millis(100);
+    assert!(beside <= loosely, "p99 {beside:?} beside the drain, {alone:?} alone");
+}
+
+/// The p99 of messages that were all confirmed.
+fn p99(sent: &[Sent]) -> Duration {
+    let confirmed = with_outcome(sent, "confirmed");
+    assert_eq!(confirmed.len(), sent.len(), "{:?}", codes(sent));
+    quantile(&confirmed, 0.99)
+}
