@@ -63,13 +63,14 @@ impl App {
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let admission = Admission::new(publish.max_in_flight, bytes_max);
         let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
-        let drain = spool.as_ref().zip(DrainSettings::of(&config)).map(|(spool, settings)| {
-            Drain::start(spool.handle(), link_handle.clone(), admission.clone(), settings, metrics.clone())
+        let spool_handle = spool.as_ref().map(Spool::handle);
+        let drain = spool_handle.clone().zip(DrainSettings::of(&config)).map(|(spool, settings)| {
+            Drain::start(spool, link_handle.clone(), admission.clone(), settings, metrics.clone())
         });
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {
             link: link_handle.clone(),
-            spool: spool.as_ref().map(Spool::handle),
+            spool: spool_handle.clone(),
             admission: admission.clone(),
             metrics: metrics.clone(),
             config: Arc::clone(&config),
@@ -77,7 +78,6 @@ impl App {
         };
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
-        let spool_handle = spool.as_ref().map(Spool::handle);
         let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
         let door = Door::new(&config, modes, admission.clone(), metrics);
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));

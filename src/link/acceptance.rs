@@ -3,6 +3,13 @@
 use super::exchanges::is_a_reply_address;
 use crate::message::Message;
 
+/// What the properties of a message may take, in bytes, where a frame takes `frame_max`: they have one of their own.
+#[must_use]
+pub const fn properties_max(frame_max: usize) -> usize {
+    const FRAME_ENVELOPE: usize = 8;
+    frame_max.saturating_sub(FRAME_ENVELOPE)
+}
+
 /// What is wrong with a message whose properties may take `properties_max` bytes, if anything is.
 #[must_use]
 pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> {

@@ -47,7 +47,7 @@ mod vitals;
 mod waiting;
 mod wire;
 
-pub use acceptance::unacceptable;
+pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
 pub use breaker::BreakerState;
 pub use failure::{ConnectFailure, LossReason};
@@ -93,6 +93,14 @@ pub struct Settlement {
     pub detail: Option<String>,
     /// Attempts made; 0 when it was refused at the door.
     pub attempts: u32,
+}
+
+impl Settlement {
+    /// An outcome of which there is no more to say, without an attempt.
+    #[must_use]
+    pub fn of(outcome: Outcome) -> Self {
+        Self { outcome, detail: None, attempts: 0 }
+    }
 }
 
 /// The way to publish and to read the link's state. Cloning shares the link.

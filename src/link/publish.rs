@@ -53,10 +53,10 @@ impl LinkHandle {
     ) -> Settlement {
         self.attempting.budget.earn();
         let Some(passing) = self.attempting.breakers.admit(&message) else {
-            return Settlement { outcome: Outcome::BreakerOpen, detail: None, attempts: 0 };
+            return Settlement::of(Outcome::BreakerOpen);
         };
-        let alone = passing.is_probe();
-        let settlement = self.attempt_until(message, permit, deadline, policy, alone).await;
+        let way = Way { deadline, alone: passing.is_probe() };
+        let settlement = self.attempt_until(message, permit, policy, way).await;
         passing.ended(settlement.outcome);
         settlement
     }
@@ -65,9 +65,8 @@ impl LinkHandle {
         &self,
         message: Message,
         permit: Permit,
-        deadline: Deadline,
         policy: RetryPolicy,
-        alone: bool,
+        way: Way,
     ) -> Settlement {
         let message = Arc::new(message);
         let mut permit = Some(permit);
@@ -76,7 +75,6 @@ impl LinkHandle {
         // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
         let mut unknown: Option<Outcome> = None;
         loop {
-            let way = Way { deadline, alone };
             let attempt = self.attempt(&message, &mut permit, way, &mut attempts).await;
             let (outcome, detail, handed_over) = match attempt {
                 Attempt::Refused(outcome) => (outcome, None, false),
@@ -104,7 +102,7 @@ impl LinkHandle {
                 // What was not handed over weighs on no broker, and moves to another connection for nothing.
                 && (!handed_over || self.attempting.budget.spend());
             let pause_ends = Instant::now() + pauses.next_delay();
-            if !again || pause_ends >= deadline.instant() {
+            if !again || pause_ends >= way.deadline.instant() {
                 let confirmed = outcome == Outcome::Confirmed;
                 let outcome = if confirmed { outcome } else { unknown.unwrap_or(outcome) };
                 return Settlement { outcome, detail, attempts };

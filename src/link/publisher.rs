@@ -1,6 +1,7 @@
 //! The owner task of one connection's channels: takes tickets, decides which channel each goes to, answers them.
 
 use super::LinkSettings;
+use super::acceptance::properties_max;
 use super::closing::{channel_error_text, refuses_a_routing_key};
 use super::destination::Destination;
 use super::exchanges::ProvenDestinations;
@@ -73,7 +74,6 @@ impl Publisher {
         vitals: Arc<Vitals>,
         jobs: mpsc::Receiver<Job>,
     ) -> Self {
-        const FRAME_ENVELOPE: usize = 8;
         let frame_max = connection.configuration().frame_max() as usize;
         Self {
             metrics,
@@ -88,7 +88,7 @@ impl Publisher {
             standstill: Standstill::new(settings.broker.stall_timeout),
             nacking: NackingDestinations::default(),
             silent_after: settings.broker.stall_timeout,
-            properties_max: frame_max.saturating_sub(FRAME_ENVELOPE),
+            properties_max: properties_max(frame_max),
             worn_out: false,
             next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
         }
@@ -257,7 +257,9 @@ impl Publisher {
 
     /// Forgets what was proven where a channel's end says otherwise, and opens a shared lane where it is missing.
     fn replace_dead_lanes(&mut self) -> Result<(), lapin::Error> {
-        for (kind, error, exchanges) in self.lanes.replace_dead()? {
+        let dead = self.lanes.replace_dead()?;
+        let any = !dead.is_empty();
+        for (kind, error, exchanges) in dead {
             let text = channel_error_text(&error).unwrap_or_default();
             for exchange in &exchanges {
                 if refuses_a_routing_key(text) {
@@ -269,10 +271,10 @@ impl Publisher {
             if kind == LaneKind::Shared && exchanges.is_empty() {
                 self.proven.clear();
             }
-            // What was proven when it came may have to go alone now.
-            for job in std::mem::take(&mut self.waiting.shared) {
-                self.route(job);
-            }
+        }
+        // What was proven when it came may have to go alone now.
+        if any {
+            self.route_again();
         }
         Ok(())
     }

@@ -151,10 +151,14 @@ impl Standstill {
                 answered.insert(one.destination, *at);
                 continue;
             }
-            let (count, oldest) = owed.entry(one.destination.clone()).or_insert((0, one.clone()));
-            *count += 1;
-            if one.handed_over_at < oldest.handed_over_at {
-                *oldest = one;
+            match owed.get_mut(&one.destination) {
+                Some((count, oldest)) => {
+                    *count += 1;
+                    if one.handed_over_at < oldest.handed_over_at {
+                        *oldest = one;
+                    }
+                }
+                None => drop(owed.insert(one.destination.clone(), (1, one))),
             }
         }
         self.answered = answered;

@@ -36,8 +36,9 @@ impl Waiting {
 
     /// Drops withdrawn tickets where they have become many.
     pub(super) fn sweep(&mut self) {
-        for queue in [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck] {
-            if queue.len() > self.sweep_above {
+        let sweep_above = self.sweep_above;
+        for queue in self.queues() {
+            if queue.len() > sweep_above {
                 queue.retain(|job| job.ticket.peek(|_| ()).is_some());
             }
         }
@@ -68,9 +69,12 @@ impl Waiting {
 
     /// Gives every message back to its request, unpublished.
     pub(super) fn give_back(&mut self, outcome: Outcome) {
-        let queues = [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck];
-        for job in queues.into_iter().flat_map(std::mem::take) {
+        for job in self.queues().into_iter().flat_map(std::mem::take) {
             job.give_back(outcome);
         }
+    }
+
+    fn queues(&mut self) -> [&mut VecDeque<Job>; 4] {
+        [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck]
     }
 }

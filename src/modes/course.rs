@@ -5,9 +5,9 @@ use super::keeping::{Keeping, Kept};
 use super::{Order, Settled, Ways, fingerprint, split};
 use crate::config::Mode;
 use crate::link::Settlement;
-use crate::message::{HeaderValue, Message, ShortText};
+use crate::message::ShortText;
 use crate::outcome::{Class, Outcome};
-use crate::spool::REDELIVERED;
+use crate::spool::marked;
 use crate::spool::store::{Destination, Seen};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ impl Answering {
     }
 
     fn replay(self, outcome: Outcome, message_id: ShortText) {
-        let settlement = refused(outcome);
+        let settlement = Settlement::of(outcome);
         drop(self.reply.send(Settled { settlement, message_id, replayed: true }));
     }
 
@@ -41,7 +41,7 @@ impl Answering {
     fn seen(self, seen: &Seen, claim: Claim) {
         if !seen.same_request {
             claim.forget();
-            return self.give(refused(Outcome::IdempotencyKeyReused));
+            return self.give(Settlement::of(Outcome::IdempotencyKeyReused));
         }
         // What is kept there was an id before; a longer one can only be damage.
         let message_id = ShortText::new(&*seen.message_id).unwrap_or_else(|_| self.message_id.clone());
@@ -63,7 +63,7 @@ impl Course {
         let claim = match self.claim() {
             Ok(claim) => claim,
             Err(NoClaim::Replay(outcome, message_id)) => return self.answer.replay(outcome, message_id),
-            Err(NoClaim::Refused(outcome)) => return self.answer.give(refused(outcome)),
+            Err(NoClaim::Refused(outcome)) => return self.answer.give(Settlement::of(outcome)),
         };
         if let Some(claim) = &claim {
             // An attempt of before may have reached the broker: consumers are to see one id.
@@ -107,9 +107,9 @@ impl Course {
             // To go on would be to publish twice what may be remembered.
             Ok(Err(error)) => {
                 let detail = Some(format!("the idempotency key cannot be looked up: {error}"));
-                self.answer.give(Settlement { detail, ..refused(Outcome::SpoolFailed) });
+                self.answer.give(Settlement { detail, ..Settlement::of(Outcome::SpoolFailed) });
             }
-            Err(_) => self.answer.give(refused(Outcome::DeadlineNotSent)),
+            Err(_) => self.answer.give(Settlement::of(Outcome::DeadlineNotSent)),
         }
         None
     }
@@ -155,11 +155,11 @@ impl Course {
     async fn keep(self, claim: Option<Claim>, before: Option<Settlement>) {
         let Order { message, permit, deadline, .. } = self.order;
         let Some(spool) = self.ways.spool.clone() else {
-            return self.answer.give(before.unwrap_or(refused(Outcome::SpoolFailed)));
+            return self.answer.give(before.unwrap_or(Settlement::of(Outcome::SpoolFailed)));
         };
         let Some(_part) = self.ways.share.part(message.payload.len()) else {
             let too_much = "as much is on its way to the disk as may be".to_owned();
-            let overloaded = Settlement { detail: Some(too_much), ..refused(Outcome::Overloaded) };
+            let overloaded = Settlement { detail: Some(too_much), ..Settlement::of(Outcome::Overloaded) };
             return self.answer.give(before.unwrap_or(overloaded));
         };
         let keeping =
@@ -198,18 +198,6 @@ async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     }
     let message_id = claim.message_id.clone();
     claim.settle(Outcome::Confirmed, &message_id);
-}
-
-/// The message, with a mark for its consumers: the broker may have it already.
-fn marked(mut message: Message) -> Message {
-    if let Ok(name) = ShortText::new(REDELIVERED) {
-        message.properties.headers.insert(name, HeaderValue::Text("true".to_owned()));
-    }
-    message
-}
-
-fn refused(outcome: Outcome) -> Settlement {
-    Settlement { outcome, detail: None, attempts: 0 }
 }
 
 /// Whether a message with this outcome of its publish goes to the spool: all that is the broker's or the network's

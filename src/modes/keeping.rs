@@ -7,18 +7,12 @@ use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
 use crate::spool::store::{AppendError, Appended, Destination, Idempotency, NewRecord, Seen};
-use crate::spool::{AppendResult, SpoolHandle};
+use crate::spool::{AppendResult, MARK_BYTES, SpoolHandle};
 use tokio::time::timeout_at;
-
-/// What surrounds the payload of a frame.
-const FRAME_ENVELOPE: usize = 8;
-
-/// What the mark of a message that is sent again takes: a table, a name, a text.
-const MARK: usize = 4 + 1 + crate::spool::REDELIVERED.len() + 1 + 4 + 4;
 
 /// What the properties of a message that is kept may take, in bytes, for the broker to take them with the mark.
 pub(super) const fn properties_max(frame_max: usize) -> usize {
-    frame_max.saturating_sub(FRAME_ENVELOPE + MARK)
+    link::properties_max(frame_max).saturating_sub(MARK_BYTES)
 }
 
 /// A message on its way to the disk.

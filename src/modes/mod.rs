@@ -151,7 +151,7 @@ impl Modes {
         self.0.tasks.spawn(course.run());
         // Without an answer the task has panicked, and nobody knows how far it came.
         settled.await.unwrap_or(Settled {
-            settlement: Settlement { outcome: Outcome::SpoolUnsure, detail: None, attempts: 0 },
+            settlement: Settlement::of(Outcome::SpoolUnsure),
             message_id,
             replayed: false,
         })

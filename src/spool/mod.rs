@@ -4,12 +4,14 @@
 //! * [`Backlog`] knows in memory which destinations have something waiting, so that nothing overtakes it;
 //! * [`Drain`] takes them to the broker;
 //! * [`Flow`] is how fast they enter and leave;
+//! * [`marked`] is a message that the broker may have had before;
 //! * `results` is what appends and deliveries are counted under;
 //! * [`Spool`] opens and closes all of it.
 
 mod backlog;
 mod drain;
 mod flow;
+mod mark;
 mod open;
 mod results;
 pub mod store;
@@ -17,9 +19,6 @@ pub mod store;
 pub use backlog::{Backlog, Pending};
 pub use drain::{Drain, DrainSettings};
 pub use flow::{Flow, Rates};
-/// The header of a message that the broker may have had before: from an attempt whose outcome is unknown, or from
-/// before a crash. Its value is the text `true`.
-pub const REDELIVERED: &str = "x-amqpost-redelivered";
-
+pub use mark::{MARK_BYTES, REDELIVERED, marked};
 pub use open::{Spool, SpoolHandle, settings};
 pub use results::{AppendResult, DeliveryResult};

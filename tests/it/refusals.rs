@@ -147,6 +147,32 @@ async fn requests_to_missing_exchanges_harm_no_good_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn one_hundred_thousand_requests_to_missing_exchanges_harm_no_good_request() {
+    const BAD: usize = 100_000;
+    let vhost = shared().await.vhost("much_collateral").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("orders", true, arguments([])).await;
+    let sidecar = &Sidecar::up(&vhost.uri()).await;
+
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = |_| over.load(std::sync::atomic::Ordering::Relaxed);
+    let good = load(sidecar, "/v1/queues/orders/messages", "g", 16, is_over);
+    let bad = async {
+        let to_missing = |n| (format!("/v1/exchanges/missing-{}/messages", n % 100), "x".into());
+        let bad = load_of(sidecar, to_missing, "b", 64, |n| n >= BAD).await;
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        bad
+    };
+    let (good, bad) = tokio::join!(good, bad);
+
+    let slowest = quantile(&good.iter().collect::<Vec<_>>(), 1.0);
+    println!("beside {:?} good {:?}, the slowest took {slowest:?}", codes(&bad), codes(&good));
+    assert_eq!(codes(&good).into_keys().collect::<Vec<_>>(), ["confirmed"]);
+    assert_eq!(codes(&bad).into_iter().collect::<Vec<_>>(), [("exchange_not_found".to_owned(), BAD)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_refusals_than_a_connection_has_channel_ids_change_nothing() {
     let vhost = shared().await.vhost("worn_out").await;
     let client = AmqpClient::connect(&vhost.uri()).await;

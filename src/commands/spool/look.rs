@@ -3,12 +3,12 @@
 use super::place::{Place, PlaceArguments};
 use super::{Ended, Failure, StateName, Which, table};
 use crate::control::{self, Query, Shown};
+use crate::spool::store::now_ms;
 use base64::Engine;
 use clap::Args;
 use serde_json::Value;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Args)]
 pub(super) struct StatusArguments {
@@ -54,11 +54,6 @@ pub(super) struct ShowArguments {
     /// One JSON document, the whole message in it.
     #[arg(long)]
     json: bool,
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn json(value: &impl serde::Serialize) -> String {

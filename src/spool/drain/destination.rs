@@ -2,17 +2,17 @@
 
 use super::confirmed::{Confirmed, Over};
 use super::gate::Asking;
-use super::redelivery::{Suspects, marked};
+use super::redelivery::Suspects;
 use super::verdict::{Rules, Verdict, verdict};
 use crate::admission::Permit;
 use crate::deadline::Deadline;
 use crate::link::{Backoff, LinkHandle, RetryPolicy};
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
-use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored};
-use crate::spool::{Backlog, Flow};
+use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored, now_ms};
+use crate::spool::{Backlog, Flow, marked};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -250,7 +250,7 @@ impl Turn {
             .unwrap_or_else(PoisonError::into_inner)
             .includes(&self.of, stored.seq);
         if suspected || self.trouble.unknown || stored.attempts > 0 {
-            let outcome = self.publish_once(marked(&stored)).await?;
+            let outcome = self.publish_once(marked(stored.message.clone())).await?;
             // With the mark the properties may have become larger than a frame; without it they were not.
             if outcome != Outcome::InvalidRequest {
                 return Ok(outcome);
@@ -289,10 +289,4 @@ impl Turn {
             Err(Over) => Err(End::Stopped),
         }
     }
-}
-
-/// The time of day, in Unix milliseconds.
-pub(super) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,10 +1,10 @@
 //! Gives destinations their turns: so many side by side, the others in the order in which they came.
 
 use super::SIDE_BY_SIDE;
-use super::destination::{End, Shared, Trouble, Turn, now_ms};
+use super::destination::{End, Shared, Trouble, Turn};
 use super::redelivery::UnderWay;
 use crate::spool::DeliveryResult;
-use crate::spool::store::{Destination, StoreHealth};
+use crate::spool::store::{Destination, StoreHealth, now_ms};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;

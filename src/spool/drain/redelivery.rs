@@ -1,8 +1,6 @@
-//! Which records may reach the broker a second time, and the mark that tells consumers so.
+//! Which records may reach the broker a second time: they carry the mark that tells consumers so.
 
-use crate::message::{HeaderValue, Message, ShortText};
-use crate::spool::REDELIVERED;
-use crate::spool::store::{Destination, Seq, Stored};
+use crate::spool::store::{Destination, Seq};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
@@ -47,15 +45,6 @@ impl Suspects {
     pub(super) fn until(&self) -> Option<Seq> {
         self.until
     }
-}
-
-/// The record's message with the mark.
-pub(super) fn marked(stored: &Stored) -> Message {
-    let mut message = stored.message.clone();
-    if let Ok(name) = ShortText::new(REDELIVERED) {
-        message.properties.headers.insert(name, HeaderValue::Text("true".to_owned()));
-    }
-    message
 }
 
 /// A file that is there from a run's first delivery until it has ended well.
@@ -107,6 +96,7 @@ fn make(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::ShortText;
     use proptest::prelude::*;
 
     fn destination(key: &str) -> Destination {

@@ -206,7 +206,8 @@ impl Ledger {
 }
 
 /// Now, in Unix milliseconds.
-pub(super) fn now_ms() -> i64 {
+#[must_use]
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

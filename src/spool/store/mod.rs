@@ -46,6 +46,7 @@ pub use entry::{
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
+pub use ledger::now_ms;
 pub use reading::{Holding, StoreReader, Summary};
 pub use settings::Settings;
 pub use stats::{LostTail, Stats, StoreHealth};
