@@ -4,32 +4,67 @@
 mod harness;
 
 mod amqp_floor;
+mod chart;
 mod child;
 mod drive;
+mod floors;
+mod growth;
 mod http_floor;
+mod page;
+mod peers;
 mod process;
+mod resources;
 mod sample;
+mod section;
 mod sink;
+mod stage;
 mod subject;
 mod wire;
 
-use child::{Part, Role};
-use drive::Pace;
-use sample::Spread;
-use std::path::Path;
-use std::time::Duration;
-use subject::{AmqpFloor, Load, Reading, Server, Span, Version};
-use wire::{Address, Post};
+use child::Role;
+use section::{Section, line};
+use stage::{Plan, Stage};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-fn main() {
+/// The sections by name, in the order of the page.
+const SECTIONS: [(&str, fn(&Stage) -> Section); 9] = [
+    ("cpu", floors::cpu),
+    ("forms", floors::forms),
+    ("rabbitmq", floors::rabbitmq),
+    ("latency", floors::latency),
+    ("peers", peers::peers),
+    ("down", resources::down),
+    ("memory", resources::memory),
+    ("start", resources::start),
+    ("growth", growth::growth),
+];
+
+/// Where the last results of each section are kept.
+const RESULTS: &str = "BENCH_RESULTS";
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.first().and_then(|name| Role::named(name)) {
-        Some(role) => play(role, &words[1..]),
-        None => first_look(&words),
+    if let Some(role) = words.first().and_then(|name| Role::named(name)) {
+        play(role, &words[1..]);
+        return ExitCode::SUCCESS;
     }
+    let has = |option: &str| words.contains(&option);
+    let minutes = words.iter().find_map(|word| word.strip_prefix("--minutes=")?.parse().ok()).unwrap_or(0);
+    let names: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with('-')).collect();
+    let results = PathBuf::from(std::env::var_os(RESULTS).unwrap_or(env!("CARGO_TARGET_TMPDIR").into()));
+    if !has("--render") {
+        measure(Plan::of(has("--short"), minutes), &names, &results);
+    }
+    if has("--write") || has("--render") {
+        write(&results);
+    }
+    ExitCode::SUCCESS
 }
 
+/// What a process does that was started for one part.
 fn play(role: Role, arguments: &[&str]) {
     // As amqpost makes its own.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
@@ -49,45 +84,29 @@ fn play(role: Role, arguments: &[&str]) {
     }
 }
 
-fn first_look(_words: &[&str]) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut sink = Part::start(Role::Sink, &[]);
-    let uri = format!("amqp://guest:guest@{}/%2f", sink.line());
-    let socket = directory.path().join("floor");
-    let mut http = Part::start(Role::HttpFloor, &[socket.to_str().expect("UTF-8")]);
-    let http = Server { address: Address::Tcp(http.line().parse().expect("an address")), pid: http.pid() };
-    let mut amqp = AmqpFloor::start(&uri, "bench");
-    let sidecar = runtime.block_on(harness::Sidecar::up(&uri));
-    let address = Address::Tcp(sidecar.http().parse().expect("an address"));
-    let amqpost = Server { address, pid: sidecar.pid() };
-    let post = Post {
-        path: "/v1/queues/bench/messages".to_owned(),
-        headers: String::new(),
-        body: vec![b'x'; 1024].into(),
-        status: 200,
-    };
-    let span = Span { warm: Duration::from_millis(300), measured: Duration::from_millis(1500) };
-    for concurrency in [1, 16, 64, 256] {
-        let load = Load { concurrency, post: post.clone(), version: Version::One, pace: Pace::Closed };
-        let mut readings: [Vec<Reading>; 3] = Default::default();
-        for _ in 0..5 {
-            readings[0].push(http.measure(&load, span));
-            readings[1].push(amqp.measure(concurrency, 1024, Pace::Closed, span));
-            readings[2].push(amqpost.measure(&load, span));
-        }
-        let names = ["http floor", "amqp floor", "amqpost"];
-        for (name, readings) in names.iter().zip(&readings) {
-            let of = |figure: &dyn Fn(&Reading) -> f64| Spread::of(readings.iter().map(figure));
-            let (cpu, rate) = (of(&|r| r.cpu()), of(&|r| r.rate()));
-            let (p50, p99) = (of(&|r| r.latencies.exchanges.p50), of(&|r| r.latencies.exchanges.p99));
-            let switches = of(&|r| r.switches());
-            println!(
-                "{concurrency:>5} {name:<11} {:>8.0}/s cpu {:>6.2} ({:.2}-{:.2}) us, p50 {:.0} p99 {:.0} us, switches {:.2}",
-                rate.median, cpu.median, cpu.least, cpu.most, p50.median, p99.median, switches.median
-            );
-        }
-        let ratios = (0..5).map(|n| readings[2][n].cpu() / (readings[0][n].cpu() + readings[1][n].cpu()));
-        println!("{concurrency:>5} ratio {:?}", Spread::of(ratios));
+/// Measures the sections of these names, or all of them, and keeps each.
+fn measure(plan: Plan, names: &[&str], results: &Path) {
+    let stage = Stage::set(plan);
+    let mut verdicts = Vec::new();
+    for (name, section) in SECTIONS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+        let section = section(&stage);
+        let text = serde_json::to_string_pretty(&section).expect("plain data");
+        fs::write(results.join(format!("{name}.json")), text).expect("the results can be kept");
+        verdicts.extend(section.verdicts);
     }
+    println!("\n| figure | target | measured | |\n|---|---|---|---|");
+    verdicts.iter().for_each(|verdict| println!("{}", line(&verdict.cells())));
+}
+
+/// Writes the page and the chart from what was kept.
+fn write(results: &Path) {
+    let kept = |(name, _): &(&str, _)| {
+        let text = fs::read_to_string(results.join(format!("{name}.json"))).ok()?;
+        Some(serde_json::from_str::<Section>(&text).expect("this benchmark wrote it"))
+    };
+    let sections: Vec<Section> = SECTIONS.iter().filter_map(kept).collect();
+    let bars: Vec<_> = sections.iter().flat_map(|section| section.bars.clone()).collect();
+    let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs::write(documents.join("performance.md"), page::page(&sections)).expect("docs can be written");
+    fs::write(documents.join("performance.svg"), chart::chart(&bars)).expect("docs can be written");
 }

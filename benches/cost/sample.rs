@@ -1,5 +1,6 @@
 //! Latencies in order, and what is asked of them.
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Latencies as nanoseconds, sorted.
@@ -49,7 +50,7 @@ impl Quantiles {
 }
 
 /// The middle of several values, the smallest and the largest.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) least: f64,

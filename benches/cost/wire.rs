@@ -20,14 +20,31 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-/// What a request asks for, and what its answer has to begin with.
+/// What requests ask for, and what is to be answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
-    pub(crate) path: String,
+    /// By turns.
+    pub(crate) paths: Vec<String>,
     /// Further header lines, each with its end.
     pub(crate) headers: String,
     pub(crate) body: Bytes,
     pub(crate) status: u16,
+    /// Whether the server may close a connection between two requests, as some do after so many.
+    pub(crate) reconnects: bool,
+}
+
+impl Post {
+    /// The bytes of each request as HTTP/1.1.
+    fn requests(&self) -> Vec<Vec<u8>> {
+        let Self { paths, headers, body, .. } = self;
+        let length = body.len();
+        let requests = paths.iter().map(|path| {
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: sidecar\r\n{headers}content-length: {length}\r\n\r\n");
+            [head.as_bytes(), body].concat()
+        });
+        requests.collect()
+    }
 }
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -45,33 +62,39 @@ pub(crate) async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     })
 }
 
-/// An HTTP/1.1 connection that is kept alive, and the one request that it sends again and again.
+/// An HTTP/1.1 connection that is kept alive.
 pub(crate) struct Http1 {
     stream: Box<dyn Stream>,
-    request: Arc<[u8]>,
+    address: Address,
+    requests: Arc<Vec<Vec<u8>>>,
+    next: usize,
     status: u16,
+    reconnects: bool,
     buffer: Vec<u8>,
 }
 
-/// The bytes of a request.
-pub(crate) fn request_bytes(post: &Post) -> Arc<[u8]> {
-    let Post { path, headers, body, .. } = post;
-    let length = body.len();
-    let mut bytes =
-        format!("POST {path} HTTP/1.1\r\nhost: sidecar\r\n{headers}content-length: {length}\r\n\r\n")
-            .into_bytes();
-    bytes.extend_from_slice(body);
-    bytes.into()
-}
-
 impl Http1 {
-    pub(crate) async fn connect(address: &Address, request: Arc<[u8]>, status: u16) -> io::Result<Self> {
-        Ok(Self { stream: connect(address).await?, request, status, buffer: Vec::with_capacity(1024) })
+    /// So many connections; each begins with another of the requests.
+    pub(crate) async fn connect(address: &Address, post: &Post, connections: usize) -> io::Result<Vec<Self>> {
+        let requests = Arc::new(post.requests());
+        let mut clients = Vec::new();
+        for number in 0..connections {
+            clients.push(Self {
+                stream: connect(address).await?,
+                address: address.clone(),
+                requests: Arc::clone(&requests),
+                next: number * requests.len() / connections,
+                status: post.status,
+                reconnects: post.reconnects,
+                buffer: Vec::with_capacity(1024),
+            });
+        }
+        Ok(clients)
     }
 
     async fn answer(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.request).await?;
         self.buffer.clear();
+        self.stream.write_all(&self.requests[self.next % self.requests.len()]).await?;
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -103,7 +126,13 @@ fn answer_length(read: &[u8]) -> Option<usize> {
 
 impl Worker for Http1 {
     async fn exchange(&mut self) -> Result<(), String> {
-        self.answer().await.map_err(|error| error.to_string())
+        self.next += 1;
+        let mut answered = self.answer().await;
+        if answered.is_err() && self.reconnects && self.buffer.is_empty() {
+            self.stream = connect(&self.address).await.map_err(|error| error.to_string())?;
+            answered = self.answer().await;
+        }
+        answered.map_err(|error| error.to_string())
     }
 }
 
@@ -111,6 +140,7 @@ impl Worker for Http1 {
 pub(crate) struct Http2 {
     sender: http2::SendRequest<Full<Bytes>>,
     post: Arc<Post>,
+    next: usize,
 }
 
 impl Http2 {
@@ -122,14 +152,16 @@ impl Http2 {
         let (sender, connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
         tokio::spawn(async move { drop(connection.await) });
         let post = Arc::new(post.clone());
-        Ok((0..places).map(|_| Self { sender: sender.clone(), post: Arc::clone(&post) }).collect())
+        Ok((0..places).map(|next| Self { sender: sender.clone(), post: Arc::clone(&post), next }).collect())
     }
 }
 
 impl Worker for Http2 {
     async fn exchange(&mut self) -> Result<(), String> {
         let text = |error: hyper::Error| error.to_string();
-        let request = Request::post(format!("http://sidecar{}", self.post.path));
+        self.next += 1;
+        let path = &self.post.paths[self.next % self.post.paths.len()];
+        let request = Request::post(format!("http://sidecar{path}"));
         let request = request.body(Full::new(self.post.body.clone())).expect("a valid request");
         self.sender.ready().await.map_err(text)?;
         let answer = self.sender.send_request(request).await.map_err(text)?;
