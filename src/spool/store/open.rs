@@ -72,8 +72,7 @@ fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
     }
     set(&connection, "journal_mode", "wal".to_owned())?;
     set(&connection, "synchronous", 2)?;
-    set(&connection, "wal_autocheckpoint", std::env::var("LOG_PAGES").ok().and_then(|v| v.parse().ok()).unwrap_or(LOG_PAGES))?;
-    if std::env::var("NOFK").is_ok() { set(&connection, "foreign_keys", 0)?; }
+    set(&connection, "wal_autocheckpoint", LOG_PAGES)?;
     set(&connection, "journal_size_limit", LOG_BYTES)?;
     set(&connection, "cache_size", -16384)?;
     common(&connection)?;
