@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use tikv_jemallocator::Jemalloc;
+
+/// A publish makes and drops some dozens of small blocks, on several threads (ADR-0006).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     amqpost::commands::run()

@@ -256,8 +256,8 @@ impl From<Entry> for Line {
             state: state_name(entry.state).to_owned(),
             reason: entry.reason,
             exchange: named(&exchange),
-            routing_key: routing_key.into_string(),
-            message_id: entry.message_id.map(ShortText::into_string),
+            routing_key: routing_key.as_str().to_owned(),
+            message_id: entry.message_id.map(|id| id.as_str().to_owned()),
             created_unix_ms: entry.created_ms,
             expires_unix_ms: entry.expires_ms,
             attempts: entry.attempts,
@@ -269,7 +269,7 @@ impl From<Entry> for Line {
 impl From<Holding> for HoldingView {
     fn from(holding: Holding) -> Self {
         let Holding { destination: Destination { exchange, routing_key }, ready, parked, bytes } = holding;
-        Self { exchange: named(&exchange), routing_key: routing_key.into_string(), ready, parked, bytes }
+        Self { exchange: named(&exchange), routing_key: routing_key.as_str().to_owned(), ready, parked, bytes }
     }
 }
 
@@ -283,7 +283,7 @@ impl From<Found> for Report {
     fn from(found: Found) -> Self {
         let counter = |wrong: crate::spool::store::WrongCounter| Counter {
             exchange: wrong.destination.as_ref().map(|of| named(&of.exchange)),
-            routing_key: wrong.destination.map(|of| of.routing_key.into_string()),
+            routing_key: wrong.destination.map(|of| of.routing_key.as_str().to_owned()),
             counter: wrong.counter.to_owned(),
             says: wrong.says,
             is: wrong.is,

@@ -226,7 +226,7 @@ fn a_json_payload_may_nest_deeper_than_any_stack() {
 fn a_json_payload_is_labelled_as_such_unless_the_properties_say_otherwise() {
     let content_type = |properties: &str| {
         let members = format!(r#""payload_encoding":"json","properties":{properties}"#);
-        message(&with(&members)).properties.content_type.unwrap().into_string()
+        message(&with(&members)).properties.content_type.unwrap().as_str().to_owned()
     };
     assert_eq!(content_type("{}"), "application/json");
     assert_eq!(

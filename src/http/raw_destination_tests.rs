@@ -7,7 +7,7 @@ fn exchange(path: &str, query: &str) -> Result<Destination, Rejection> {
 }
 
 fn routing_key(query: &str) -> Result<String, Rejection> {
-    exchange("orders", query).map(|destination| destination.routing_key.into_string())
+    exchange("orders", query).map(|destination| destination.routing_key.as_str().to_owned())
 }
 
 #[test]

@@ -14,8 +14,8 @@
 //!
 //! Pure: no I/O, no clock. The property test drives it with a model of lapin's queue.
 
+use super::hashing::{Map, Set};
 use crate::message::ShortText;
-use std::collections::{HashMap, HashSet};
 
 /// What the broker said of one publish, with its own return attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub(super) enum BrokerVerdict {
 /// Attribution of returns on one channel. Publishes are named by the slot their owner gave them.
 #[derive(Debug, Default)]
 pub(super) struct Attribution {
-    slot_by_id: HashMap<ShortText, usize>,
-    returned: HashSet<usize>,
+    slot_by_id: Map<ShortText, usize>,
+    returned: Set<usize>,
     acked: Vec<Acked>,
     suspended: Vec<Acked>,
     nacked: Vec<Acked>,

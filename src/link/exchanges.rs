@@ -1,7 +1,7 @@
 //! Which destinations are proven: known to be open to this user, so that a publish to them harms nobody.
 
+use super::hashing::{Map, Set};
 use crate::message::{HeaderValue, Message, ShortText};
-use std::collections::{HashMap, HashSet};
 
 /// After so many different routing keys without a refusal an exchange is trusted with any key.
 const KEYS_UNTIL_TRUSTED: usize = 256;
@@ -17,7 +17,7 @@ const NAMES_MAX: usize = 16_384;
 /// can depend on either; an exchange whose keys were never refused becomes trusted as a whole, but for the default one.
 #[derive(Debug, Default)]
 pub(super) struct ProvenDestinations {
-    exchanges: HashMap<ShortText, Keys>,
+    exchanges: Map<ShortText, Keys>,
     names: usize,
 }
 
@@ -26,7 +26,7 @@ enum Keys {
     /// Any routing key.
     All,
     /// These, so far; whether one was ever refused.
-    These { proven: HashSet<ShortText>, one_was_refused: bool },
+    These { proven: Set<ShortText>, one_was_refused: bool },
 }
 
 impl ProvenDestinations {
@@ -50,7 +50,7 @@ impl ProvenDestinations {
         let keys = self
             .exchanges
             .entry(message.exchange.clone())
-            .or_insert_with(|| Keys::These { proven: HashSet::new(), one_was_refused: false });
+            .or_insert_with(|| Keys::These { proven: Set::default(), one_was_refused: false });
         if let Keys::These { proven, one_was_refused } = keys {
             proven.insert(message.routing_key.clone());
             // On the default exchange every key is a queue, and each may be one without its quorum: the first publish to
@@ -75,7 +75,7 @@ impl ProvenDestinations {
     /// A routing key of this exchange was refused: from now on each key proves itself.
     pub(super) fn key_refused(&mut self, exchange: &ShortText) {
         self.remove(exchange);
-        let keys = Keys::These { proven: HashSet::new(), one_was_refused: true };
+        let keys = Keys::These { proven: Set::default(), one_was_refused: true };
         self.exchanges.insert(exchange.clone(), keys);
     }
 

@@ -3,6 +3,7 @@
 use super::attribution::{Attribution, BrokerVerdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
 use super::destination::Destination;
+use super::hashing::Map;
 use super::lanes::LaneKind;
 use super::publishing::{Publishing, Resolution, Resolved, Resolving, Unwritten};
 use super::quiet::QuietWaker;
@@ -14,7 +15,6 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
 use lapin::options::BasicQosOptions;
 use lapin::{Channel, Connection};
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +59,7 @@ pub(super) struct Lane {
     connection: Arc<Connection>,
     channel: Channel,
     resolving: FuturesUnordered<Resolving>,
-    flights: HashMap<usize, Flight>,
+    flights: Map<usize, Flight>,
     next_slot: usize,
     /// Counts publishes in the order in which lapin takes them, which is their order on the wire.
     order: Arc<AtomicUsize>,
@@ -93,7 +93,7 @@ impl Lane {
             connection,
             channel,
             resolving: FuturesUnordered::new(),
-            flights: HashMap::new(),
+            flights: Map::default(),
             next_slot: 0,
             order: Arc::new(AtomicUsize::new(0)),
             attribution: Attribution::default(),

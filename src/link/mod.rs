@@ -24,6 +24,7 @@ mod dial;
 mod dispatch;
 mod exchanges;
 mod failure;
+mod hashing;
 mod lane;
 mod lanes;
 mod mode;
@@ -74,6 +75,10 @@ use ticket::Job;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+
+/// Publishes that go to one connection before the next one has its turn: what is handed over together is written
+/// together, and acknowledged together.
+const BURST: usize = 32;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
@@ -211,14 +216,15 @@ impl LinkHandle {
         tokio::time::timeout_at(deadline, up).await.unwrap_or(false)
     }
 
-    /// The way to a connection that is up, taking turns; else the refusal. No wait, no queue.
-    fn lane(&self) -> Result<mpsc::Sender<Job>, Outcome> {
+    /// The way to a connection that is up, taking turns in bursts; else the refusal. No wait, no queue. The next
+    /// attempt at a message, numbered by `attempt`, goes to the next connection.
+    fn lane(&self, attempt: u32) -> Result<mpsc::Sender<Job>, Outcome> {
         let published = self.state.look();
         if published.status.state != ConnectionState::Up {
             return Err(self.refusal_in(published.status.state));
         }
         let lanes = &published.lanes;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) / BURST + attempt as usize;
         let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());
         lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
     }

@@ -126,7 +126,7 @@ impl LinkHandle {
         if way.deadline.has_passed() {
             return Attempt::Refused(Outcome::DeadlineNotSent);
         }
-        let lane = match self.lane() {
+        let lane = match self.lane(*attempts) {
             Ok(lane) => lane,
             Err(refusal) => return Attempt::Refused(refusal),
         };

@@ -20,7 +20,7 @@ use crate::outcome::Outcome;
 use lapin::{Channel, Connection};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub(super) struct Publisher {
     pub(super) silent_after: Duration,
     pub(super) properties_max: usize,
     worn_out: bool,
+    /// Whether this turn has let the requests go first that were ready when its jobs came.
+    has_given_way: bool,
     next_look: Pin<Box<Sleep>>,
 }
 
@@ -90,6 +92,7 @@ impl Publisher {
             silent_after: settings.broker.stall_timeout,
             properties_max: properties_max(frame_max),
             worn_out: false,
+            has_given_way: false,
             next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
         }
     }
@@ -140,6 +143,11 @@ impl Publisher {
 
     /// One turn of the task: everything that can be done now is done, then it waits.
     fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+        // What comes at the same time is handed over together: one wake of lapin's thread and one write for many.
+        if !self.jobs.is_empty() && !std::mem::replace(&mut self.has_given_way, true) {
+            return give_way(cx);
+        }
+        self.has_given_way = false;
         for _ in 0..ROUNDS_MAX {
             let received = self.receive(cx, mode);
             let opened = match self.lanes.poll_openings(cx) {
@@ -278,4 +286,11 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// Comes again after every task that is ready now, and after what the sockets have.
+fn give_way(cx: &mut Context<'_>) -> Poll<Ended> {
+    // Its first poll asks for that; the second one would only be ready.
+    let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
 }

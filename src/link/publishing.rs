@@ -66,11 +66,11 @@ impl Publishing {
         let order = order.fetch_add(1, Ordering::Relaxed);
         let sent = channel
             .basic_publish(
-                short_string(message.exchange.clone()),
-                short_string(message.routing_key.clone()),
+                short_string(&message.exchange),
+                short_string(&message.routing_key),
                 BasicPublishOptions { mandatory: message.mandatory, immediate: false },
                 &message.payload,
-                basic_properties(message.properties.clone()),
+                basic_properties(&message.properties),
             )
             .await;
         drop(unwritten);

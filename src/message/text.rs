@@ -1,10 +1,11 @@
 //! `ShortText`: UTF-8 of at most 255 bytes, the AMQP short string.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// UTF-8 text of at most [`ShortText::MAX_BYTES`] bytes (AMQP 0.9.1 §4.2.5.3, short strings).
+/// UTF-8 text of at most [`ShortText::MAX_BYTES`] bytes (AMQP 0.9.1 §4.2.5.3, short strings). Cloning shares it.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShortText(String);
+pub struct ShortText(Arc<str>);
 
 /// The text had more bytes than a short string can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +20,7 @@ impl ShortText {
     ///
     /// # Errors
     /// [`TooLong`] with the number of bytes it has.
-    pub fn new(text: impl Into<String>) -> Result<Self, TooLong> {
+    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, TooLong> {
         let text = text.into();
         if text.len() > Self::MAX_BYTES { Err(TooLong(text.len())) } else { Ok(Self(text)) }
     }
@@ -28,12 +29,6 @@ impl ShortText {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The text, owned.
-    #[must_use]
-    pub fn into_string(self) -> String {
-        self.0
     }
 
     /// Bytes of the text.
