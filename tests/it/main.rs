@@ -33,4 +33,5 @@ mod spool_drain_pace;
 mod spool_drain_parked;
 mod spool_hardships;
 mod stalled;
+mod story;
 mod tls;
