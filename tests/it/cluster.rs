@@ -68,7 +68,7 @@ impl Scene {
         assert_no_loss_and_no_ghost(&story.sent, &self.arrived().await);
         let slowest = quantile(&story.sent.iter().collect::<Vec<_>>(), 1.0);
         // The client of the test is late itself while nodes boot beside it; promises::no_hangs looks closer.
-        assert!(slowest < deadline + Duration::from_secs(3), "an answer took {slowest:?}");
+        assert!(slowest < deadline + Duration::from_secs(6), "an answer took {slowest:?}");
         (story, seen)
     }
 
@@ -236,7 +236,7 @@ async fn a_paused_leader_makes_no_lies_and_its_return_brings_the_confirms_back()
             harmed.pause().await;
             passed(Duration::from_secs(8)).await;
             harmed.resume().await;
-            scene.confirmed(600, Duration::from_secs(15)).await;
+            scene.confirmed(600, PATIENCE).await;
         })
         .await;
 }
@@ -294,8 +294,9 @@ async fn without_its_quorum_a_queue_confirms_nothing_and_with_it_everything_agai
             passed(Duration::from_secs(8)).await;
             let ordered = Instant::now();
             join_all(scene.cluster.nodes()[1..].iter().map(Broker::restart)).await;
-            scene.confirmed(1, Duration::from_secs(15)).await;
-            scene.confirmed(600, Duration::from_secs(15)).await;
+            // Long before RabbitMQ itself gives up waiting.
+            scene.confirmed(1, PATIENCE).await;
+            scene.confirmed(600, PATIENCE).await;
             (killed, ordered)
         })
         .await;
@@ -318,22 +319,23 @@ async fn a_queue_without_its_quorum_harms_no_other_queue() {
     let scene = Scene::set(HARMED).await;
     let client = AmqpClient::connect(&scene.cluster.uris(VHOST)[0]).await;
     client.declare_queue("good", true, arguments([])).await;
-    let (_, good) = scene
+    let (story, (killed, good)) = scene
         .during(SHORT, async {
             scene.confirmed(300, PATIENCE).await;
-            scene.kill_9(1..3).await;
             let killed = Instant::now();
+            scene.kill_9(1..3).await;
             let is_over = |_| killed.elapsed() > LONG;
             let good = paced_load(&scene.sidecar, "/v1/queues/good/messages", "g", 100, is_over).await;
             join_all(scene.cluster.nodes()[1..].iter().map(Broker::restart)).await;
-            // What was in flight on the killed nodes' connection.
-            good.into_iter().filter(|message| message.at > killed + Duration::from_millis(500)).collect()
+            (killed, good)
         })
         .await;
 
-    let good: Vec<Sent> = good;
+    // What was in flight on the killed nodes' connection is left out.
+    let noticed = story.noticed(killed);
+    let good: Vec<_> = good.into_iter().filter(|message| message.at > noticed).collect();
     let slowest = quantile(&good.iter().collect::<Vec<_>>(), 1.0);
     println!("the good queue: {:?}, the slowest took {slowest:?}", codes(&good));
     assert_eq!(codes(&good).into_keys().collect::<Vec<_>>(), ["confirmed"]);
-    assert!(slowest < Duration::from_secs(2), "the slowest took {slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "the slowest took {slowest:?}");
 }

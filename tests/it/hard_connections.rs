@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const QUEUE: &str = "/v1/queues/orders/messages";
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A vhost with the queue `orders`.
 async fn orders(broker: &Broker, name: &str) -> (Vhost, AmqpClient) {

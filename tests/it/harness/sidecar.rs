@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// A sidecar may take this long to listen on a machine that is busy with other tests.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// Settings of a sidecar to be started.
 pub struct SidecarBuilder {
@@ -116,7 +116,7 @@ impl Sidecar {
 
     /// Waits until the link is up.
     pub async fn with_link_up(self) -> Sidecar {
-        self.link_is("up", Duration::from_secs(15)).await;
+        self.link_is("up", START_MAX).await;
         self
     }
 
