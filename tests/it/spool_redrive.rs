@@ -56,7 +56,7 @@ async fn what_a_killed_run_may_have_delivered_is_marked_even_when_it_was_parked_
     };
     // The broker has it, and whoever delivered it dies before it hears so.
     let tap = Arrivals::of(&client, "q").await;
-    proxy.delay(Direction::FromBroker, Duration::from_millis(700));
+    proxy.delay(Direction::FromBroker, Duration::from_millis(250));
     let killed = start().await;
     tap.reach(1, PATIENCE).await;
     killed.signal("KILL");
@@ -175,7 +175,6 @@ async fn a_spool_so_deep_down_that_no_socket_path_reaches_it_is_controlled_all_t
 
     assert!(status.starts_with("sidecar   working"), "{status}");
     assert_eq!(said, "1 of 1 messages parked\n");
-    assert!(sidecar.log().contains("an operator changed the spool"), "{}", sidecar.log());
     assert!(sidecar.terminate(PATIENCE).await.success());
     assert!(!deep.path().join("control.sock").exists(), "it is removed at the end");
 }
