@@ -212,6 +212,13 @@ impl Sidecar {
         self.child.id()
     }
 
+    /// What Linux says of its memory, in KiB: `VmRSS:` is what is resident now, `VmHWM:` the most there ever was.
+    pub fn memory_kib(&self, row: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(row)).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
