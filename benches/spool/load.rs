@@ -2,16 +2,20 @@
 
 use crate::process;
 use amqpost::message::{Message, Properties, ShortText, new_message_id};
-use amqpost::spool::store::{Appended, Destination, Idempotency, NewRecord, Settings, Store, StoreHandle};
+use amqpost::spool::store::{
+    Appended, Destination, Idempotency, NewRecord, Seq, Settings, Store, StoreHandle,
+};
 use bytes::Bytes;
 use futures::future::join_all;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Bytes of a content.
 const BODY: usize = 1024;
-/// Records of a batch that is drained.
+/// Records that are removed together, and that are read together, as the drain of the sidecar has it.
 const BATCH: usize = 256;
+const READ: usize = 64;
 
 /// Whether messages have idempotency keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -183,35 +187,62 @@ impl Load {
         join_all(producers).await.into_iter().map(|stored| stored.expect("no panic")).sum()
     }
 
-    /// Takes out batch after batch, one at a time as the sidecar does, until nothing is left or for a span; messages
-    /// a second.
+    /// Takes out batch after batch as the sidecar does, until nothing is left or for a span; messages a second. The
+    /// destinations have their turns record by record, and what was delivered is removed in batches over all of them.
     pub(crate) async fn drain(self, handle: &StoreHandle, span: Option<Duration>) -> f64 {
         let begun = Instant::now();
-        let mut drained = 0;
-        for number in 0..self.destinations {
-            // Each destination has its part of the span.
-            let until = span.map(|span| begun + span / self.destinations as u32 * (number as u32 + 1));
-            drained += empty(handle, &destination(number), until).await;
+        let mut turns: Vec<Turn> = (0..self.destinations).map(Turn::of).collect();
+        let (mut drained, mut delivered) = (0, Vec::new());
+        loop {
+            let (removed, next) = tokio::join!(handle.confirm(delivered), next_of_each(handle, &mut turns));
+            drained += removed.expect("the disk works");
+            delivered = next;
+            if delivered.is_empty() || span.is_some_and(|span| begun.elapsed() >= span) {
+                return drained as f64 / begun.elapsed().as_secs_f64();
+            }
         }
-        drained as f64 / begun.elapsed().as_secs_f64()
     }
 }
 
-/// Takes out what a destination has; the next batch is read while the last one is removed.
-async fn empty(handle: &StoreHandle, from: &Destination, until: Option<Instant>) -> u64 {
-    let (mut drained, mut after, mut done) = (0, None, Vec::new());
-    loop {
-        let (confirmed, batch) = tokio::join!(
-            handle.confirm(std::mem::take(&mut done)),
-            handle.next_batch(from, after, BATCH, 4 << 20)
-        );
-        drained += confirmed.expect("the disk works");
-        let batch = batch.expect("readable");
-        if batch.records.is_empty() || until.is_some_and(|until| Instant::now() >= until) {
-            return drained;
+/// One destination while it is drained.
+struct Turn {
+    of: Destination,
+    read: VecDeque<Seq>,
+    last: Option<Seq>,
+    is_over: bool,
+}
+
+impl Turn {
+    fn of(number: usize) -> Self {
+        Self { of: destination(number), read: VecDeque::new(), last: None, is_over: false }
+    }
+
+    async fn next(&mut self, handle: &StoreHandle) -> Option<Seq> {
+        if self.read.is_empty() && !self.is_over {
+            let batch = handle.next_batch(&self.of, self.last, READ, 512 << 10).await.expect("readable");
+            self.last = batch.last.or(self.last);
+            self.is_over = batch.records.is_empty();
+            self.read = batch.records.iter().map(|record| record.seq).collect();
         }
-        after = batch.last;
-        done = batch.records.iter().map(|record| record.seq).collect();
+        self.read.pop_front()
+    }
+}
+
+/// A batch over all destinations, one record of each by turns.
+async fn next_of_each(handle: &StoreHandle, turns: &mut [Turn]) -> Vec<Seq> {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let before = batch.len();
+        for turn in &mut *turns {
+            match turn.next(handle).await {
+                Some(seq) if batch.len() < BATCH => batch.push(seq),
+                Some(seq) => turn.read.push_front(seq),
+                None => {}
+            }
+        }
+        if batch.len() == before {
+            return batch;
+        }
     }
 }
 

@@ -45,6 +45,8 @@ fn main() {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let plan = Plan::of(arguments.iter().any(|argument| argument == "--short"));
+    let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
     let place =
         std::env::var_os("BENCH_SPOOL_DIRECTORY").map_or(env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
     let place = tempfile::tempdir_in(place).expect("a directory for the measurements");
@@ -52,12 +54,22 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
-        one_producer(&plan, place.path(), &mut rows).await;
-        many_producers(&plan, place.path(), &mut rows).await;
-        draining(&plan, place.path(), &mut rows).await;
-        space(place.path(), &mut rows).await;
+        if wanted("one") {
+            one_producer(&plan, place.path(), &mut rows).await;
+        }
+        if wanted("many") {
+            many_producers(&plan, place.path(), &mut rows).await;
+        }
+        if wanted("drain") {
+            draining(&plan, place.path(), &mut rows).await;
+        }
+        if wanted("space") {
+            space(place.path(), &mut rows).await;
+        }
     });
-    crash::after_a_kill(place.path(), plan.crashed, &mut rows);
+    if wanted("crash") {
+        crash::after_a_kill(place.path(), plan.crashed, &mut rows);
+    }
     let missed = rows.finish();
     drop(runtime);
     // A directory that stays is litter, not a failure.

@@ -58,6 +58,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// Enables plugins, and makes the applications that they need known to the node: list these as well.
+    #[must_use]
+    pub fn plugins(mut self, plugins: &[&str]) -> Self {
+        self.plan.plugins.extend(plugins.iter().map(ToString::to_string));
+        self
+    }
+
     /// Has the node negotiate frames of at most `bytes`: 8192 or more, since lapin never agrees
     /// to less and such a node would refuse it.
     #[must_use]
@@ -97,7 +104,15 @@ impl Broker {
 
     /// Describes a node that has more than the defaults.
     pub fn builder() -> BrokerBuilder {
-        BrokerBuilder { plan: Plan { lines: Vec::new(), tls: false, schedulers: 1, membership: None } }
+        BrokerBuilder {
+            plan: Plan {
+                lines: Vec::new(),
+                plugins: Vec::new(),
+                tls: false,
+                schedulers: 1,
+                membership: None,
+            },
+        }
     }
 
     /// The AMQP port on 127.0.0.1. It is the node's also while the node is down.

@@ -65,6 +65,8 @@ pub struct Started {
 pub struct Plan {
     /// Further lines of rabbitmq.conf.
     pub lines: Vec<String>,
+    /// Plugins that are enabled; whatever they need has to be among them.
+    pub plugins: Vec<String>,
     /// Whether there is a TLS listener.
     pub tls: bool,
     /// How many Erlang schedulers the node runs.
@@ -129,7 +131,7 @@ impl Node {
         let tls = plan
             .tls
             .then(|| TlsListener { port: ReservedPort::take(), certificates: Certificates::make_in(&path) });
-        let installed = write_files(&path, &configuration(plan, &port, tls.as_ref()))
+        let installed = write_files(&path, &configuration(plan, &port, tls.as_ref()), &plan.plugins)
             .unwrap_or_else(|e| panic!("laying out a RabbitMQ node: {e}"));
         let control = Control::new(path.join("control"));
         assert!(
@@ -213,12 +215,12 @@ impl Node {
     }
 }
 
-fn write_files(directory: &Path, configuration: &str) -> std::io::Result<PathBuf> {
+fn write_files(directory: &Path, configuration: &str, plugins: &[String]) -> std::io::Result<PathBuf> {
     for name in ["home", "mnesia", "log", "applications", "conf.d"] {
         fs::create_dir(directory.join(name))?;
     }
     fs::write(directory.join("rabbitmq.conf"), configuration)?;
-    fs::write(directory.join("enabled_plugins"), "[].\n")?;
+    fs::write(directory.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
     fs::write(directory.join("advanced.config"), "[].\n")?;
     // Without this Erlang asks the system's resolver for the name of 127.0.0.1, which may wait
     // for a name server.
@@ -228,7 +230,8 @@ fn write_files(directory: &Path, configuration: &str) -> std::io::Result<PathBuf
         let entry = entry?;
         let name = entry.file_name();
         let application = name.to_str().and_then(|name| name.rsplit_once('-'));
-        if application.is_some_and(|(name, _)| APPLICATIONS.contains(&name)) {
+        let is_needed = |name| APPLICATIONS.contains(&name) || plugins.iter().any(|plugin| plugin == name);
+        if application.is_some_and(|(name, _)| is_needed(name)) {
             symlink(entry.path(), directory.join("applications").join(&name))?;
         }
     }

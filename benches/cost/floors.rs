@@ -1,0 +1,151 @@
+//! amqpost against both floors: before a broker that only acks, in other forms, and before RabbitMQ.
+
+use crate::drive::Pace;
+use crate::sample::Spread;
+use crate::section::{Bar, Bound, COLUMNS, Section, number, shown};
+use crate::stage::{Stage, Three, Trio, against};
+use crate::subject::{Load, Reading, Version};
+
+const CONCURRENCIES: [usize; 5] = [1, 16, 64, 256, 1024];
+const KIB: usize = 1024;
+
+/// What amqpost may cost, against the sum of both floors.
+fn cpu_bound(concurrency: usize) -> Option<f64> {
+    match concurrency {
+        1 => Some(1.15),
+        64 | 256 => Some(1.25),
+        _ => None,
+    }
+}
+
+/// The CPU of a confirmed publish by itself.
+pub(crate) fn cpu(stage: &Stage) -> Section {
+    let title = "CPU of a confirmed publish, before a broker that only acks";
+    let mut section = Section::begin("cpu", title, &COLUMNS);
+    section.say("1 KiB, mandatory, persistent, to a queue by the raw endpoint; each client sends its next request at once.".to_owned());
+    let target = stage.sink();
+    let mut trio = stage.trio(&target);
+    for concurrency in CONCURRENCIES {
+        let three = trio.measure(stage, &Load::of(concurrency, KIB));
+        let load = format!("{concurrency} at a time");
+        rows(&mut section, &load, &three);
+        let median = |readings: &[Reading]| Spread::of(readings.iter().map(Reading::cpu)).median;
+        let (http, amqp, amqpost) = (median(&three.http), median(&three.amqp), median(&three.amqpost));
+        section.bars.push(Bar { label: load.clone(), http, amqp, amqpost });
+        let ratio = three.to_both(Reading::cpu);
+        match cpu_bound(concurrency) {
+            Some(bound) => {
+                let what = format!("CPU of a publish to that of both floors, {load}, ack-only broker");
+                section.judge(&what, Bound::AtMost(bound), "", ratio);
+            }
+            None => section.say(format!("CPU to that of both floors, {load}: {}", shown(ratio))),
+        }
+    }
+    section
+}
+
+fn rows(section: &mut Section, load: &str, three: &Three) {
+    three.named().iter().for_each(|(name, readings)| section.readings(load, name, readings));
+}
+
+/// Other sizes, HTTP/2, a Unix socket.
+pub(crate) fn forms(stage: &Stage) -> Section {
+    let title = "Other forms of a request, before a broker that only acks";
+    let mut section = Section::begin("forms", title, &COLUMNS);
+    let target = stage.sink();
+    let mut trio = stage.trio(&target);
+    // The NDJSON stream belongs here as one more form: 64 lines in flight on one connection.
+    for (load, concurrency, bytes) in [("10 B", 64, 10), ("64 KiB", 64, 64 * KIB), ("1 MiB", 16, KIB * KIB)] {
+        let three = trio.measure(stage, &Load::of(concurrency, bytes));
+        let load = format!("{load}, {concurrency} at a time");
+        rows(&mut section, &load, &three);
+        section.say(format!("CPU to that of both floors, {load}: {}", shown(three.to_both(Reading::cpu))));
+    }
+    let Trio { http, amqpost, .. } = &mut trio;
+    let (one, two) = (Load::of(64, KIB), Load::of(64, KIB).over(Version::Two));
+    let [floor_unix, unix, floor_two, two] = stage.interleave([
+        &mut |span| http.unix.measure(&one, span),
+        &mut |span| amqpost.unix.measure(&one, span),
+        &mut |span| http.tcp.measure(&two, span),
+        &mut |span| amqpost.tcp.measure(&two, span),
+    ]);
+    section.readings("1 KiB, Unix socket, 64 at a time", "HTTP floor", &floor_unix);
+    section.readings("1 KiB, Unix socket, 64 at a time", "amqpost", &unix);
+    section.readings("1 KiB, HTTP/2, one connection, 64 at a time", "HTTP floor", &floor_two);
+    section.readings("1 KiB, HTTP/2, one connection, 64 at a time", "amqpost", &two);
+    section
+}
+
+/// Throughput before RabbitMQ.
+pub(crate) fn rabbitmq(stage: &Stage) -> Section {
+    let title = "Before RabbitMQ, a durable queue";
+    let mut section = Section::begin("rabbitmq", title, &COLUMNS);
+    section.say(
+        "1 KiB, persistent; the queue keeps its last 10,000 messages. The broker shares the machine with all of it."
+            .to_owned(),
+    );
+    let target = stage.rabbitmq(&[], &[]);
+    let mut trio = stage.trio(&target);
+    for concurrency in [1, 16, 64, 256] {
+        let three = trio.measure(stage, &Load::of(concurrency, KIB));
+        let load = format!("{concurrency} at a time");
+        rows(&mut section, &load, &three);
+        let what = format!("rate to that of lapin alone, {load}, RabbitMQ");
+        let ratio = against(&three.amqpost, &three.amqp, Reading::rate);
+        section.judge(&what, Bound::AtLeast(0.85), "", ratio);
+    }
+    section
+}
+
+/// Latency at a fixed rate before RabbitMQ.
+pub(crate) fn latency(stage: &Stage) -> Section {
+    let header = ["load", "process", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "p50 µs of lateness"];
+    let title = "Latency at a fixed rate, before RabbitMQ, a durable queue";
+    let mut section = Section::begin("latency", title, &header);
+    section.say(
+        "Latencies count from the moment a request was due, not from when it was sent (no coordinated omission). The \
+         lateness is the load's own, with a client idle; it is in every latency, so once of the two floors it is taken off."
+            .to_owned(),
+    );
+    let target = stage.rabbitmq(&[], &[]);
+    let mut trio = stage.trio(&target);
+    for concurrency in [1, 64] {
+        let closed = Load::of(concurrency, KIB);
+        let span = stage.plan.span;
+        let slowest =
+            trio.amqp.measure(&closed, span).rate().min(trio.amqpost.tcp.measure(&closed, span).rate());
+        let rate = (slowest / 2.0).round();
+        let three = trio.measure(stage, &closed.at(Pace::Open(rate)));
+        let load = format!("{concurrency} at a time, {rate}/s");
+        for (name, readings) in three.named() {
+            let of = |figure: fn(&Reading) -> f64| number(Spread::of(readings.iter().map(figure)).median);
+            let exchanges = [
+                of(Reading::rate),
+                of(|reading| reading.latencies.exchanges.p50),
+                of(|reading| reading.latencies.exchanges.p99),
+                of(|reading| reading.latencies.exchanges.p999),
+                of(|reading| reading.latencies.lateness.p50),
+            ];
+            section.row([vec![load.clone(), name.to_owned()], exchanges.to_vec()].concat());
+        }
+        let p50 = less_lateness(&three, |reading| {
+            (reading.latencies.exchanges.p50, reading.latencies.lateness.p50)
+        });
+        let p99 = less_lateness(&three, |reading| {
+            (reading.latencies.exchanges.p99, reading.latencies.lateness.p50)
+        });
+        let of = format!("to that of both floors, {concurrency} at a time, RabbitMQ");
+        section.judge(&format!("p50 {of}"), Bound::AtMost(1.15), "", p50);
+        section.judge(&format!("p99 {of}"), Bound::AtMost(1.3), "", p99);
+    }
+    section
+}
+
+/// A latency against the floors' two, of which the load's own lateness is in both: it is taken off once.
+fn less_lateness(three: &Three, figure: impl Fn(&Reading) -> (f64, f64)) -> Spread {
+    let floors = three.http.iter().zip(&three.amqp);
+    Spread::of(three.amqpost.iter().zip(floors).map(|(one, (http, amqp))| {
+        let ((http, late), (amqp, _)) = (figure(http), figure(amqp));
+        figure(one).0 / (http + amqp - late)
+    }))
+}

@@ -1,0 +1,70 @@
+//! What Linux counts for a process: CPU, context switches, memory, threads; never of the one that asks.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// What a process has cost since it started. Threads that have ended are missing: none of those measured ends one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    /// Nanoseconds on a CPU.
+    pub(crate) cpu: u64,
+    /// Context switches, voluntary and not.
+    pub(crate) switches: u64,
+    /// Threads at the moment.
+    pub(crate) threads: u64,
+}
+
+impl Cost {
+    /// All threads of a process, each as the scheduler counts it: exact, where `stat` rounds to 10 ms.
+    pub(crate) fn of(pid: u32) -> Self {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+        let paths = threads.filter_map(|thread| Some(thread.ok()?.path()));
+        paths.filter_map(Self::of_thread).fold(Self::default(), |sum, one| Self {
+            cpu: sum.cpu + one.cpu,
+            switches: sum.switches + one.switches,
+            threads: sum.threads + 1,
+        })
+    }
+
+    /// None for one that has ended meanwhile.
+    fn of_thread(path: PathBuf) -> Option<Self> {
+        let scheduled = fs::read_to_string(path.join("schedstat")).ok()?;
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let cpu = scheduled.split(' ').next()?.parse().ok()?;
+        let switches =
+            number(&status, "voluntary_ctxt_switches:")? + number(&status, "nonvoluntary_ctxt_switches:")?;
+        Some(Self { cpu, switches, threads: 1 })
+    }
+
+    /// What was spent since an earlier look.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+            switches: self.switches.saturating_sub(earlier.switches),
+            threads: self.threads,
+        }
+    }
+}
+
+/// The memory of a process, in KiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Now.
+    pub(crate) resident: u64,
+    /// The most it ever was.
+    pub(crate) peak: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+        let kib = |name| number(&status, name).expect("Linux says it");
+        Self { resident: kib("VmRSS:"), peak: kib("VmHWM:") }
+    }
+}
+
+/// The number behind the first line that begins with a name.
+fn number(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
