@@ -9,12 +9,14 @@
 mod desk;
 mod looking;
 mod routes;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use desk::{Desk, DeskError};
 pub use looking::{Export, Exported, lines, report, shown, status};
+pub use socket::SocketPath;
 pub use wire::{
     Change, Counter, Done, Fault, HoldingView, Line, LinesPage, Live, LostView, Order, Query, Report, Shown,
     Status,
@@ -32,12 +34,6 @@ use tokio::task::JoinHandle;
 /// Connections at a time: a few people and a script.
 const CONNECTIONS_MAX: usize = 16;
 
-/// The socket in a spool's directory.
-#[must_use]
-pub fn socket_in(directory: &Path) -> PathBuf {
-    directory.join("control.sock")
-}
-
 /// The running control socket.
 #[derive(Debug)]
 pub struct Control {
@@ -49,8 +45,8 @@ pub struct Control {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Its path could not be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("the control socket {0}: {1}")]
+    Bind(PathBuf, BindError),
     /// It could not be closed to other users.
     #[error("the control socket {0} cannot be made private: {1}")]
     Private(PathBuf, std::io::Error),
@@ -60,15 +56,22 @@ impl Control {
     /// Makes the socket in the spool's directory, and serves. A socket that a dead process left is replaced.
     ///
     /// # Errors
-    /// When somebody listens there already, or the path cannot be bound: it may have about a hundred bytes.
+    /// When somebody listens there already, or the path cannot be bound.
     pub async fn start(directory: &Path, desk: Desk) -> Result<Self, ControlError> {
-        let path = socket_in(directory);
-        let listeners = Listeners::bind(&listener_config(path.clone())).await?;
+        let socket = SocketPath::of(directory);
+        let path = || socket.path().to_owned();
+        let bound = Listeners::bind(&listener_config(socket.way().to_owned())).await;
+        let listeners = bound.map_err(|error| ControlError::Bind(path(), error))?;
         // The directory is private already; this is for one that somebody opened.
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .map_err(|error| ControlError::Private(path, error))?;
+        std::fs::set_permissions(socket.path(), Permissions::from_mode(0o600))
+            .map_err(|error| ControlError::Private(path(), error))?;
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(listeners.serve(routes::router(desk, directory), stopped));
+        let serving = listeners.serve(routes::router(desk, directory), stopped);
+        let serving = tokio::spawn(async move {
+            serving.await;
+            // The socket was removed by way of it.
+            drop(socket);
+        });
         Ok(Self { stop, serving })
     }
 

@@ -50,6 +50,8 @@ impl Publisher {
                 self.probing.remove(&destination);
                 if is_ack && self.nacking.acked_alone(&destination) {
                     self.lanes.replace_shared(Instant::now());
+                } else if is_nack {
+                    self.nacking.nacked_alone(&destination, Instant::now());
                 }
             }
             LaneKind::Shared if is_ack => self.nacking.acked_together(&destination),

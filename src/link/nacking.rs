@@ -14,16 +14,30 @@ use tokio::time::Instant;
 /// Nacks in a row after which a destination is tried alone.
 const IN_A_ROW: u32 = 3;
 
-/// Between two such trials. A full queue nacks for long, and each trial costs it a channel.
+/// After the first trial that was nacked; twice as long after each further one. An election takes a tenth of a second or
+/// several seconds, and the channel should not nack much longer than it took.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two trials at most. A full queue nacks for long, and each trial costs it a channel. A trial without a verdict
+/// gets company after as long.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
 /// Destinations kept. Beyond it everything is forgotten.
 const NAMES_MAX: usize = 1024;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Nacked {
     in_a_row: u32,
-    tried: Option<Instant>,
+    /// No trial before this.
+    next_trial: Option<Instant>,
+    /// After the next trial that is nacked.
+    pause: Duration,
+}
+
+impl Default for Nacked {
+    fn default() -> Self {
+        Self { in_a_row: 0, next_trial: None, pause: FIRST_PAUSE }
+    }
 }
 
 /// How often each destination was nacked on the shared channel since its last ack there.
@@ -48,12 +62,20 @@ impl NackingDestinations {
     /// Whether the next publish to this destination goes alone, as a trial. It is counted as one.
     pub(super) fn tries_alone(&mut self, destination: &Destination, now: Instant) -> bool {
         let Some(nacked) = self.0.get_mut(destination) else { return false };
-        let is_due = nacked.tried.is_none_or(|tried| now >= tried + TRIAL_EVERY);
+        let is_due = nacked.next_trial.is_none_or(|next| now >= next);
         let tries = nacked.in_a_row >= IN_A_ROW && is_due;
         if tries {
-            nacked.tried = Some(now);
+            nacked.next_trial = Some(now + TRIAL_EVERY);
         }
         tries
+    }
+
+    /// A nack on a channel of its own: the next trial comes after a pause, and the one after that after twice as long.
+    pub(super) fn nacked_alone(&mut self, destination: &Destination, now: Instant) {
+        if let Some(nacked) = self.0.get_mut(destination) {
+            nacked.next_trial = Some(now + nacked.pause);
+            nacked.pause = (2 * nacked.pause).min(TRIAL_EVERY);
+        }
     }
 
     /// An ack on the shared channel.
@@ -75,6 +97,7 @@ impl NackingDestinations {
 mod tests {
     use super::*;
     use crate::message::{Message, Properties, ShortText};
+    use proptest::prelude::*;
 
     fn queue() -> Destination {
         Destination::of(&Message {
@@ -94,12 +117,48 @@ mod tests {
         nacking
     }
 
-    #[test]
-    fn after_nothing_but_nacks_one_publish_a_second_goes_alone() {
-        let now = Instant::now();
+    /// The moments of trials, each answered at once, with publishes every ten milliseconds.
+    fn trials(seconds: u64, mut answer: impl FnMut(&mut NackingDestinations, Instant, u64)) -> Vec<u64> {
+        let begun = Instant::now();
         let mut nacking = nacked(IN_A_ROW);
-        assert!(nacking.tries_alone(&queue(), now) && !nacking.tries_alone(&queue(), now));
-        assert!(nacking.tries_alone(&queue(), now + TRIAL_EVERY));
+        let mut trials = Vec::new();
+        for at in (0..1000 * seconds).step_by(10) {
+            let now = begun + Duration::from_millis(at);
+            if nacking.tries_alone(&queue(), now) {
+                trials.push(at);
+                answer(&mut nacking, now, at);
+            }
+        }
+        trials
+    }
+
+    #[test]
+    fn after_nothing_but_nacks_one_publish_goes_alone_and_further_ones_at_growing_intervals_up_to_a_second() {
+        let always_nacked = trials(5, |nacking, now, _| nacking.nacked_alone(&queue(), now));
+        assert_eq!(always_nacked, [0, 50, 150, 350, 750, 1550, 2550, 3550, 4550]);
+    }
+
+    #[test]
+    fn a_trial_without_a_verdict_gets_company_after_a_second() {
+        assert_eq!(trials(3, |_, _, _| {}), [0, 1000, 2000]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_channel_at_fault_is_found_before_it_has_nacked_for_twice_as_long_as_the_election_took(
+            election in 0u64..20_000,
+        ) {
+            let mut found = None;
+            trials(22, |nacking, now, at| {
+                if at < election {
+                    nacking.nacked_alone(&queue(), now);
+                } else if nacking.acked_alone(&queue()) {
+                    found = Some(at);
+                }
+            });
+            let latest = (2 * election + 60).min(election + 1010);
+            prop_assert!(found.is_some_and(|at| at <= latest), "{:?} is after {}", found, latest);
+        }
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! Consumers that take what arrives, at once, and write it down; they survive every fault by starting again.
 
 use super::books::{Arrival, Books};
-use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, SPOOL_QUEUE, TOPIC_QUEUE, number};
+use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, SPOOL_QUEUE, TIGHT, TOPIC_QUEUE, number};
 use futures::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::tcp::OwnedTLSConfig;
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Where messages arrive.
-pub(crate) const QUEUES: [&str; 5] = [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, FLAPPING_QUEUE, DOOMED];
+pub(crate) const QUEUES: [&str; 6] = [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, TIGHT, FLAPPING_QUEUE, DOOMED];
+
+/// What the consumer of the tight queue takes for each message.
+const SLOWNESS: Duration = Duration::from_millis(25);
 
 /// Starts a consumer for each queue. They end when this is dropped.
 pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
@@ -46,6 +49,10 @@ pub(crate) async fn connect(uri: &str) -> Result<Connection, lapin::Error> {
 async fn session(seed: u64, uri: &str, queue: &'static str, books: &Books) -> Result<(), lapin::Error> {
     let connection = connect(uri).await?;
     let channel = connection.create_channel().await?;
+    let is_slow = queue == TIGHT;
+    if is_slow {
+        channel.basic_qos(1, BasicQosOptions::default()).await?;
+    }
     let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
     let mut consumer = channel.basic_consume(queue.into(), "".into(), options, arguments).await?;
     while let Some(delivery) = consumer.next().await {
@@ -54,13 +61,19 @@ async fn session(seed: u64, uri: &str, queue: &'static str, books: &Books) -> Re
             delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
         if let Some(number) = number(seed, &id) {
             let intact = delivery.data.starts_with(format!("{id}|").as_bytes());
+            let headers = delivery.properties.headers().as_ref();
+            let mark = headers.and_then(|headers| headers.inner().get("x-amqpost-redelivered"));
             books.arrived(Arrival {
                 number,
                 at: Instant::now(),
                 queue,
                 redelivered: delivery.redelivered,
                 intact,
+                marked: mark == Some(&AMQPValue::LongString("true".into())),
             });
+        }
+        if is_slow {
+            crate::pace::rest(SLOWNESS).await;
         }
         delivery.acker.ack(BasicAckOptions::default()).await?;
     }

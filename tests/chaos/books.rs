@@ -88,6 +88,8 @@ pub(crate) struct Arrival {
     pub(crate) redelivered: bool,
     /// The payload is the one that was sent with this id, as far as it begins with the id.
     pub(crate) intact: bool,
+    /// It says that it may have arrived before.
+    pub(crate) marked: bool,
 }
 
 /// A fault, as it was played.

@@ -19,6 +19,12 @@ pub(crate) const FLAPPING_QUEUE: &str = "behind_flapping";
 pub(crate) const SPOOL_QUEUE: &str = "by_spool";
 /// How many such keys; each has an order of its own.
 pub(crate) const SPOOL_KEYS: u32 = 4;
+/// The queue behind the last of them: it has few places and a slow consumer, and nacks what comes too fast.
+pub(crate) const TIGHT: &str = "tight";
+/// Its places.
+pub(crate) const TIGHT_PLACES: u32 = 3;
+/// Keys of requests in mode `fallback`: others than those, which such a request would wait behind.
+const FALLBACK_KEYS: u32 = 8;
 /// The queue that is deleted and declared again.
 pub(crate) const DOOMED: &str = "doomed";
 /// Queues with one place, which is taken; `full.0` and so on.
@@ -142,9 +148,13 @@ impl Message {
         }
     }
 
-    /// The key under which it has its order.
-    pub(crate) fn spool_key(&self) -> u32 {
-        self.variant % SPOOL_KEYS
+    /// The routing key under which it has its order, where it has one.
+    pub(crate) fn ordered_key(&self) -> Option<String> {
+        match self.kind {
+            Kind::Spooled => Some(format!("spool.{}", self.variant % SPOOL_KEYS)),
+            Kind::Fallback => Some(format!("fallback.{}", self.variant % FALLBACK_KEYS)),
+            _ => None,
+        }
     }
 
     /// A leaver that stops in the middle of its body.
@@ -189,9 +199,7 @@ impl Message {
             |exchange: &str, key: String| format!("/v1/exchanges/{exchange}/messages?routing_key={key}");
         match self.kind {
             Kind::Topic => to_exchange(TOPIC, format!("good.{}", v % 8)),
-            Kind::Spooled => to_exchange(TOPIC, format!("spool.{}", self.spool_key())),
-            // Keys of their own: in the spool they would hold up the others, as is their right.
-            Kind::Fallback => to_exchange(TOPIC, format!("fallback.{}", v % 8)),
+            Kind::Spooled | Kind::Fallback => to_exchange(TOPIC, self.ordered_key().unwrap_or_default()),
             Kind::Flapping => to_exchange(FLAPPING, format!("key.{}", v % 3)),
             Kind::Missing => to_exchange(&format!("missing.{}", v % 6), "any".into()),
             Kind::Doomed => format!("/v1/queues/{DOOMED}/messages"),

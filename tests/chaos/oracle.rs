@@ -85,7 +85,7 @@ impl Oracle<'_> {
     }
 
     fn spooled(&self) -> Spooled<'_> {
-        Spooled { records: self.records, arrivals: &self.arrivals }
+        Spooled { records: self.records, arrivals: &self.arrivals, windows: self.windows }
     }
 
     /// How late the latest answer was, and how late beyond what the machine explains.

@@ -77,7 +77,9 @@ fn story(oracle: &Oracle<'_>, record: &Record, arrivals: &[&Arrival], start: Ins
     );
     for arrival in arrivals {
         let again = if arrival.redelivered { " (redelivered)" } else { "" };
-        writeln!(text, "  arrived {} in {}{again}", at(arrival.at), arrival.queue).expect("a string grows");
+        let marked = if arrival.marked { " (marked)" } else { "" };
+        writeln!(text, "  arrived {} in {}{again}{marked}", at(arrival.at), arrival.queue)
+            .expect("a string grows");
     }
     let last = arrivals.iter().map(|arrival| arrival.at).max().unwrap_or(record.ended).max(record.ended);
     let around = |window: &&Window| window.touches(record.sent, last, Duration::from_secs(4));

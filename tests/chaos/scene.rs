@@ -2,7 +2,8 @@
 
 use super::arrivals::QUEUES;
 use super::messages::{
-    BODY_MAX, DOOMED, FLAPPING, FLAPPING_QUEUE, FULL, FULL_QUEUES, QUEUE, SPOOL_QUEUE, TOPIC, TOPIC_QUEUE,
+    BODY_MAX, DOOMED, FLAPPING, FLAPPING_QUEUE, FULL, FULL_QUEUES, QUEUE, SPOOL_KEYS, SPOOL_QUEUE, TIGHT,
+    TIGHT_PLACES, TOPIC, TOPIC_QUEUE,
 };
 use super::noise;
 use crate::harness::{AmqpClient, Broker, FaultProxy, Sidecar, Vhost, arguments, eventually, text};
@@ -152,7 +153,12 @@ async fn declare(client: &AmqpClient) {
     }
     client.declare_exchange(TOPIC, ExchangeKind::Topic).await;
     client.bind(TOPIC_QUEUE, TOPIC, "good.*").await;
-    client.bind(SPOOL_QUEUE, TOPIC, "spool.*").await;
+    let limited = arguments([("x-max-length", TIGHT_PLACES.into()), ("x-overflow", text("reject-publish"))]);
+    client.declare_queue(TIGHT, true, limited).await;
+    for key in 0..SPOOL_KEYS {
+        let queue = if key + 1 == SPOOL_KEYS { TIGHT } else { SPOOL_QUEUE };
+        client.bind(queue, TOPIC, &format!("spool.{key}")).await;
+    }
     client.bind(SPOOL_QUEUE, TOPIC, "fallback.*").await;
     declare_flapping(client).await;
     for number in 0..FULL_QUEUES {

@@ -1,8 +1,9 @@
-//! The judge of what goes by way of the spool: in order for each key, and never faster than it may drain.
+//! The judge of what goes by way of the spool: in order for each key, marked when it comes again, never faster than it may drain.
 
-use super::books::{Arrival, Record};
+use super::books::{Arrival, Record, Window};
 use super::messages::Kind;
 use super::oracle::Violation;
+use super::plan::{Fault, Part, part};
 use super::scene::DRAIN_RATE;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,35 +11,56 @@ use std::time::{Duration, Instant};
 /// Deliveries that are under way side by side when a network lets go of what it held back.
 const SIDE_BY_SIDE: usize = 64;
 
+/// Keys that are drained side by side: what each of them has under way may arrive with what comes after it.
+const KEYS: usize = 12;
+
+/// A second of the ramp that begins at a tenth of the rate, seen by a look that begins up to a second late.
+const FIRST_SECOND: f64 = 0.1 * 1.5 * 1.5;
+
 /// What was asked, and what arrived.
 pub(crate) struct Spooled<'a> {
     /// Every request.
     pub(crate) records: &'a [Record],
     /// Every delivery, by the number of its message.
     pub(crate) arrivals: &'a HashMap<u32, Vec<&'a Arrival>>,
+    /// Every fault.
+    pub(crate) windows: &'a [Window],
 }
 
 impl<'a> Spooled<'a> {
     /// Every violation there is.
     pub(crate) fn judge(&self) -> Vec<Violation> {
         let mut violations = self.overtaken();
-        violations.extend(self.too_fast());
+        violations.extend(self.records.iter().filter_map(|record| self.unmarked(record)));
+        let moments = self.moments();
+        violations.extend(too_fast(&moments));
+        violations.extend(self.windows.iter().filter_map(|window| self.no_ramp(window, &moments)));
         violations
+    }
+
+    fn arrived(&self, record: &Record) -> &[&Arrival] {
+        self.arrivals.get(&record.message.number).map_or(&[], Vec::as_slice)
     }
 
     /// When a message arrived first.
     fn first(&self, record: &Record) -> Option<Instant> {
-        self.arrivals.get(&record.message.number)?.iter().map(|arrival| arrival.at).min()
+        self.arrived(record).iter().map(|arrival| arrival.at).min()
     }
 
-    /// Of two messages of a key, the one that was answered before the other was sent comes first.
+    /// When what the spool had arrived first, in order.
+    fn moments(&self) -> Vec<Instant> {
+        let kept = self.records.iter().filter(|record| record.outcome() == "spooled");
+        let mut moments: Vec<Instant> = kept.filter_map(|record| self.first(record)).collect();
+        moments.sort_unstable();
+        moments
+    }
+
+    /// Of two messages of a key, the one that was answered 2xx before the other was sent comes first.
     fn overtaken(&self) -> Vec<Violation> {
-        let mut keys: HashMap<u32, Vec<(Instant, &Record)>> = HashMap::new();
-        for record in self.records.iter().filter(|record| record.message.kind == Kind::Spooled) {
-            if record.outcome() == "spooled"
-                && let Some(first) = self.first(record)
-            {
-                keys.entry(record.message.spool_key()).or_default().push((first, record));
+        let mut keys: HashMap<String, Vec<(Instant, &Record)>> = HashMap::new();
+        for record in self.records {
+            if let (Some(key), Some(first)) = (record.message.ordered_key(), self.first(record)) {
+                keys.entry(key).or_default().push((first, record));
             }
         }
         let mut violations = Vec::new();
@@ -46,7 +68,8 @@ impl<'a> Spooled<'a> {
             arrived.sort_by_key(|(first, _)| *first);
             let mut latest: Option<&Record> = None;
             for (_, record) in arrived {
-                if let Some(before) = latest.filter(|before| record.ended < before.sent) {
+                let is_safe = matches!(record.outcome(), "spooled" | "confirmed");
+                if let Some(before) = latest.filter(|before| is_safe && record.ended < before.sent) {
                     let what = format!("it arrived after {}, which was sent later", before.message.number);
                     let number = Some(record.message.number);
                     violations.push(Violation { promise: "order", number, what });
@@ -57,20 +80,45 @@ impl<'a> Spooled<'a> {
         violations
     }
 
-    /// No second sees more of what the spool had than its pace allows.
-    fn too_fast(&self) -> Option<Violation> {
-        let kept = self.records.iter().filter(|record| record.outcome() == "spooled");
-        let mut moments: Vec<Instant> = kept.filter_map(|record| self.first(record)).collect();
-        moments.sort_unstable();
-        let most = DRAIN_RATE as usize * 11 / 10 + SIDE_BY_SIDE;
-        let busiest = (0..moments.len())
-            .map(|begin| {
-                let end = moments[begin] + Duration::from_secs(1);
-                moments[begin..].partition_point(|moment| *moment < end)
-            })
-            .max()
-            .unwrap_or_default();
-        let what = format!("{busiest} spooled messages arrived within a second, {most} may");
-        (busiest > most).then_some(Violation { promise: "storm", number: None, what })
+    /// What arrives again says so. Held back by a network, the first one may be the last to arrive.
+    fn unmarked(&self, record: &Record) -> Option<Violation> {
+        let by_request = record.message.kind == Kind::Fallback && record.message.policy == "at_least_once";
+        if record.message.mode().is_none() || by_request {
+            return None;
+        }
+        let silent = |arrival: &&&Arrival| !arrival.redelivered && !arrival.marked;
+        let copies = self.arrived(record).iter().filter(silent).count();
+        let what = format!("{copies} copies without a mark");
+        (copies > 1).then_some(Violation { promise: "mark", number: Some(record.message.number), what })
     }
+
+    /// After an outage that nobody but the sidecar has felt, what the spool has leaves slowly at first.
+    fn no_ramp(&self, window: &Window, moments: &[Instant]) -> Option<Violation> {
+        let after = window.lifted + Duration::from_secs(2);
+        let alone = |other: &&Window| part(other.fault) != Part::Network;
+        let mut others = self.windows.iter().filter(alone);
+        if window.fault != Fault::Refused
+            || others.any(|other| other.touches(window.begin, after, Duration::ZERO))
+        {
+            return None;
+        }
+        let first = moments.get(moments.partition_point(|moment| *moment < window.lifted))?;
+        let arrived = within_a_second(moments, *first);
+        let most = (f64::from(DRAIN_RATE) * FIRST_SECOND * 1.1) as usize + KEYS;
+        let what = format!("{arrived} spooled messages in the first second after {window:?}, {most} may");
+        (arrived > most).then_some(Violation { promise: "storm", number: None, what })
+    }
+}
+
+/// No second sees more of what the spool had than its pace allows.
+fn too_fast(moments: &[Instant]) -> Option<Violation> {
+    let most = DRAIN_RATE as usize * 11 / 10 + SIDE_BY_SIDE;
+    let busiest = moments.iter().map(|begin| within_a_second(moments, *begin)).max().unwrap_or_default();
+    let what = format!("{busiest} spooled messages arrived within a second, {most} may");
+    (busiest > most).then_some(Violation { promise: "storm", number: None, what })
+}
+
+fn within_a_second(moments: &[Instant], begin: Instant) -> usize {
+    let position = |until: Instant| moments.partition_point(|moment| *moment < until);
+    position(begin + Duration::from_secs(1)) - position(begin)
 }

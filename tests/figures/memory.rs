@@ -98,12 +98,7 @@ struct Memory {
 
 impl Memory {
     fn of(sidecar: &Sidecar) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).expect("it runs");
-        let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells");
-            line.trim().trim_end_matches(" kB").parse().expect("a number")
-        };
-        Self { resident: number("VmRSS:"), peak: number("VmHWM:") }
+        Self { resident: sidecar.memory_kib("VmRSS:"), peak: sidecar.memory_kib("VmHWM:") }
     }
 }
 

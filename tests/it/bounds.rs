@@ -133,7 +133,7 @@ async fn clients_that_hang_up_before_the_verdict_give_their_places_back_once_the
 
     in_flight_is(&sidecar, 0).await;
     let full = join_all((0..16).map(|_| sidecar.post(QUEUE, &[], "x"))).await;
-    assert!(full.iter().all(|answer| answer.code() == "confirmed"));
+    assert!(full.iter().all(|answer| answer.code() == "confirmed"), "{full:?}");
     assert_eq!(client.purge("orders").await, 1 + 16 + 16);
 }
 

@@ -1,9 +1,11 @@
 //! Several nodes: with one that is well the link stays up, and nobody waits for one that is not.
 
 use crate::harness::*;
-use futures::StreamExt;
+use crate::story::{NO_ANSWER, Story};
 use futures::future::join_all;
-use std::collections::{BTreeMap, HashSet};
+use futures::{FutureExt, StreamExt};
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,12 +27,6 @@ const SHORT: Duration = Duration::from_secs(2);
 struct Scene {
     sidecar: Sidecar,
     cluster: Cluster,
-}
-
-/// What was answered, and what `/link` showed, each time it was something new.
-struct Story {
-    sent: Vec<Sent>,
-    links: Vec<(Instant, serde_json::Value)>,
 }
 
 impl Scene {
@@ -58,7 +54,8 @@ impl Scene {
         let is_over = || over.load(Ordering::Relaxed);
         let begun = Instant::now();
         let ending = async {
-            let seen = events.await;
+            // Where an event fails, the story until then is told all the same.
+            let seen = AssertUnwindSafe(events).catch_unwind().await;
             over.store(true, Ordering::Relaxed);
             seen
         };
@@ -66,10 +63,12 @@ impl Scene {
         let (sent, links, seen) = tokio::join!(publishing, watch_link(&self.sidecar, is_over), ending);
         let story = Story { sent, links };
         story.print(begun);
+        let seen = seen.unwrap_or_else(|failure| resume_unwind(failure));
+        assert_eq!(story.count(NO_ANSWER), 0, "every request is answered");
         assert_no_loss_and_no_ghost(&story.sent, &self.arrived().await);
         let slowest = quantile(&story.sent.iter().collect::<Vec<_>>(), 1.0);
         // The client of the test is late itself while nodes boot beside it; promises::no_hangs looks closer.
-        assert!(slowest < deadline + Duration::from_secs(3), "an answer took {slowest:?}");
+        assert!(slowest < deadline + Duration::from_secs(6), "an answer took {slowest:?}");
         (story, seen)
     }
 
@@ -104,40 +103,6 @@ impl Scene {
     }
 }
 
-impl Story {
-    fn count(&self, code: &str) -> usize {
-        self.sent.iter().filter(|message| message.code == code).count()
-    }
-
-    fn assert_link_stayed_up(&self) {
-        let down = self.links.iter().find(|(_, link)| link["state"] != "up");
-        assert!(down.is_none(), "the link was not up: {down:?}");
-        assert_eq!(self.count("link_down") + self.count("link_stalled"), 0);
-    }
-
-    /// Only what was sent by then may have become unknown.
-    fn assert_known_since(&self, moment: Instant) {
-        let late = with_outcome(&self.sent, "unknown").into_iter().find(|message| message.at > moment);
-        assert!(late.is_none(), "unknown long after the fault: {late:?}");
-    }
-
-    /// For people: the codes of each second by the moment of the answer, and the link.
-    fn print(&self, begun: Instant) {
-        let mut seconds: BTreeMap<u64, Vec<Sent>> = BTreeMap::new();
-        for message in &self.sent {
-            let second = (message.at + message.took - begun).as_secs();
-            seconds.entry(second).or_default().push(message.clone());
-        }
-        for (second, sent) in seconds {
-            println!("  {second:3} s: {:?}", codes(&sent));
-        }
-        for (moment, link) in &self.links {
-            println!("  {:?}: {} {}", *moment - begun, link["state"], link["connections"]);
-        }
-        println!("  {:?}", codes(&self.sent));
-    }
-}
-
 async fn start_sidecar(uris: &[String]) -> Sidecar {
     Sidecar::builder("amqp://unused").set_instead("broker.endpoints", &format!("{uris:?}")).start().await
 }
@@ -149,9 +114,15 @@ async fn publish(sidecar: &Sidecar, deadline: Duration, is_over: impl Fn() -> bo
     let publish = async |n: u32| {
         let (id, at) = (format!("c-{n}"), due(n));
         let headers = [("amqp-message-id", id.as_str()), ("amqpost-timeout", timeout.as_str())];
-        let answer = sidecar.post(ORDERS, &headers, "x").await;
-        let (outcome, code) = (answer.outcome().to_owned(), answer.code().to_owned());
-        Sent { status: answer.status(), id, outcome, code, at, took: at.elapsed() }
+        let answer = sidecar.try_send(sidecar.request("POST", ORDERS, &headers, "x")).await;
+        let (status, outcome, code) = match answer {
+            Ok(answer) => (answer.status(), answer.outcome().to_owned(), answer.code().to_owned()),
+            Err(error) => {
+                println!("  {id}: {error}");
+                (0, NO_ANSWER.to_owned(), NO_ANSWER.to_owned())
+            }
+        };
+        Sent { id, status, outcome, code, at, took: at.elapsed() }
     };
     futures::stream::iter((0u32..).take_while(|_| !is_over()))
         .then(|n| async move {
@@ -186,37 +157,44 @@ async fn passed(duration: Duration) {
 }
 
 /// The node that a connection is to is killed, and started again five seconds' worth of confirms later.
-async fn is_survived_when_killed(leader: usize, noticed_within: Duration) {
+async fn story_of_a_kill(leader: usize) -> (Story, Instant) {
     let scene = Scene::set(leader).await;
     let (story, killed) = scene
         .during(LONG, async {
             scene.confirmed(300, PATIENCE).await;
-            scene.cluster.nodes()[HARMED].kill_9().await;
             let killed = Instant::now();
-            scene.confirmed(5 * PER_SECOND, Duration::from_secs(12)).await;
+            scene.cluster.nodes()[HARMED].kill_9().await;
+            // Before the node is back.
+            scene.confirmed(5 * PER_SECOND, PATIENCE).await;
             scene.restart(HARMED).await;
             scene.confirmed(300, PATIENCE).await;
             killed
         })
         .await;
-
     story.assert_link_stayed_up();
-    story.assert_known_since(killed + noticed_within);
     assert_eq!(story.count("confirm_timeout"), 0, "nobody waits for a dead node");
-    let unknown = with_outcome(&story.sent, "unknown").len();
-    assert!(unknown <= 100, "{unknown} unknown answers are more than were in flight");
+    story.assert_known_since(story.noticed(killed), Some("link_lost"));
+    (story, killed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_costs_only_what_was_in_flight_on_it() {
-    is_survived_when_killed(REMOTE, Duration::from_millis(500)).await;
+    let (story, killed) = story_of_a_kill(REMOTE).await;
+    story.assert_known_since(story.noticed(killed), None);
 }
 
 // RabbitMQ 3.10 nacks everything on a channel that first published to the queue before a new leader was known, for
-// as long as the killed node is away; other channels of the same connection are well.
+// as long as the killed node is away; other channels of the same connection are well. Such a channel is found before it has
+// nacked for twice as long as others did (`link/nacking.rs`), and then a breaker may have to be closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_that_is_killed_costs_no_more_than_the_election() {
-    is_survived_when_killed(HARMED, Duration::from_secs(3)).await;
+    let (story, killed) = story_of_a_kill(HARMED).await;
+    // What was sent earlier may be the old leader's.
+    let election = story.confirmed_again(story.noticed(killed)) - killed;
+    story.assert_known_since(killed + 2 * election + Duration::from_secs(3), None);
+    let unknown = with_outcome(&story.sent, "unknown").len();
+    let cost = (election + Duration::from_secs(1)).as_secs_f64() * f64::from(PER_SECOND);
+    assert!((unknown as f64) < cost, "{unknown} unknown answers with an election of {election:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,14 +204,15 @@ async fn a_paused_node_is_replaced_by_another_one_while_confirms_go_on() {
     let (story, paused) = scene
         .during(LONG, async {
             scene.confirmed(300, PATIENCE).await;
-            harmed.pause().await;
             let paused = Instant::now();
-            eventually("the stalled connection is given up", Duration::from_secs(6), async || {
+            harmed.pause().await;
+            eventually("the stalled connection is given up", PATIENCE, async || {
                 scene.sidecar.metric("amqpost_disconnects_total{reason=\"stalled\"}").await >= 1.0
             })
             .await;
             scene.both_connections_are_up().await;
-            passed(Duration::from_secs(8).saturating_sub(paused.elapsed())).await;
+            // Before the node is back.
+            scene.confirmed(5 * PER_SECOND, PATIENCE).await;
             harmed.resume().await;
             scene.confirmed(300, PATIENCE).await;
             paused
@@ -241,15 +220,9 @@ async fn a_paused_node_is_replaced_by_another_one_while_confirms_go_on() {
         .await;
 
     story.assert_link_stayed_up();
-    story.assert_known_since(paused + Duration::from_secs(3));
+    story.assert_known_since(story.noticed(paused), None);
     assert!(with_outcome(&story.sent, "not_published").is_empty(), "{:?}", codes(&story.sent));
     assert_eq!(story.count("confirm_timeout"), 0, "nobody waits for a paused node");
-    let confirmed_meanwhile = |message: &&Sent| {
-        let since = message.at.saturating_duration_since(paused);
-        message.outcome == "confirmed" && since > Duration::from_secs(3) && since < Duration::from_secs(7)
-    };
-    let meanwhile = story.sent.iter().filter(confirmed_meanwhile).count();
-    assert!(meanwhile >= 1000, "only {meanwhile} of 1200 were confirmed with the node paused");
 }
 
 // RabbitMQ elects no other leader before `net_ticktime`, a minute: nothing can be confirmed meanwhile.
@@ -263,7 +236,7 @@ async fn a_paused_leader_makes_no_lies_and_its_return_brings_the_confirms_back()
             harmed.pause().await;
             passed(Duration::from_secs(8)).await;
             harmed.resume().await;
-            scene.confirmed(600, Duration::from_secs(15)).await;
+            scene.confirmed(600, PATIENCE).await;
         })
         .await;
 }
@@ -321,8 +294,9 @@ async fn without_its_quorum_a_queue_confirms_nothing_and_with_it_everything_agai
             passed(Duration::from_secs(8)).await;
             let ordered = Instant::now();
             join_all(scene.cluster.nodes()[1..].iter().map(Broker::restart)).await;
-            scene.confirmed(1, Duration::from_secs(15)).await;
-            scene.confirmed(600, Duration::from_secs(15)).await;
+            // Long before RabbitMQ itself gives up waiting.
+            scene.confirmed(1, PATIENCE).await;
+            scene.confirmed(600, PATIENCE).await;
             (killed, ordered)
         })
         .await;
@@ -345,22 +319,23 @@ async fn a_queue_without_its_quorum_harms_no_other_queue() {
     let scene = Scene::set(HARMED).await;
     let client = AmqpClient::connect(&scene.cluster.uris(VHOST)[0]).await;
     client.declare_queue("good", true, arguments([])).await;
-    let (_, good) = scene
+    let (story, (killed, good)) = scene
         .during(SHORT, async {
             scene.confirmed(300, PATIENCE).await;
-            scene.kill_9(1..3).await;
             let killed = Instant::now();
+            scene.kill_9(1..3).await;
             let is_over = |_| killed.elapsed() > LONG;
             let good = paced_load(&scene.sidecar, "/v1/queues/good/messages", "g", 100, is_over).await;
             join_all(scene.cluster.nodes()[1..].iter().map(Broker::restart)).await;
-            // What was in flight on the killed nodes' connection.
-            good.into_iter().filter(|message| message.at > killed + Duration::from_millis(500)).collect()
+            (killed, good)
         })
         .await;
 
-    let good: Vec<Sent> = good;
+    // What was in flight on the killed nodes' connection is left out.
+    let noticed = story.noticed(killed);
+    let good: Vec<_> = good.into_iter().filter(|message| message.at > noticed).collect();
     let slowest = quantile(&good.iter().collect::<Vec<_>>(), 1.0);
     println!("the good queue: {:?}, the slowest took {slowest:?}", codes(&good));
     assert_eq!(codes(&good).into_keys().collect::<Vec<_>>(), ["confirmed"]);
-    assert!(slowest < Duration::from_secs(2), "the slowest took {slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "the slowest took {slowest:?}");
 }

@@ -69,7 +69,7 @@ fn report(sent: &[Sent], killed: Instant, restarting: Instant, accepted: Instant
         quantile(&timed, 0.99),
         codes(sent),
     );
-    assert!(to_first_down < Duration::from_secs(2), "the first link_down took {to_first_down:?}");
+    assert!(to_first_down < Duration::from_secs(5), "the first link_down took {to_first_down:?}");
     assert!(to_confirmed < Duration::from_secs(10), "confirmed again after {to_confirmed:?}");
 }
 

@@ -32,5 +32,8 @@ mod spool_drain_crash;
 mod spool_drain_pace;
 mod spool_drain_parked;
 mod spool_hardships;
+mod spool_million;
+mod spool_redrive;
 mod stalled;
+mod story;
 mod tls;

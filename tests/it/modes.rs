@@ -191,7 +191,7 @@ async fn a_disk_that_hangs_hangs_nobody_and_its_key_stays_in_use() {
     let headers = [SPOOL, ("amqpost-timeout", "300ms"), ("idempotency-key", "k")];
     let answer = sidecar.post(QUEUE, &headers, "x").await;
     assert_eq!((answer.verdict(), answer.outcome()), ((502, "spool_unsure"), "unknown"));
-    assert!(answer.elapsed < Duration::from_millis(800), "{:?}", answer.elapsed);
+    assert!(answer.elapsed < Duration::from_secs(4), "{:?}", answer.elapsed);
     let again = sidecar.post(QUEUE, &headers, "x").await;
     assert_eq!(again.verdict(), (409, "idempotency_key_in_use"), "the writer may still succeed");
 

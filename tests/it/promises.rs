@@ -129,6 +129,55 @@ async fn no_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_loss_of_what_was_spooled() {
+    let (broker, vhost, client) = broker_with_queue("no_loss_spooled").await;
+    drop(client);
+    let spool = SpoolDir::new();
+    let sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting());
+    let sidecar = sidecar.start().await.with_link_up().await;
+
+    let clients = (0..8).map(|client| spooled_until_no_answer(&sidecar, client));
+    let kill_both = async {
+        eventually("some are delivered, and more wait", Duration::from_secs(20), async || {
+            let delivered = sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await;
+            let waiting = sidecar.metric("amqpost_spool_messages").await;
+            if delivered > 50.0 && waiting > 200.0 { Ok(()) } else { Err((delivered, waiting)) }
+        })
+        .await;
+        sidecar.signal("KILL");
+        broker.kill_9().await;
+    };
+    let (spooled, ()) = tokio::join!(join_all(clients), kill_both);
+    let spooled: HashSet<_> = spooled.concat().into_iter().collect();
+    broker.restart().await;
+    let sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await;
+    eventually("the spool is empty", Duration::from_secs(60), async || {
+        sidecar.metric("amqpost_spool_messages").await == 0.0
+    })
+    .await;
+
+    let arrived = ids_in(&AmqpClient::connect(&vhost.uri()).await).await;
+    let lost = spooled.difference(&arrived).count();
+    println!("no loss: {} answered spooled before both were killed, {lost} lost", spooled.len());
+    assert_eq!((lost, spooled.len() > 250), (0, true), "of {} spooled", spooled.len());
+}
+
+/// The ids that were answered `spooled`, until the sidecar is gone.
+async fn spooled_until_no_answer(sidecar: &Sidecar, client: usize) -> Vec<String> {
+    let mut spooled = Vec::new();
+    for n in 0.. {
+        let id = format!("s{client}-{n}");
+        let headers = [("amqp-message-id", id.as_str()), ("amqpost-mode", "spool")];
+        match sidecar.try_send(sidecar.request("POST", QUEUE, &headers, "x")).await {
+            Ok(answer) => assert_eq!(answer.verdict(), (202, "spooled")),
+            Err(_) => break,
+        }
+        spooled.push(id);
+    }
+    spooled
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_lies() {
     let (_broker, vhost, client) = broker_with_queue("no_lies").await;
     let full = arguments([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", text("reject-publish"))]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_stream::StreamExt;
 
 const DIRECT: &str = "amq.rabbitmq.reply-to";
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Somebody who has asked a question and waits for the reply.
 struct Caller {

@@ -1,12 +1,12 @@
 //! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without one.
 
-use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
+use crate::harness::{AmqpClient, Sidecar, amqpost, arguments, eventually, shared};
 use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties, ShortText};
 use amqpost::spool::store::{Appended, NewRecord, Seq, Settings, Store, StoreHandle};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -70,18 +70,7 @@ impl Stocked {
 
     async fn run(&self, arguments: &[&str]) -> Output {
         let path = self.path();
-        let child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
-            .arg("spool")
-            .args(arguments)
-            .arg("--path")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let output = tokio::task::spawn_blocking(move || child.wait_with_output());
-        tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("no panic").expect("its output")
+        amqpost(&[&["spool"], arguments, &["--path", path.to_str().expect("text")]].concat()).await
     }
 
     /// What it prints when it does what it should.

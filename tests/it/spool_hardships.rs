@@ -1,7 +1,7 @@
 //! A spool in hard times: a second sidecar, a disk that fails or hangs, a broker that blocks, requests without end.
 
 use crate::harness::*;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -11,13 +11,6 @@ const FALLBACK: (&str, &str) = ("amqpost-mode", "fallback");
 
 async fn with_queue(client: &AmqpClient) {
     client.declare_queue("q", true, arguments([])).await;
-}
-
-/// What amqpost says with these arguments, and how it ends.
-async fn output_of(arguments: Vec<String>) -> Output {
-    let run = move || Command::new(env!("CARGO_BIN_EXE_amqpost")).args(arguments).output();
-    let output = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(run)).await;
-    output.expect("it ends").expect("no panic").expect("it starts")
 }
 
 #[tokio::test]
@@ -30,8 +23,7 @@ async fn a_second_sidecar_on_the_same_spool_is_refused_at_its_start() {
         format!("http.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nspool.path = {path}\n");
     std::fs::write(config.path(), toml).expect("written");
 
-    let config_path = config.path().to_str().expect("text").to_owned();
-    let second = output_of(vec!["serve".to_owned(), "--config".to_owned(), config_path]).await;
+    let second = amqpost(&["serve", "--config", config.path().to_str().expect("text")]).await;
 
     let log = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{log}");
@@ -84,12 +76,8 @@ async fn what_an_operator_removes_is_not_delivered_though_it_was_read_already() 
     let sidecar = builder.set("spool.drain_rate", "200").start().await.with_link_up().await;
     arrivals.reach(2, PATIENCE).await;
 
-    let path = spool.path().to_str().expect("text").to_owned();
-    let mut arguments: Vec<_> =
-        ["spool", "drop", "--all", "--yes", "--json", "--path"].map(str::to_owned).into();
-    arguments.push(path);
-    let said = output_of(arguments).await;
-    let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    let said = spool.command(&["drop", "--all", "--yes", "--json"]).await;
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     let removed = said["changed"].as_u64().expect("a number");
     assert!(removed > 30, "{said}");
 

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
-use crate::control::{Change, Desk, Done, Fault, Live, Order, Status, socket_in};
+use crate::control::{Change, Desk, Done, Fault, Live, Order, SocketPath, Status};
 use crate::spool::store::{OpenError, Settings, Store, StoreReader};
 use crate::spool::{self, SpoolHandle};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A sidecar that has not even said hello by then is not asked for the status.
@@ -33,12 +34,13 @@ pub(super) struct PlaceArguments {
 /// A spool and what its sidecar is told about it.
 pub(super) struct Place {
     settings: Settings,
+    socket: Arc<SocketPath>,
 }
 
 /// Who makes the changes.
 pub(super) enum Hands {
     /// The sidecar that has the spool.
-    Sidecar(Target),
+    Sidecar(Arc<SocketPath>),
     /// Nobody had it, and now this command has.
     Own(Store, Box<Desk>),
 }
@@ -52,7 +54,8 @@ impl Place {
                 "there is no spool.path in the configuration; give --path".to_owned(),
             ));
         };
-        Ok(Self { settings: spool::settings(&config.spool, &path, config.idempotency.window) })
+        let socket = Arc::new(SocketPath::of(&path));
+        Ok(Self { settings: spool::settings(&config.spool, &path, config.idempotency.window), socket })
     }
 
     /// A connection that cannot write.
@@ -60,23 +63,18 @@ impl Place {
         Ok(StoreReader::open(&self.settings.directory)?)
     }
 
-    fn sidecar(&self) -> Target {
-        Target::Unix(socket_in(&self.settings.directory))
-    }
-
     /// What the sidecar says of itself, if one has the spool.
     pub(super) async fn live(&self) -> Option<Live> {
         let request = request::<()>(Method::GET, "/v1/status", None);
-        let response = client::send(&self.sidecar(), request, STATUS_WITHIN).await.ok()?;
+        let response = client::send(&at(&self.socket), request, STATUS_WITHIN).await.ok()?;
         serde_json::from_slice::<Status>(response.body()).ok()?.live
     }
 
     /// The way to make changes.
     pub(super) async fn hands(&self) -> Result<Hands, Failure> {
-        let sidecar = self.sidecar();
         let request = request::<()>(Method::GET, "/v1/status", None);
-        match client::send(&sidecar, request, CHANGE_WITHIN).await {
-            Ok(_) => return Ok(Hands::Sidecar(sidecar)),
+        match client::send(&at(&self.socket), request, CHANGE_WITHIN).await {
+            Ok(_) => return Ok(Hands::Sidecar(Arc::clone(&self.socket))),
             Err(ClientError::Connect(..)) => {}
             Err(error @ (ClientError::Http(_) | ClientError::Timeout(_))) => {
                 return Err(Failure::Failed(format!("the sidecar does not answer: {error}")));
@@ -104,14 +102,14 @@ impl Hands {
             Hands::Own(_, desk) => {
                 desk.change(change, order).await.map_err(|error| Failure::Failed(error.to_string()))
             }
-            Hands::Sidecar(target) => {
+            Hands::Sidecar(socket) => {
                 let path = match change {
                     Change::Redrive => "/v1/redrive",
                     Change::Park => "/v1/park",
                     Change::Drop => "/v1/drop",
                 };
                 let request = request(Method::POST, path, Some(&order));
-                match client::send(target, request, CHANGE_WITHIN).await {
+                match client::send(&at(socket), request, CHANGE_WITHIN).await {
                     Ok(response) => read(&response),
                     Err(error @ ClientError::Connect(..)) => Err(Failure::Failed(error.to_string())),
                     Err(error @ (ClientError::Http(_) | ClientError::Timeout(_))) => {
@@ -132,6 +130,10 @@ impl Hands {
             Hands::Sidecar(_) => {}
         }
     }
+}
+
+fn at(socket: &SocketPath) -> Target {
+    Target::Unix(socket.way().to_owned())
 }
 
 fn request<T: Serialize>(method: Method, path: &str, body: Option<&T>) -> Request<Full<Bytes>> {

@@ -3,7 +3,7 @@
 use super::confirmed::{Confirmed, Over};
 use super::gate::Asking;
 use super::redelivery::Suspects;
-use super::verdict::{Rules, Verdict, verdict};
+use super::verdict::{Broken, Rules, Verdict, verdict};
 use crate::admission::Permit;
 use crate::deadline::Deadline;
 use crate::link::{Backoff, LinkHandle, RetryPolicy};
@@ -28,9 +28,7 @@ const TURN: Duration = Duration::from_secs(1);
 /// The first and the longest of a destination's own pauses; what is mended must work within five seconds.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// So many destinations may wait for somebody to mend something before each of them is tried less often, and
-/// their longest pause then.
-const FEW: f64 = 16.0;
+/// Where more wait for somebody to mend something than are tried within [`PAUSE_MAX`], their longest pause.
 const PAUSE_MANY: Duration = Duration::from_secs(30);
 /// A link that refuses is not the destination's fault; its state changes in a moment.
 const LINK_PAUSE: Duration = Duration::from_millis(50);
@@ -63,8 +61,8 @@ pub(super) struct Trouble {
     /// An earlier delivery may have succeeded.
     unknown: bool,
     backoff: Backoff,
-    /// The broker will not take it as things are.
-    pub(super) is_undeliverable: bool,
+    /// Why the broker will not take it as things are.
+    pub(super) broken: Option<Broken>,
     /// When the next turn begins.
     pub(super) until: Instant,
 }
@@ -95,7 +93,7 @@ pub(super) struct Turn {
 impl Trouble {
     pub(super) fn none() -> Self {
         let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
-        Self { seq: None, nacks: 0, unknown: false, backoff, is_undeliverable: false, until: Instant::now() }
+        Self { seq: None, nacks: 0, unknown: false, backoff, broken: None, until: Instant::now() }
     }
 
     /// One more pause, longer than the ones before.
@@ -104,15 +102,13 @@ impl Trouble {
         self
     }
 
-    /// The pause, stretched where `others` wait for the same: what is mended for a few works within five seconds, and
-    /// hundreds that nobody mends cost no more than a few attempts a second.
-    pub(super) fn among(mut self, others: usize) -> Self {
-        if self.is_undeliverable {
-            let now = Instant::now();
-            let pause = self.until.saturating_duration_since(now).as_secs_f64();
-            let stretch = (others as f64 / FEW).max(1.0);
-            self.until = now + Duration::from_secs_f64(pause * stretch).min(PAUSE_MANY);
-        }
+    /// The pause, stretched where more than `few` `others` wait for somebody to mend something: what is mended for
+    /// a few works within five seconds, and thousands that nobody mends cost no more attempts than the few.
+    pub(super) fn among(mut self, others: usize, few: usize) -> Self {
+        let now = Instant::now();
+        let pause = self.until.saturating_duration_since(now).as_secs_f64();
+        let stretch = (others as f64 / few.max(1) as f64).max(1.0);
+        self.until = now + Duration::from_secs_f64(pause * stretch).min(PAUSE_MANY);
         self
     }
 
@@ -194,7 +190,7 @@ impl Turn {
         if self.trouble.seq != Some(seq) {
             self.trouble = Trouble { seq: Some(seq), ..Trouble::none() };
         }
-        self.trouble.is_undeliverable = false;
+        self.trouble.broken = None;
         let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
         let outcome = self.publish(stored).await?;
         let nacked = u32::from(outcome == Outcome::Nacked);
@@ -222,8 +218,8 @@ impl Turn {
                 Err(self.paused())
             }
             Verdict::AfterPause => Err(self.paused()),
-            Verdict::Wait => {
-                self.trouble.is_undeliverable = true;
+            Verdict::Wait(broken) => {
+                self.trouble.broken = Some(broken);
                 Err(self.paused())
             }
             Verdict::Again => Err(End::Paused(self.trouble.clone().briefly())),

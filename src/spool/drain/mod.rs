@@ -106,7 +106,7 @@ impl Drain {
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             stopping,
         });
-        let owner = Owner::new(shared, under_way);
+        let owner = Owner::new(shared, under_way, settings.rate);
         let owner = tokio::spawn(async move {
             owner.run().await;
             // Both have nothing more to do: the gate was stopped, and nobody is left to tell the remover anything.

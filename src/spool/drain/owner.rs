@@ -3,6 +3,7 @@
 use super::SIDE_BY_SIDE;
 use super::destination::{End, Shared, Trouble, Turn};
 use super::redelivery::UnderWay;
+use super::verdict::Broken;
 use crate::spool::DeliveryResult;
 use crate::spool::store::{Destination, StoreHealth, now_ms};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,6 +23,12 @@ const EXPIRY: Duration = Duration::from_secs(1);
 /// Expired records that are parked at a time, and how often in a row.
 const EXPIRED_MAX: usize = 256;
 const EXPIRED_ROUNDS: usize = 16;
+/// Destinations that wait for the same exchange to be mended and are tried within four seconds: one that succeeds
+/// brings the others along.
+const FEW_OF_EXCHANGE: usize = 16;
+/// Those that wait for something of their own: as many as come to a fifth of the drain's rate when each is tried
+/// every other second, and no fewer than these.
+const FEW: usize = 16;
 /// Nothing to wait for: a bound all the same.
 const FAR: Duration = Duration::from_secs(60);
 
@@ -30,8 +37,10 @@ const FAR: Duration = Duration::from_secs(60);
 pub(super) struct Owner {
     shared: Arc<Shared>,
     under_way: UnderWay,
+    /// Destinations that may wait for something of their own before each is tried less often.
+    few: usize,
     turns: JoinSet<End>,
-    /// Those that run, and whether each was undeliverable before.
+    /// Those that run, and whether each waited for somebody to mend something.
     running: HashMap<Id, (Destination, bool)>,
     queue: VecDeque<(Destination, Trouble)>,
     /// Those that run and those that queue.
@@ -46,10 +55,11 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub(super) fn new(shared: Arc<Shared>, under_way: UnderWay) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, under_way: UnderWay, rate: u32) -> Self {
         Self {
             shared,
             under_way,
+            few: FEW.max(rate as usize * 2 / 5),
             turns: JoinSet::new(),
             running: HashMap::new(),
             queue: VecDeque::new(),
@@ -137,10 +147,10 @@ impl Owner {
             while self.turns.len() < SIDE_BY_SIDE
                 && let Some((of, trouble)) = self.queue.pop_front()
             {
-                let was_undeliverable = trouble.is_undeliverable;
+                let was_broken = trouble.broken.is_some();
                 let turn = Turn::new(of.clone(), Arc::clone(&self.shared), trouble);
                 let task = self.turns.spawn(turn.run());
-                self.running.insert(task.id(), (of, was_undeliverable));
+                self.running.insert(task.id(), (of, was_broken));
             }
         }
     }
@@ -181,9 +191,9 @@ impl Owner {
             // Its panic was reported when it happened.
             Err(error) => (error.id(), End::Paused(Trouble::none().longer())),
         };
-        let Some((of, was_undeliverable)) = self.running.remove(&id) else { return false };
+        let Some((of, was_broken)) = self.running.remove(&id) else { return false };
         self.busy.remove(&of);
-        if was_undeliverable && matches!(end, End::Emptied | End::More) {
+        if was_broken && matches!(end, End::Emptied | End::More) {
             self.mended(&of);
         }
         match end {
@@ -191,7 +201,11 @@ impl Owner {
             End::Emptied => self.news = true,
             End::More => self.enqueue(of, Trouble::none()),
             End::Paused(trouble) => {
-                let trouble = trouble.among(self.undeliverable());
+                let trouble = match trouble.broken {
+                    None => trouble,
+                    Some(Broken::Exchange) => trouble.among(self.waiting_for(&of), FEW_OF_EXCHANGE),
+                    Some(Broken::Destination) => trouble.among(self.waiting_alone(), self.few),
+                };
                 self.pausing.insert(of, trouble);
             }
             End::Stopped => return true,
@@ -203,15 +217,21 @@ impl Owner {
     fn mended(&mut self, of: &Destination) {
         let soon = Instant::now() + Duration::from_secs(1);
         for (other, trouble) in &mut self.pausing {
-            if trouble.is_undeliverable && other.exchange == of.exchange {
+            if trouble.broken.is_some() && other.exchange == of.exchange {
                 trouble.until = trouble.until.min(soon);
             }
         }
     }
 
-    /// Destinations that wait for somebody to mend what makes their first record undeliverable.
-    fn undeliverable(&self) -> usize {
-        self.pausing.values().filter(|trouble| trouble.is_undeliverable).count()
+    /// Destinations that wait for somebody to mend the exchange of this one.
+    fn waiting_for(&self, of: &Destination) -> usize {
+        let same = self.pausing.iter().filter(|(other, _)| other.exchange == of.exchange);
+        same.filter(|(_, trouble)| trouble.broken == Some(Broken::Exchange)).count()
+    }
+
+    /// Destinations that wait for somebody to mend something of their own.
+    fn waiting_alone(&self) -> usize {
+        self.pausing.values().filter(|trouble| trouble.broken == Some(Broken::Destination)).count()
     }
 
     async fn park_expired(&mut self) {

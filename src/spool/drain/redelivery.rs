@@ -1,6 +1,6 @@
 //! Which records may reach the broker a second time: they carry the mark that tells consumers so.
 
-use crate::spool::store::{Destination, Seq};
+use crate::spool::store::{DELIVERING, Destination, Seq};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
@@ -47,6 +47,15 @@ impl Suspects {
     }
 }
 
+/// The note of deliveries under way could not be written or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {}: {cause}", path.display())]
+pub(super) struct NoteError {
+    doing: &'static str,
+    path: PathBuf,
+    cause: io::Error,
+}
+
 /// A file that is there from a run's first delivery until it has ended well.
 #[derive(Debug)]
 pub(super) struct UnderWay {
@@ -58,29 +67,34 @@ pub(super) struct UnderWay {
 
 impl UnderWay {
     pub(super) fn in_directory(directory: &Path) -> Self {
-        let path = directory.join("delivering");
+        let path = directory.join(DELIVERING);
         let there = path.exists();
         Self { path, there, left_behind: there }
     }
 
     /// Called before the first delivery, and synced: after a power cut it must be there as well. On a thread that may
     /// wait for a disk.
-    pub(super) async fn begin(&mut self) -> io::Result<()> {
+    pub(super) async fn begin(&mut self) -> Result<(), NoteError> {
         if !self.there {
             let path = self.path.clone();
-            tokio::task::spawn_blocking(move || make(&path)).await.map_err(io::Error::other)??;
+            let made = tokio::task::spawn_blocking(move || make(&path)).await;
+            made.map_err(io::Error::other).flatten().map_err(|cause| self.failed("making", cause))?;
             self.there = true;
         }
         Ok(())
     }
 
     /// Everything that was delivered is removed.
-    pub(super) fn end(&mut self) -> io::Result<()> {
+    pub(super) fn end(&mut self) -> Result<(), NoteError> {
         if self.there {
-            std::fs::remove_file(&self.path)?;
+            std::fs::remove_file(&self.path).map_err(|cause| self.failed("removing", cause))?;
             self.there = false;
         }
         Ok(())
+    }
+
+    fn failed(&self, doing: &'static str, cause: io::Error) -> NoteError {
+        NoteError { doing, path: self.path.clone(), cause }
     }
 }
 

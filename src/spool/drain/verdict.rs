@@ -12,6 +12,15 @@ pub(super) struct Rules {
     pub(super) parks: bool,
 }
 
+/// What somebody has to mend before the broker takes a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The exchange, and with it all that goes there.
+    Exchange,
+    /// Something about this destination alone.
+    Destination,
+}
+
 /// What becomes of a record after one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -26,7 +35,7 @@ pub(super) enum Verdict {
     /// It is parked with this reason, and those behind it go on.
     Park(&'static str),
     /// It will not be taken as things are: those behind it wait, and it is tried again after a pause.
-    Wait,
+    Wait(Broken),
     /// The sidecar ends.
     Stop,
 }
@@ -65,7 +74,7 @@ impl Verdict {
     pub(super) fn result(self) -> Option<DeliveryResult> {
         match self {
             Verdict::Delivered => Some(DeliveryResult::Confirmed),
-            Verdict::Again | Verdict::AfterPause | Verdict::MaybeDelivered | Verdict::Wait => {
+            Verdict::Again | Verdict::AfterPause | Verdict::MaybeDelivered | Verdict::Wait(_) => {
                 Some(DeliveryResult::Deferred)
             }
             Verdict::Park(_) | Verdict::Stop => None,
@@ -74,7 +83,12 @@ impl Verdict {
 }
 
 fn undeliverable(outcome: Outcome, rules: Rules) -> Verdict {
-    if rules.parks { Verdict::Park(outcome.code()) } else { Verdict::Wait }
+    let of_exchange = matches!(outcome, Outcome::ExchangeNotFound | Outcome::AccessRefused);
+    match rules.parks {
+        true => Verdict::Park(outcome.code()),
+        false if of_exchange => Verdict::Wait(Broken::Exchange),
+        false => Verdict::Wait(Broken::Destination),
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +131,12 @@ mod tests {
         for outcome in Outcome::ALL {
             let (parks, waits) = (verdict(outcome, 9, PARKS), verdict(outcome, 9, WAITS));
             assert!(!matches!(waits, Verdict::Park(_)), "{}", outcome.code());
-            assert_eq!(matches!(parks, Verdict::Park(_)), waits == Verdict::Wait, "{}", outcome.code());
+            assert_eq!(
+                matches!(parks, Verdict::Park(_)),
+                matches!(waits, Verdict::Wait(_)),
+                "{}",
+                outcome.code()
+            );
         }
     }
 
@@ -125,7 +144,7 @@ mod tests {
     fn a_nacked_record_is_parked_once_it_was_nacked_too_often() {
         assert_eq!(verdict(Outcome::Nacked, 3, PARKS), Verdict::MaybeDelivered);
         assert_eq!(verdict(Outcome::Nacked, 4, PARKS), Verdict::Park("nacked"));
-        assert_eq!(verdict(Outcome::Nacked, 4, WAITS), Verdict::Wait);
+        assert_eq!(verdict(Outcome::Nacked, 4, WAITS), Verdict::Wait(Broken::Destination));
     }
 
     #[test]

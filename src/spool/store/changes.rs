@@ -147,11 +147,14 @@ impl Ledger {
         let Some(Found { dest, state: State::Ready, .. }) = self.found(seq)? else { return Ok(false) };
         self.set_state(seq, State::Parked)?;
         let mut note = self.connection.prepare_cached(
-            "INSERT INTO note(seq, reason, parked_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms",
+            "INSERT INTO note(seq, reason, parked_ms, attempts) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms,
+                 attempts = max(attempts, excluded.attempts)",
         )?;
         self.noted = true;
-        note.execute(params![seq.number(), reason, now_ms])?;
+        // Whoever brings it back may do so when nobody knows any more which ones were under suspicion.
+        let suspected = self.suspected.is_some_and(|last| seq <= last);
+        note.execute(params![seq.number(), reason, now_ms, i64::from(suspected)])?;
         drop(note);
         self.destinations.moved(dest, State::Ready, State::Parked);
         Ok(true)

@@ -77,6 +77,8 @@ pub(super) struct Ledger {
     pub(super) expiry: Expiry,
     /// Whether any record may have a note; few have, and to look for each is a third of a removal.
     pub(super) noted: bool,
+    /// The last record that a run before, which did not end well, may have delivered.
+    pub(super) suspected: Option<Seq>,
     /// The highest number that was committed, and the highest that was given out.
     pub(super) committed: Seq,
     pub(super) given: Seq,

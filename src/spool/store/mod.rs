@@ -61,6 +61,9 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::Semaphore;
 use writer::Writer;
 
+/// A file in the store's directory that is there from a run's first delivery until that run has ended well.
+pub const DELIVERING: &str = "delivering";
+
 /// An open store: its two threads. Dropped, it ends by itself; [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {

@@ -1,5 +1,6 @@
 //! Opening: the directory, the database with its settings, what is missing from it, and the two threads.
 
+use super::DELIVERING;
 use super::bounds::Bounds;
 use super::dedup::Generations;
 use super::destinations::Destinations;
@@ -50,6 +51,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
         expiry: Expiry::load(&connection)?,
         noted: true,
+        suspected: directory.file(DELIVERING).exists().then_some(given),
         committed: given,
         given,
         connection,

@@ -11,7 +11,7 @@ use super::eventually::eventually;
 use super::node::{Membership, Node, Plan, Started};
 use super::vhost::Vhost;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static SHARED: OnceCell<Broker> = OnceCell::const_new();
 

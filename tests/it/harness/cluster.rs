@@ -14,7 +14,7 @@ use super::ports::ReservedPort;
 use super::queue::{AmqpClient, arguments, text};
 
 /// Joining, and electing a leader, on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// One cluster of a test process at a time: each has the CPU and the memory of several nodes.
 static TURN: Mutex<()> = Mutex::const_new(());

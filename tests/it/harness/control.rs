@@ -75,7 +75,7 @@ impl Control {
     /// # Panics
     /// When it does not.
     pub async fn run(&self, expression: &str) -> String {
-        self.try_run(expression, Duration::from_secs(20))
+        self.try_run(expression, Duration::from_secs(60))
             .await
             .unwrap_or_else(|reason| panic!("the broker could not run {expression}: {reason}"))
     }

@@ -15,7 +15,7 @@ use super::ports::{ReservedPort, listen};
 use super::proxy_lane::Way;
 use super::proxy_link::{Order, Ordered, Ways, carry};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A direction in which bytes travel through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

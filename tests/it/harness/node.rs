@@ -15,7 +15,7 @@ use super::control::{Control, SERVER, SOCKET_VARIABLE};
 use super::ports::ReservedPort;
 use super::watchdog::Watchdog;
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(180);
 
 /// What the kernel takes as the path of a Unix socket.
 const LONGEST_SOCKET_PATH: usize = 108;
@@ -150,7 +150,7 @@ impl Node {
     /// Starts the process and waits until it serves AMQP.
     ///
     /// # Panics
-    /// When it does not within a minute, with the end of its logs.
+    /// When it does not within three minutes or ends before, with the end of its logs.
     pub async fn start(&self) -> Started {
         let ordered = Instant::now();
         self.watchdog.start();

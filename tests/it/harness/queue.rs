@@ -15,12 +15,12 @@ use lapin::{
 };
 use tokio_stream::StreamExt;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection of the test's own, next to the ones under test.
 ///
 /// Connect it to the broker, never to a fault proxy. All methods panic, with what the broker
-/// said, when something does not work or takes longer than 20 seconds.
+/// said, when something does not work or takes longer than a minute.
 pub struct AmqpClient {
     connection: Connection,
 }
@@ -236,12 +236,12 @@ pub fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// Reads the stream until it ends, `expected` messages are there, or none comes for a second
+/// Reads the stream until it ends, `expected` messages are there, or none comes for five seconds
 /// (messages may have expired between the counting and the reading).
 async fn take(consumer: &mut Consumer, messages: &mut Vec<Received>, expected: usize) {
     let mut last = Instant::now();
     while messages.len() < expected && last.elapsed() < PATIENCE {
-        let next = tokio::time::timeout(Duration::from_secs(1), consumer.next()).await;
+        let next = tokio::time::timeout(Duration::from_secs(5), consumer.next()).await;
         let Ok(Some(delivery)) = next else { return };
         let delivery = delivery.unwrap_or_else(|e| panic!("a delivery: {e}"));
         last = Instant::now();

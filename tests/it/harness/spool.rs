@@ -1,5 +1,6 @@
 //! A spool's directory for a sidecar, filled and looked at through the store itself while no sidecar has it.
 
+use super::command::amqpost;
 use amqpost::message::{Message, Properties, ShortText};
 use amqpost::spool::store::{Appended, Entry, Filter, NewRecord, Page, Settings, Store, StoreHandle};
 use futures::future::maybe_done;
@@ -8,17 +9,37 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// A spool's directory; it goes with its owner.
-pub struct SpoolDir(TempDir);
+pub struct SpoolDir {
+    temporary: TempDir,
+    path: PathBuf,
+}
 
 impl SpoolDir {
     /// An empty one.
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        Self::at("spool")
+    }
+
+    /// An empty one whose path has so many bytes more.
+    pub fn deep(bytes: usize) -> Self {
+        Self::at(&format!("{}/spool", "d".repeat(bytes)))
+    }
+
+    fn at(place: &str) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        Self { path: temporary.path().join(place), temporary }
     }
 
     /// Where the spool is.
     pub fn path(&self) -> PathBuf {
-        self.0.path().join("spool")
+        self.path.clone()
+    }
+
+    /// What its files take.
+    pub fn bytes(&self) -> u64 {
+        let files = std::fs::read_dir(&self.path).expect("it is there");
+        // A file may go while it is looked at.
+        files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// The value of `spool.path`, as TOML.
@@ -67,6 +88,19 @@ impl SpoolDir {
             Some((entry.message_id.map_or("unreadable".to_owned(), ShortText::into_string), entry.reason?))
         });
         parked.collect()
+    }
+
+    /// What `amqpost spool` says of it with these arguments.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub async fn command(&self, arguments: &[&str]) -> String {
+        let path = self.path();
+        let output =
+            amqpost(&[&["spool"], arguments, &["--path", path.to_str().expect("text")]].concat()).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "amqpost spool {arguments:?}: {error}");
+        String::from_utf8(output.stdout).expect("text")
     }
 
     async fn with_store<T>(&self, work: impl AsyncFnOnce(StoreHandle) -> T) -> T {

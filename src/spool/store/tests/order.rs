@@ -83,6 +83,23 @@ async fn a_parked_record_is_kept_with_its_reason_and_redriven_into_its_place() {
 }
 
 #[tokio::test]
+async fn what_a_run_may_have_delivered_that_did_not_end_well_counts_an_attempt_when_it_is_parked() {
+    let mut bench = Bench::new();
+    let before = [bench.append("a", "1").await, bench.append("a", "2").await];
+    bench.close();
+    std::fs::write(bench.file(DELIVERING), "").unwrap();
+    bench.open();
+    let since = bench.append("a", "3").await;
+    bench.handle.park(vec![before[0], since], "operator").await.unwrap();
+    std::fs::remove_file(bench.file(DELIVERING)).unwrap();
+    bench.reopen();
+    bench.handle.park(vec![before[1]], "operator").await.unwrap();
+    bench.handle.redrive(Selection::All(State::Parked, None)).await.unwrap();
+    let attempts: Vec<_> = bench.ready("a").await.iter().map(|stored| stored.attempts).collect();
+    assert_eq!(attempts, [1, 0, 0]);
+}
+
+#[tokio::test]
 async fn whole_sets_are_redriven_and_discarded_in_parts() {
     let bench = Bench::new();
     let mut seqs = Vec::new();

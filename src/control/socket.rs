@@ -1,0 +1,68 @@
+//! The path of a spool's control socket, short enough for the system.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// Linux keeps the path of a socket in 108 bytes, the last of them NUL.
+const PATH_BYTES_MAX: usize = 107;
+
+/// The way to a control socket, good for as long as this lives. Where the path itself is too long, it leads through
+/// the directory, which is kept open for that.
+#[derive(Debug)]
+pub struct SocketPath {
+    path: PathBuf,
+    way: PathBuf,
+    _directory: Option<File>,
+}
+
+impl SocketPath {
+    /// The socket in a spool's directory, whether it is there or not.
+    #[must_use]
+    pub fn of(directory: &Path) -> Self {
+        let path = directory.join("control.sock");
+        // Without the directory there is no socket either, and who tries the path itself is told so.
+        let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > PATH_BYTES_MAX);
+        let way = match &open {
+            Some(directory) => format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()).into(),
+            None => path.clone(),
+        };
+        Self { path, way, _directory: open }
+    }
+
+    /// The path, for people.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path to bind and to connect to.
+    #[must_use]
+    pub fn way(&self) -> &Path {
+        &self.way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn a_short_path_is_the_way_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = SocketPath::of(directory.path());
+        assert_eq!(socket.way(), directory.path().join("control.sock"));
+    }
+
+    #[test]
+    fn a_socket_deep_down_is_bound_and_reached() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        let _listener = UnixListener::bind(SocketPath::of(&deep).way()).unwrap();
+        assert!(deep.join("control.sock").exists());
+        assert!(UnixStream::connect(SocketPath::of(&deep).way()).is_ok());
+        assert!(UnixStream::connect(deep.join("control.sock")).is_err(), "the system itself does not");
+    }
+}
