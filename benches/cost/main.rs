@@ -28,8 +28,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// What measures a section.
+type Measure = fn(&Stage) -> Section;
+
 /// The sections by name, in the order of the page.
-const SECTIONS: [(&str, fn(&Stage) -> Section); 9] = [
+const SECTIONS: [(&str, Measure); 9] = [
     ("cpu", floors::cpu),
     ("forms", floors::forms),
     ("rabbitmq", floors::rabbitmq),
@@ -100,7 +103,7 @@ fn measure(plan: Plan, names: &[&str], results: &Path) {
 
 /// Writes the page and the chart from what was kept.
 fn write(results: &Path) {
-    let kept = |(name, _): &(&str, _)| {
+    let kept = |(name, _): &(&str, Measure)| {
         let text = fs::read_to_string(results.join(format!("{name}.json"))).ok()?;
         Some(serde_json::from_str::<Section>(&text).expect("this benchmark wrote it"))
     };

@@ -43,8 +43,8 @@ pub(crate) fn peers(stage: &Stage) -> Section {
     let [ours, theirs] = stage.interleave([&mut |span| sidecar.measure(&load, span), &mut |span| {
         management.measure(&through_management, span)
     }]);
-    row(&mut section, "amqpost", &ours);
-    row(&mut section, "RabbitMQ's management API", &theirs);
+    row(&mut section, "amqpost", &ours, true);
+    row(&mut section, "RabbitMQ's management API", &theirs, false);
     section.say(
         "The management API opens a connection and a channel for each message, publishes it mandatory and waits for \
          its confirm. It runs inside RabbitMQ: its own CPU is what RabbitMQ takes more than with amqpost."
@@ -73,8 +73,8 @@ pub(crate) fn peers(stage: &Stage) -> Section {
     let fastapi = server(port, fastapi.pid(), broker);
     let [ours, theirs] = stage
         .interleave([&mut |span| sidecar.measure(&load, span), &mut |span| fastapi.measure(&load, span)]);
-    row(&mut section, "amqpost, again", &ours);
-    row(&mut section, "FastAPI and FastStream, one process", &theirs);
+    row(&mut section, "amqpost, again", &ours, true);
+    row(&mut section, "FastAPI and FastStream, one process", &theirs, true);
     let cpu = against(&theirs, &ours, Reading::cpu);
     section.judge("FastAPI's CPU to amqpost's, 64 at a time", Bound::AtLeast(20.0), "", cpu);
     let rate = against(&ours, &theirs, Reading::rate);
@@ -87,12 +87,12 @@ fn server(port: u16, pid: u32, broker: u32) -> Server {
     Server { address, pid, beside: Some(broker) }
 }
 
-fn row(section: &mut Section, process: &str, readings: &[Reading]) {
+fn row(section: &mut Section, process: &str, readings: &[Reading], is_apart: bool) {
     let of = |figure: fn(&Reading) -> f64| Spread::of(readings.iter().map(figure));
     section.row(vec![
         process.to_owned(),
         number(of(Reading::rate).median),
-        shown(of(Reading::cpu)),
+        if is_apart { shown(of(Reading::cpu)) } else { "in RabbitMQ's".to_owned() },
         shown(of(Reading::cpu_beside)),
         number(of(|reading| reading.latencies.exchanges.p50).median),
         number(of(|reading| reading.latencies.exchanges.p99).median),

@@ -115,9 +115,9 @@ impl Start {
         let _sidecar = Running(
             Command::new(env!("CARGO_BIN_EXE_amqpost"))
                 .arg("serve")
-                .args(["--set", &format!("broker.endpoints=[\"{}\"]", target.uri)])
-                .args(["--set", &format!("http.listen=\"127.0.0.1:{port}\"")])
-                .args(["--set", "admin.listen=\"127.0.0.1:0\""])
+                .args(["--set", &format!("broker.endpoints={}", target.uri)])
+                .args(["--set", &format!("http.listen=127.0.0.1:{port}")])
+                .args(["--set", "admin.listen=127.0.0.1:0"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// The queue that everything is published to.
 pub(crate) const QUEUE: &str = "bench";
 
+/// A load that has not begun by then never will.
+const BEGIN_MAX: Duration = Duration::from_secs(30);
+
 /// The version of HTTP that a load speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -121,6 +124,7 @@ impl Server {
             let (gauge, load, address) = (Arc::clone(&gauge), load.clone(), self.address.clone());
             move || send(&load, &address, gauge)
         });
+        under_way(load, || gauge.done());
         let counted = window(&[Some(self.pid), self.beside], span, || gauge.mark(), || gauge.done());
         gauge.stop();
         let latencies = client.join().expect("the client does not panic");
@@ -146,6 +150,19 @@ fn send(load: &Load, address: &Address, gauge: Arc<Gauge>) -> Latencies {
             }
         }
     })
+}
+
+/// Waits until every client has had an answer or so: connecting a thousand of them takes a while.
+fn under_way(load: &Load, done: impl Fn() -> u64) {
+    let end = Instant::now() + BEGIN_MAX;
+    let expected = match load.pace {
+        Pace::Closed => load.concurrency as u64,
+        Pace::Open(_) => 1,
+    };
+    while done() < expected {
+        assert!(Instant::now() < end, "the load did not get under way");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// What was counted between two looks: exchanges, time, and what each process cost.
@@ -198,6 +215,7 @@ impl AmqpFloor {
         let ask = |order: &str| part.borrow_mut().ask_number(order);
         let (concurrency, bytes) = (load.concurrency, load.post.body.len());
         part.borrow_mut().ask(format_args!("start {concurrency} {bytes} {rate}"));
+        under_way(load, || ask("count"));
         let counted = window(&[Some(pid), None], span, || ask("mark"), || ask("count"));
         let latencies = part.borrow_mut().ask_latencies();
         counted.with(latencies)

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod ack_sink;
 mod bad_input;
 mod blocked;
 mod bounds;
