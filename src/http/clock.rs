@@ -39,6 +39,8 @@ struct Times {
     requests: usize,
     /// HTTP/2 was seen: what is read between requests need not be the beginning of one.
     multiplexed: bool,
+    /// Its client reads nothing of what is written to it.
+    is_deaf: bool,
 }
 
 /// Why a connection is to be closed.
@@ -48,6 +50,8 @@ pub(super) enum Expired {
     Head,
     /// Nothing happens.
     Idle,
+    /// The client does not read its answer, and there is no more to it.
+    Deaf,
 }
 
 /// Counts a request as under way until dropped.
@@ -61,6 +65,7 @@ impl ConnectionClock {
             last_active: Instant::now(),
             requests: 0,
             multiplexed: false,
+            is_deaf: false,
         })))
     }
 
@@ -77,9 +82,24 @@ impl ConnectionClock {
         (RequestStart::at(began.unwrap_or(now)), UnderWay(self.clone()))
     }
 
+    /// Keeps a request under way beyond the head of its response, for as long as the guard lives.
+    pub(super) fn keep(&self) -> UnderWay {
+        self.lock().requests += 1;
+        UnderWay(self.clone())
+    }
+
+    /// The client of the request under way reads nothing: the connection is to be closed. On HTTP/2 others share it.
+    pub(super) fn give_up(&self) {
+        let mut times = self.lock();
+        times.is_deaf = !times.multiplexed;
+    }
+
     /// Whether the connection is of no more use, with nothing under way on it.
     pub(super) fn expired(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Expired> {
         let times = self.lock();
+        if times.is_deaf {
+            return Some(Expired::Deaf);
+        }
         if times.requests > 0 {
             return None;
         }

@@ -217,10 +217,11 @@ where
     let clock = ConnectionClock::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (start, under_way) = clock.request(request.version());
-        let router = router.clone();
+        let (router, clock) = (router.clone(), clock.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(start);
+            request.extensions_mut().insert(clock);
             let response = router.oneshot(request).await;
             drop(under_way);
             response
@@ -248,7 +249,7 @@ where
                 serving.as_mut().graceful_shutdown();
             }
             _ = check.tick() => match clock.expired(settings.header_timeout, settings.idle_timeout) {
-                Some(Expired::Head) => break,
+                Some(Expired::Head | Expired::Deaf) => break,
                 Some(Expired::Idle) if ending => break,
                 Some(Expired::Idle) => {
                     ending = true;
