@@ -38,7 +38,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "message", "metrics", "outcome"]),
     ("spool", &["admission", "config", "deadline", "link", "message", "metrics", "outcome"]),
-    ("modes", &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool", "tasks"]),
+    (
+        "modes",
+        &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool", "tasks"],
+    ),
     ("http", &["admission", "config", "deadline", "link", "message", "metrics", "modes", "outcome", "tasks"]),
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
     ("control", &["config", "http", "message", "spool"]),

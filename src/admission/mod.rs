@@ -119,15 +119,6 @@ impl Counts {
 }
 
 impl Permit {
-    /// Reserves `bytes` more once there is room, in the permit's share as well.
-    pub async fn reserve_when_free(&mut self, bytes: usize) {
-        if let Some(part) = &mut self.part {
-            part.grow_when_free(bytes).await;
-        }
-        let counts = Arc::clone(&self.counts);
-        counts.when_freed(|| self.reserve(bytes)).await;
-    }
-
     /// Reserves `bytes` more for this publish.
     ///
     /// # Errors
@@ -202,9 +193,12 @@ mod tests {
         let moment = std::time::Duration::from_millis(1);
         held.pop();
         assert_eq!(admission.in_flight(), 3);
-        let mut waited = tokio::time::timeout(moment, &mut waiting).await.expect("one was given back");
-        assert!(tokio::time::timeout(moment, waited.reserve_when_free(3 << 10)).await.is_err());
+        drop(tokio::time::timeout(moment, &mut waiting).await.expect("one was given back"));
+        held.push(admission.admit_to_when_free(&share, 3 << 10).await);
+        let waiting = admission.admit_to_when_free(&share, 3 << 10);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err(), "half of the bytes");
         drop((held, others));
-        tokio::time::timeout(moment, waited.reserve_when_free(3 << 10)).await.expect("all else is given back");
+        tokio::time::timeout(moment, &mut waiting).await.expect("all else is given back");
     }
 }

@@ -15,8 +15,7 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Part {
     _publish: OwnedSemaphorePermit,
-    kib: OwnedSemaphorePermit,
-    kib_max: u32,
+    _kib: OwnedSemaphorePermit,
 }
 
 impl Share {
@@ -36,24 +35,14 @@ impl Share {
     pub fn part(&self, bytes: usize) -> Option<Part> {
         let publish = Arc::clone(&self.publishes).try_acquire_owned().ok()?;
         let kib = Arc::clone(&self.kib).try_acquire_many_owned(kib_of(bytes).min(self.kib_max)).ok()?;
-        Some(Part { _publish: publish, kib, kib_max: self.kib_max })
+        Some(Part { _publish: publish, _kib: kib })
     }
 
     /// The same once there is room, in the order of asking.
     pub async fn part_when_free(&self, bytes: usize) -> Part {
         let publish = acquire(&self.publishes, 1).await;
         let kib = acquire(&self.kib, kib_of(bytes).min(self.kib_max)).await;
-        Part { _publish: publish, kib, kib_max: self.kib_max }
-    }
-}
-
-impl Part {
-    /// Adds `bytes` once there is room.
-    pub(super) async fn grow_when_free(&mut self, bytes: usize) {
-        let held = u32::try_from(self.kib.num_permits()).unwrap_or(u32::MAX);
-        let more = kib_of(bytes).min(self.kib_max.saturating_sub(held));
-        let more = acquire(self.kib.semaphore(), more).await;
-        self.kib.merge(more);
+        Part { _publish: publish, _kib: kib }
     }
 }
 

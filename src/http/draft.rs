@@ -64,12 +64,7 @@ impl Draft {
 
 impl Door {
     /// Reads an envelope whose deadline counts from `start`.
-    pub(super) fn draft(
-        &self,
-        text: &[u8],
-        defaults: &Defaults,
-        start: Instant,
-    ) -> Result<Draft, Rejection> {
+    pub(super) fn draft(&self, text: &[u8], defaults: &Defaults, start: Instant) -> Result<Draft, Rejection> {
         let Envelope { mut message, control, key, id_is_assigned } =
             envelope::decode(text, self.headers_text_max)?;
         for (name, value) in &defaults.trace {

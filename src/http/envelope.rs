@@ -162,7 +162,11 @@ impl Document<'_> {
             mode: self.mode.as_deref().map(|text| control::mode("mode", text)).transpose()?,
             retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
         };
-        let key = self.idempotency_key.as_deref().map(|text| raw::client_key("idempotency_key", text)).transpose()?;
+        let key = self
+            .idempotency_key
+            .as_deref()
+            .map(|text| raw::client_key("idempotency_key", text))
+            .transpose()?;
         let id_is_assigned = self.properties.0.message_id.is_none();
         let mut properties = self.properties.0.into_properties(headers_text_max)?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {

@@ -205,7 +205,12 @@ impl Door {
         Ok(RawHead { destination, properties, control, deadline, mode, key })
     }
 
-    pub(super) fn mode(&self, field: &str, exchange: &ShortText, control: Control) -> Result<Mode, Rejection> {
+    pub(super) fn mode(
+        &self,
+        field: &str,
+        exchange: &ShortText,
+        control: Control,
+    ) -> Result<Mode, Rejection> {
         self.modes.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
     }
 

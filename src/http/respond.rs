@@ -131,7 +131,8 @@ impl Answer<'_> {
             replayed: self.replayed,
             last,
         };
-        serde_json::to_writer(into.writer(), &line).expect("plain structs of texts and numbers always serialise");
+        serde_json::to_writer(into.writer(), &line)
+            .expect("plain structs of texts and numbers always serialise");
     }
 
     fn body(&self) -> (&'static str, Bytes) {

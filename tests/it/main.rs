@@ -33,4 +33,6 @@ mod spool_drain_pace;
 mod spool_drain_parked;
 mod spool_hardships;
 mod stalled;
+mod stream;
+mod stream_hardships;
 mod tls;

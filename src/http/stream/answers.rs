@@ -15,7 +15,10 @@ pub(super) struct Answers {
 enum Form {
     Lines,
     /// The next one to be written, and those behind it that came before it.
-    Array { next: u64, early: BTreeMap<u64, Bytes> },
+    Array {
+        next: u64,
+        early: BTreeMap<u64, Bytes>,
+    },
 }
 
 impl Answers {
@@ -97,11 +100,14 @@ mod tests {
         answers.end();
         let text = String::from_utf8(answers.text.to_vec()).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines, [
-            r#"{"index":1,"outcome":"confirmed","code":"confirmed"}"#,
-            r#"{"index":0,"outcome":"unknown","code":"link_lost","retry":"may_duplicate","detail":"The connection was lost before the broker's verdict"}"#,
-            r#"{"index":2,"outcome":"not_published","code":"draining","retry":"safe","detail":"The sidecar is shutting down","last":true}"#,
-        ]);
+        assert_eq!(
+            lines,
+            [
+                r#"{"index":1,"outcome":"confirmed","code":"confirmed"}"#,
+                r#"{"index":0,"outcome":"unknown","code":"link_lost","retry":"may_duplicate","detail":"The connection was lost before the broker's verdict"}"#,
+                r#"{"index":2,"outcome":"not_published","code":"draining","retry":"safe","detail":"The sidecar is shutting down","last":true}"#,
+            ]
+        );
     }
 
     proptest! {

@@ -1,9 +1,8 @@
-//! The lines of a body as they arrive, each with room for it once it is long.
+//! The lines of a body as they arrive, long ones with the room that they take in memory.
 
 use super::engine::Ending;
 use super::lines::{Cut, Splitter};
-use super::places::{Places, grow};
-use crate::admission::Permit;
+use super::places::{Places, Room};
 use crate::deadline::Deadline;
 use crate::http::rejection::Rejection;
 use crate::outcome::Outcome;
@@ -15,7 +14,7 @@ use hyper::body::Body as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// A line may have so many bytes in memory before there is room for it: what a connection's buffers hold anyway.
 const UNCOUNTED: usize = 64 * 1024;
@@ -26,8 +25,8 @@ const FRAMES_MAX: usize = 16;
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// A line, with its place where it has one already.
-    Line(Bytes, Option<Permit>),
+    /// A line, with its room in memory where it is long.
+    Line(Bytes, Option<Room>),
     /// A line that is not to be published.
     Refused(Rejection),
     /// There are no more.
@@ -40,12 +39,14 @@ pub(super) struct ArrivingLines {
     splitter: Splitter,
     max: usize,
     places: Places,
-    /// How long a line that has not arrived whole may wait for room.
+    /// The time a long line has to arrive whole.
     patience: Duration,
-    /// The place of the line that has not arrived whole, and its bytes.
-    place: Option<Permit>,
+    /// The room of the long line that has not arrived whole, and its bytes.
+    room: Option<Room>,
     counted: usize,
-    growing: Option<BoxFuture<'static, Option<Permit>>>,
+    growing: Option<BoxFuture<'static, Option<Room>>>,
+    /// When the long line is given up.
+    until: Option<Pin<Box<Sleep>>>,
     /// Since when the body is asked for and nothing arrives.
     waiting_since: Option<Instant>,
     is_over: bool,
@@ -59,9 +60,10 @@ impl ArrivingLines {
             max,
             places,
             patience,
-            place: None,
+            room: None,
             counted: UNCOUNTED,
             growing: None,
+            until: None,
             waiting_since: None,
             is_over: false,
         }
@@ -88,13 +90,11 @@ impl ArrivingLines {
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
         for _ in 0..FRAMES_MAX {
             if let Some(growing) = &mut self.growing {
-                let Poll::Ready(place) = growing.as_mut().poll(cx) else { return Poll::Pending };
+                let Poll::Ready(room) = growing.as_mut().poll(cx) else { return Poll::Pending };
                 self.growing = None;
-                self.place = place;
-                if self.place.is_none() {
-                    self.counted = UNCOUNTED;
-                    self.splitter.skip();
-                    return Poll::Ready(Arrival::Refused(no_room()));
+                self.room = room;
+                if self.room.is_none() {
+                    return Poll::Ready(self.give_up(no_room()));
                 }
             }
             if let Some(cut) = self.splitter.cut() {
@@ -109,7 +109,7 @@ impl ArrivingLines {
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
                 self.waiting_since.get_or_insert_with(Instant::now);
-                return Poll::Pending;
+                return self.poll_late(cx);
             };
             self.waiting_since = None;
             match frame {
@@ -129,10 +129,9 @@ impl ArrivingLines {
     }
 
     fn arrived(&mut self, cut: Cut) -> Arrival {
-        let place = self.place.take();
-        self.counted = UNCOUNTED;
+        let room = self.long_ended();
         match cut {
-            Cut::Line(line) => Arrival::Line(line, place),
+            Cut::Line(line) => Arrival::Line(line, room),
             Cut::TooLong => {
                 let detail = format!("the line has more than {} bytes (publish.max_body)", self.max);
                 Arrival::Refused(Rejection::new(Outcome::PayloadTooLarge, detail))
@@ -143,12 +142,33 @@ impl ArrivingLines {
     /// Room for twice of what has arrived, so that a long line asks a few times only.
     fn make_room(&mut self) {
         let wanted = (self.splitter.held() * 2).min(self.max);
-        let until = Instant::now() + self.patience;
-        self.growing = Some(match self.place.take() {
-            Some(place) => Box::pin(grow(place, wanted - self.counted, until)),
-            None => Box::pin(self.places.clone().take_by(wanted, until)),
-        });
+        let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + self.patience)));
+        let room = self.room.take().unwrap_or_else(Room::none);
+        let more = wanted - self.counted;
+        self.growing = Some(Box::pin(self.places.clone().make_room(room, more, until.deadline())));
         self.counted = wanted;
+    }
+
+    /// A long line that has not arrived in time keeps others from their room.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+        let Some(until) = &mut self.until else { return Poll::Pending };
+        if until.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let detail = format!("the line did not arrive whole within {:?}", self.patience);
+        Poll::Ready(self.give_up(Rejection::new(Outcome::RequestTimeout, detail)))
+    }
+
+    fn give_up(&mut self, rejection: Rejection) -> Arrival {
+        drop(self.long_ended());
+        self.splitter.skip();
+        Arrival::Refused(rejection)
+    }
+
+    fn long_ended(&mut self) -> Option<Room> {
+        self.until = None;
+        self.counted = UNCOUNTED;
+        self.room.take()
     }
 }
 

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn an_array_begins_with_a_bracket() {
-        for (document, expected) in [("[", true), (" \r\n\t[]", true), ("{}", false), ("", false), ("x[", false)]
+        for (document, expected) in
+            [("[", true), (" \r\n\t[]", true), ("{}", false), ("", false), ("x[", false)]
         {
             assert_eq!(is_array(document.as_bytes()), expected, "{document}");
         }

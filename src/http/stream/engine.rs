@@ -4,6 +4,7 @@ use super::answers::Answers;
 use super::arriving::{Arrival, ArrivingLines, no_room};
 use super::elements::Elements;
 use super::outbox::{FULL, Outbox, Reading};
+use super::places::Room;
 use super::{Connection, Door};
 use crate::admission::Permit;
 use crate::deadline::Deadline;
@@ -103,7 +104,8 @@ impl Ending {
                 Some(Rejection::invalid("body", format_args!("did not arrive whole: {error}")))
             }
             Ending::Idle(idle) => {
-                let detail = format!("nothing arrived for {idle:?} (http.idle_timeout): the stream ends here");
+                let detail =
+                    format!("nothing arrived for {idle:?} (http.idle_timeout): the stream ends here");
                 Some(Rejection::new(Outcome::RequestTimeout, detail))
             }
             Ending::Stopping => {
@@ -212,7 +214,8 @@ impl Engine {
             return Some(Ending::ClientLeft);
         }
         // An array is there already: it is a request under way.
-        let is_stopping = matches!(self.source, Source::Lines(_)) && self.stopping.as_mut().poll(cx).is_ready();
+        let is_stopping =
+            matches!(self.source, Source::Lines(_)) && self.stopping.as_mut().poll(cx).is_ready();
         is_stopping.then_some(Ending::Stopping)
     }
 
@@ -223,7 +226,7 @@ impl Engine {
             }
             let Poll::Ready(arrival) = self.source.poll_next(cx) else { return taken > 0 };
             match arrival {
-                Arrival::Line(text, place) => self.take(&text, place),
+                Arrival::Line(text, room) => self.take(&text, room),
                 Arrival::Refused(rejection) => {
                     let index = self.next_index();
                     self.answer(index, Instant::now(), &rejection.into());
@@ -250,7 +253,7 @@ impl Engine {
     }
 
     /// Publishes one line, or says at once why not.
-    fn take(&mut self, text: &Bytes, place: Option<Permit>) {
+    fn take(&mut self, text: &Bytes, room: Option<Room>) {
         let index = self.next_index();
         let began = match self.begins {
             Begins::WhenTaken => Instant::now(),
@@ -265,9 +268,9 @@ impl Engine {
             let message_id = Some(draft.message_id().clone());
             return self.answer(index, began, &Finished::refused(rejection, message_id));
         }
-        let publishing = match place.or_else(|| self.door.places.take(text.len())) {
+        let publishing = match self.door.places.take(text.len()) {
             Some(permit) => self.publishing(index, began, draft, permit),
-            None => self.waiting(index, began, draft, text.len()),
+            None => self.waiting(index, began, draft, text.len(), room),
         };
         self.under_way.push(publishing);
     }
@@ -293,13 +296,14 @@ impl Engine {
         began: Instant,
         draft: Draft,
         bytes: usize,
+        room: Option<Room>,
     ) -> BoxFuture<'static, Settled> {
         let (modes, places) = (self.door.modes.clone(), self.door.places.clone());
         let (has_waited, blocked) = oneshot::channel();
         self.blocked = Some(blocked);
         Box::pin(async move {
             let place = places.take_by(bytes, draft.deadline.instant()).await;
-            drop(has_waited);
+            drop((room, has_waited));
             let finished = match place {
                 Some(permit) => modes.publish(draft.into_order(permit)).await.into(),
                 None => Finished::refused(no_room(), Some(draft.message_id().clone())),

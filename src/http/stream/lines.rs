@@ -124,12 +124,10 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_costs_itself_only() {
-        assert_eq!(cut(3, &[b"abc\nabcd\nab", b"cd", b"efgh", b"\nabc"]), [
-            line("abc"),
-            Cut::TooLong,
-            Cut::TooLong,
-            line("abc")
-        ]);
+        assert_eq!(
+            cut(3, &[b"abc\nabcd\nab", b"cd", b"efgh", b"\nabc"]),
+            [line("abc"), Cut::TooLong, Cut::TooLong, line("abc")]
+        );
         assert_eq!(cut(3, &[b"ab\nabcd"]), [line("ab"), Cut::TooLong]);
     }
 

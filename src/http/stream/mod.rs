@@ -42,18 +42,18 @@ pub(super) async fn of_lines(
     head: &Parts,
     body: Body,
 ) -> Result<Response, Finished> {
-    let defaults = Defaults::of_many(&head.headers).and_then(|defaults| {
-        defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok(defaults)
+    let checked = Defaults::of_many(&head.headers).and_then(|defaults| {
+        let timeout = defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
+        Ok((defaults, timeout))
     });
-    let defaults = match defaults {
-        Ok(defaults) => defaults,
+    let (defaults, timeout) = match checked {
+        Ok(checked) => checked,
         Err(rejection) => {
             body::discard(body, &head.headers, door.default_deadline(start)).await;
             return Err(rejection.into());
         }
     };
-    let mut lines = ArrivingLines::new(body, door.places.clone(), door.max_body, door.timeout);
+    let mut lines = ArrivingLines::new(body, door.places.clone(), door.max_body, timeout);
     if head.headers.contains_key(EXPECT) {
         // `100 Continue` is sent when the body is asked for and nothing of the response has been sent.
         lines.first(door.default_deadline(start)).await;
