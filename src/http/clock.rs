@@ -253,4 +253,29 @@ mod tests {
         drop(under_way);
         assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_kept_is_under_way_after_the_head_of_its_response() {
+        let clock = ConnectionClock::new();
+        clock.read_some();
+        let (_, under_way) = clock.request(Version::HTTP_11);
+        let kept = clock.keep();
+        drop(under_way);
+        clock.read_some();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
+        drop(kept);
+        tokio::time::advance(Duration::from_secs(76)).await;
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_connection_that_is_given_up_is_closed_unless_others_share_it() {
+        for (version, expected) in [(Version::HTTP_11, Some(Expired::Deaf)), (Version::HTTP_2, None)] {
+            let clock = ConnectionClock::new();
+            let (_, _under_way) = clock.request(version);
+            clock.give_up();
+            assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), expected);
+        }
+    }
 }

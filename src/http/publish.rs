@@ -162,7 +162,7 @@ async fn publish_document(
     let refusal = door.modes.refusal(None, defaults.key.is_some());
     let (document, permit) = door.take_in(head, body, arrival_deadline, refusal).await?;
     if stream::is_array(&document) {
-        return Ok(stream::of_array(door, start, head, document, permit)?);
+        return Ok(stream::of_array(door, start, head, document, permit).await?);
     }
     let draft = door.draft(&document, &defaults, start.instant())?;
     drop(document);

@@ -22,6 +22,9 @@ use tower::ServiceExt;
 /// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes that one HTTP/2 stream may send ahead of being read. The connection has a MiB, so that one does not hold up others.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+
 /// Streams one HTTP/2 connection may have open.
 const HTTP2_STREAMS_MAX: u32 = 256;
 
@@ -231,6 +234,7 @@ where
     builder.http1().max_buf_size(settings.max_header_bytes).keep_alive(true);
     let header_list_max = u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX);
     builder.http2().max_header_list_size(header_list_max).max_concurrent_streams(HTTP2_STREAMS_MAX);
+    builder.http2().initial_stream_window_size(HTTP2_STREAM_WINDOW);
     let io = TokioIo::new(ClockedIo::new(socket, clock.clone()));
     let serving = builder.serve_connection(io, service);
     tokio::pin!(serving);

@@ -35,4 +35,5 @@ mod spool_hardships;
 mod stalled;
 mod stream;
 mod stream_hardships;
+mod stream_million;
 mod tls;

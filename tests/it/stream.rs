@@ -236,3 +236,18 @@ async fn an_empty_array_is_answered_by_an_empty_one_and_a_broken_one_publishes_n
     assert_eq!(large.verdict(), (413, "payload_too_large"));
     assert_eq!(client.depth("orders").await, 0);
 }
+
+#[tokio::test]
+async fn an_array_finds_room_for_its_elements_where_one_publish_fills_the_limit() {
+    let (client, sidecar) = orders("stream_narrow").await;
+    let limits = sidecar.set("publish.max_in_flight", "1").set("publish.max_in_flight_bytes", "\"64KiB\"");
+    let sidecar = limits.set("publish.max_body", "\"64KiB\"").start().await.with_link_up().await;
+    let elements: Vec<_> = (0..400).map(|n| envelope("orders", &format!("m-{n}"))).collect();
+
+    let answer = sidecar
+        .post("/v1/messages", &[JSON, ("amqpost-timeout", "30s")], format!("[{}]", elements.join(",")))
+        .await;
+
+    assert_eq!(answer.text().matches("\"code\":\"confirmed\"").count(), 400, "{}", answer.text());
+    assert_eq!(client.depth("orders").await, 400);
+}

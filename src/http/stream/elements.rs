@@ -2,7 +2,7 @@
 
 use super::arriving::Arrival;
 use super::engine::Ending;
-use crate::admission::Permit;
+use super::places::Room;
 use crate::http::rejection::Rejection;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -16,7 +16,7 @@ const BLANK: [u8; 4] = [b' ', b'\t', b'\r', b'\n'];
 pub(super) struct Elements {
     document: Bytes,
     position: usize,
-    _permit: Permit,
+    _room: Room,
 }
 
 /// Whether a document is an array: its elements are messages.
@@ -26,12 +26,12 @@ pub(in crate::http) fn is_array(document: &[u8]) -> bool {
 
 impl Elements {
     /// An array that is JSON to its end, so that nothing of a broken one is published.
-    pub(super) fn of(document: Bytes, permit: Permit) -> Result<Self, Rejection> {
+    pub(super) fn of(document: Bytes, room: Room) -> Result<Self, Rejection> {
         let text = str::from_utf8(&document).map_err(|_| Rejection::invalid("array", "is not UTF-8"))?;
         // A list of nothing takes no memory, however long it is.
         serde_json::from_str::<Vec<IgnoredAny>>(text).map_err(|error| Rejection::invalid("array", error))?;
         let position = text.find('[').map_or(0, |bracket| bracket + 1);
-        Ok(Self { document, position, _permit: permit })
+        Ok(Self { document, position, _room: room })
     }
 
     pub(super) fn next(&mut self) -> Arrival {
@@ -49,11 +49,9 @@ impl Elements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::Admission;
 
     fn elements(document: &'static str) -> Result<Vec<String>, Rejection> {
-        let permit = Admission::new(1, 1).admit().unwrap();
-        let mut elements = Elements::of(Bytes::from_static(document.as_bytes()), permit)?;
+        let mut elements = Elements::of(Bytes::from_static(document.as_bytes()), Room::none())?;
         let mut texts = Vec::new();
         while let Arrival::Line(text, None) = elements.next() {
             texts.push(String::from_utf8(text.to_vec()).unwrap());

@@ -75,6 +75,12 @@ struct Settled {
     finished: Finished,
 }
 
+/// A line that waits for its place, for as long as this lives.
+struct Blocked {
+    has_waited: oneshot::Receiver<()>,
+    _is_wanted: oneshot::Sender<()>,
+}
+
 /// One stream.
 pub(super) struct Engine {
     door: Arc<Door>,
@@ -84,8 +90,8 @@ pub(super) struct Engine {
     outbox: Arc<Outbox>,
     connection: Connection,
     under_way: FuturesUnordered<BoxFuture<'static, Settled>>,
-    /// There until the line taken last has its place.
-    blocked: Option<oneshot::Receiver<()>>,
+    /// There until the line that was taken last has its place.
+    blocked: Option<Blocked>,
     taken: u64,
     answers: Answers,
     reading: Reading,
@@ -211,6 +217,8 @@ impl Engine {
 
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
         if self.reading.client_left {
+            // What has no place yet is not begun: clients come and go faster than deadlines pass.
+            self.blocked = None;
             return Some(Ending::ClientLeft);
         }
         // An array is there already: it is a request under way.
@@ -244,7 +252,7 @@ impl Engine {
             return false;
         }
         if let Some(blocked) = &mut self.blocked {
-            if Pin::new(blocked).poll(cx).is_pending() {
+            if Pin::new(&mut blocked.has_waited).poll(cx).is_pending() {
                 return false;
             }
             self.blocked = None;
@@ -299,11 +307,16 @@ impl Engine {
         room: Option<Room>,
     ) -> BoxFuture<'static, Settled> {
         let (modes, places) = (self.door.modes.clone(), self.door.places.clone());
-        let (has_waited, blocked) = oneshot::channel();
-        self.blocked = Some(blocked);
+        let (waits, has_waited) = oneshot::channel::<()>();
+        let (is_wanted, not_wanted) = oneshot::channel::<()>();
+        self.blocked = Some(Blocked { has_waited, _is_wanted: is_wanted });
         Box::pin(async move {
-            let place = places.take_by(bytes, draft.deadline.instant()).await;
-            drop((room, has_waited));
+            let place = tokio::select! {
+                biased;
+                place = places.take_by(bytes, draft.deadline.instant()) => place,
+                _ = not_wanted => None,
+            };
+            drop((room, waits));
             let finished = match place {
                 Some(permit) => modes.publish(draft.into_order(permit)).await.into(),
                 None => Finished::refused(no_room(), Some(draft.message_id().clone())),

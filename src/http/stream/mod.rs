@@ -30,6 +30,7 @@ use engine::{Begins, Engine, Source};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
 use outbox::{Outbox, Results};
+use places::Room;
 use std::sync::Arc;
 
 /// The media type of a stream of lines, both ways.
@@ -61,8 +62,8 @@ pub(super) async fn of_lines(
     Ok(begin(door, head, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE))
 }
 
-/// An array for an array, in its order.
-pub(super) fn of_array(
+/// An array for an array, in its order. `permit` is what the document was read with: its elements have their own.
+pub(super) async fn of_array(
     door: &Arc<Door>,
     start: RequestStart,
     head: &Parts,
@@ -70,7 +71,11 @@ pub(super) fn of_array(
     permit: Permit,
 ) -> Result<Response, Rejection> {
     let defaults = Defaults::of_many(&head.headers)?;
-    let source = Source::Elements(Elements::of(document, permit)?);
+    let deadline = door.default_deadline(start).instant();
+    let room = door.places.clone().make_room(Room::none(), document.len(), deadline).await;
+    let room = room.ok_or_else(arriving::no_room)?;
+    drop(permit);
+    let source = Source::Elements(Elements::of(document, room)?);
     Ok(begin(door, head, source, defaults, Begins::At(start.instant()), "application/json"))
 }
 
