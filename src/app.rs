@@ -79,7 +79,7 @@ impl App {
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
         let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
-        let door = Door::new(&config, modes, admission.clone(), metrics);
+        let door = Door::new(&config, modes, admission.clone(), metrics, stopped.clone());
         let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
         Ok(Self {

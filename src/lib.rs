@@ -16,7 +16,7 @@
 //! * [`outcome`] is the one table of what became of a message;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
-//! * [`open_files`] makes room for connections;
+//! * [`tasks`] owns what comes to its end without its client; [`open_files`] makes room for connections;
 //! * [`commands`] is the command line.
 //!
 //! ARCHITECTURE.md has the walk of one publish and the invariants.
@@ -39,4 +39,5 @@ pub mod open_files;
 pub mod outcome;
 pub mod shutdown;
 pub mod spool;
+pub mod tasks;
 pub mod telemetry;

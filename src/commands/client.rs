@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 /// Answers are small; anything else is not a sidecar.
 const ANSWER_MAX: usize = 1024 * 1024;
@@ -51,6 +54,21 @@ pub(super) async fn send(
     request: Request<Full<Bytes>>,
     timeout: Duration,
 ) -> Result<Response<Bytes>, ClientError> {
+    let (response, driver) = begin(target, request, timeout).await?;
+    let whole = whole(response, timeout).await;
+    driver.abort();
+    whole
+}
+
+/// Sends one request and waits for the beginning of its answer. Its connection is driven by the task.
+pub(super) async fn begin<B>(
+    target: &Target,
+    request: Request<B>,
+    timeout: Duration,
+) -> Result<(Response<Incoming>, JoinHandle<()>), ClientError>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
     let exchange = async {
         match target {
             Target::Tcp(authority) => {
@@ -67,20 +85,32 @@ pub(super) async fn send(
     tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(ClientError::Timeout(timeout)))
 }
 
-async fn over<S>(socket: S, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError>
+/// Reads the rest of an answer.
+pub(super) async fn whole(
+    response: Response<Incoming>,
+    timeout: Duration,
+) -> Result<Response<Bytes>, ClientError> {
+    let (head, body) = response.into_parts();
+    let reading = Limited::new(body, ANSWER_MAX).collect();
+    let read = tokio::time::timeout(timeout, reading).await.map_err(|_| ClientError::Timeout(timeout))?;
+    let body = read.map_err(|error| ClientError::Http(error.to_string()))?.to_bytes();
+    Ok(Response::from_parts(head, body))
+}
+
+async fn over<S, B>(
+    socket: S,
+    request: Request<B>,
+) -> Result<(Response<Incoming>, JoinHandle<()>), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let http = |error: &dyn std::fmt::Display| ClientError::Http(error.to_string());
+    let http = |error: hyper::Error| ClientError::Http(error.to_string());
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(|error| http(&error))?;
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(http)?;
     // The connection ends with the answer; its own error is the request's.
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| http(&error))?;
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| http(&error))?.to_bytes();
-    driver.abort();
-    Ok(Response::from_parts(head, body))
+    let driver = tokio::spawn(async move { drop(connection.await) });
+    Ok((sender.send_request(request).await.map_err(http)?, driver))
 }
 
 /// A runtime for one command.

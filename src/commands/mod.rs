@@ -2,6 +2,7 @@
 
 mod client;
 mod health;
+mod lines;
 mod publish;
 mod serve;
 mod spool;
@@ -31,7 +32,7 @@ enum Command {
     Check(ConfigArguments),
     /// Ask a running sidecar whether it is alive; for container health checks.
     Health(health::HealthArguments),
-    /// Publish one message through a running sidecar.
+    /// Publish a message, or a file of them, through a running sidecar.
     Publish(publish::PublishArguments),
     /// Look into the spool, and change what is in it.
     Spool(spool::SpoolArguments),

@@ -1,6 +1,7 @@
-//! `amqpost publish`: one message through a running sidecar, for shell scripts and first steps.
+//! `amqpost publish`: a message through a running sidecar, for shell scripts and first steps.
 
 use super::client::{self, Target};
+use super::lines;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -12,20 +13,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// The message is not published, and that is certain.
-const EXIT_NOT_PUBLISHED: u8 = 1;
+pub(super) const EXIT_NOT_PUBLISHED: u8 = 1;
 /// Whether the message is published is not known.
-const EXIT_UNKNOWN: u8 = 3;
+pub(super) const EXIT_UNKNOWN: u8 = 3;
 
 /// Longer than any deadline the sidecar lets a request have by default.
-const ANSWER_WITHIN: Duration = Duration::from_secs(75);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(75);
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArguments {
     /// The sidecar's listener.
     #[arg(long, default_value = "127.0.0.1:8672", value_name = "HOST:PORT|unix:PATH")]
     to: Target,
-    /// The exchange; either this or --queue.
-    #[arg(long, conflicts_with = "queue", required_unless_present = "queue")]
+    /// The exchange; either this, --queue or --lines.
+    #[arg(long, conflicts_with = "queue", required_unless_present_any = ["queue", "lines"])]
     exchange: Option<String>,
     /// The routing key.
     #[arg(long, conflicts_with = "queue", default_value = "")]
@@ -39,6 +40,9 @@ pub(super) struct PublishArguments {
     /// Read the payload from this file instead of standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     file: Option<PathBuf>,
+    /// Publish the envelopes in this file, one a line; "-" is standard input. Prints an answer for each as it comes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["exchange", "routing_key", "queue", "file", "payload"])]
+    lines: Option<String>,
     /// The payload itself; read from standard input when neither it nor --file is given.
     payload: Option<String>,
 }
@@ -50,6 +54,9 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// Prints the answer. Exit code 0: it is safe; 1: not published; 3: not known.
 pub(super) fn run(arguments: PublishArguments) -> ExitCode {
+    if let Some(file) = &arguments.lines {
+        return lines::run(&arguments.to, &arguments.headers, file);
+    }
     let request = match request(&arguments) {
         Ok(request) => request,
         Err(error) => return failed(&error, EXIT_NOT_PUBLISHED),
@@ -95,7 +102,7 @@ fn payload(arguments: &PublishArguments) -> Result<Bytes, String> {
     }
 }
 
-fn report(response: &Response<Bytes>) -> ExitCode {
+pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
     println!("{}", String::from_utf8_lossy(response.body()));
     let outcome = response.headers().get("amqpost-outcome").map(hyper::header::HeaderValue::as_bytes);
     match outcome {
@@ -105,7 +112,7 @@ fn report(response: &Response<Bytes>) -> ExitCode {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display, exit: u8) -> ExitCode {
+pub(super) fn failed(error: &dyn std::fmt::Display, exit: u8) -> ExitCode {
     eprintln!("{error}");
     ExitCode::from(exit)
 }

@@ -175,6 +175,12 @@ pub(super) const KEYS: &[Key] = &[
         "The payload of one message may be so large; a larger one is answered 413.",
     ),
     key(
+        "publish.stream_in_flight",
+        "256",
+        count(1, 4096),
+        "Lines of one stream under way at a time. All streams together have half of `publish.max_in_flight` and of `publish.max_in_flight_bytes`; beyond it they wait.",
+    ),
+    key(
         "publish.max_attempts",
         "3",
         count(1, 10),

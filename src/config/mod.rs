@@ -170,6 +170,8 @@ pub struct PublishConfig {
     /// Bytes of one message body, 1 KiB to 128 MiB, at most `max_in_flight_bytes`.
     #[serde(serialize_with = "quantities::size_text")]
     pub max_body: usize,
+    /// Lines of one stream under way at a time, 1 to 4096.
+    pub stream_in_flight: usize,
     /// Attempts at one publish, the first included; 1 to 10.
     pub max_attempts: u32,
     /// Retries per hundred publishes, 0 to 100.
@@ -307,6 +309,7 @@ impl Config {
                 max_in_flight: settings.get("publish.max_in_flight"),
                 max_in_flight_bytes: settings.get("publish.max_in_flight_bytes"),
                 max_body: settings.get("publish.max_body"),
+                stream_in_flight: settings.get("publish.stream_in_flight"),
                 max_attempts: settings.get("publish.max_attempts"),
                 retry_percent: settings.get("publish.retry_percent"),
             },

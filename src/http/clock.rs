@@ -39,6 +39,8 @@ struct Times {
     requests: usize,
     /// HTTP/2 was seen: what is read between requests need not be the beginning of one.
     multiplexed: bool,
+    /// Its client reads nothing of what is written to it.
+    is_deaf: bool,
 }
 
 /// Why a connection is to be closed.
@@ -48,6 +50,8 @@ pub(super) enum Expired {
     Head,
     /// Nothing happens.
     Idle,
+    /// The client does not read its answer, and there is no more to it.
+    Deaf,
 }
 
 /// Counts a request as under way until dropped.
@@ -61,6 +65,7 @@ impl ConnectionClock {
             last_active: Instant::now(),
             requests: 0,
             multiplexed: false,
+            is_deaf: false,
         })))
     }
 
@@ -77,9 +82,24 @@ impl ConnectionClock {
         (RequestStart::at(began.unwrap_or(now)), UnderWay(self.clone()))
     }
 
+    /// Keeps a request under way beyond the head of its response, for as long as the guard lives.
+    pub(super) fn keep(&self) -> UnderWay {
+        self.lock().requests += 1;
+        UnderWay(self.clone())
+    }
+
+    /// The client of the request under way reads nothing: the connection is to be closed. On HTTP/2 others share it.
+    pub(super) fn give_up(&self) {
+        let mut times = self.lock();
+        times.is_deaf = !times.multiplexed;
+    }
+
     /// Whether the connection is of no more use, with nothing under way on it.
     pub(super) fn expired(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Expired> {
         let times = self.lock();
+        if times.is_deaf {
+            return Some(Expired::Deaf);
+        }
         if times.requests > 0 {
             return None;
         }
@@ -232,5 +252,30 @@ mod tests {
         assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
         drop(under_way);
         assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_kept_is_under_way_after_the_head_of_its_response() {
+        let clock = ConnectionClock::new();
+        clock.read_some();
+        let (_, under_way) = clock.request(Version::HTTP_11);
+        let kept = clock.keep();
+        drop(under_way);
+        clock.read_some();
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), None);
+        drop(kept);
+        tokio::time::advance(Duration::from_secs(76)).await;
+        assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), Some(Expired::Idle));
+    }
+
+    #[test]
+    fn a_connection_that_is_given_up_is_closed_unless_others_share_it() {
+        for (version, expected) in [(Version::HTTP_11, Some(Expired::Deaf)), (Version::HTTP_2, None)] {
+            let clock = ConnectionClock::new();
+            let (_, _under_way) = clock.request(version);
+            clock.give_up();
+            assert_eq!(clock.expired(Duration::from_secs(10), Duration::from_secs(75)), expected);
+        }
     }
 }

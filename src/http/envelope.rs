@@ -7,6 +7,7 @@ use crate::message::{
     DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
     exchange_on_the_wire, new_message_id,
 };
+use crate::modes::ClientKey;
 use base64::Engine;
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;
@@ -14,6 +15,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -21,9 +23,10 @@ use std::marker::PhantomData;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document<'a> {
-    exchange: String,
-    #[serde(default)]
-    routing_key: String,
+    #[serde(borrow)]
+    exchange: Cow<'a, str>,
+    #[serde(default, borrow)]
+    routing_key: Cow<'a, str>,
     #[serde(borrow)]
     payload: &'a RawValue,
     #[serde(default)]
@@ -34,6 +37,7 @@ struct Document<'a> {
     mandatory: Option<bool>,
     mode: Option<String>,
     retry: Option<String>,
+    idempotency_key: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
@@ -85,6 +89,8 @@ struct Object<T>(T);
 pub(super) struct Envelope {
     pub(super) message: Message,
     pub(super) control: Control,
+    /// Its own idempotency key.
+    pub(super) key: Option<ClientKey>,
     /// The envelope has no message id of its own.
     pub(super) id_is_assigned: bool,
 }
@@ -94,16 +100,27 @@ pub(super) struct Envelope {
 /// `headers_text_max` bounds the JSON text of the headers table, in bytes: building a table that no frame can
 /// carry would only keep a thread busy.
 pub(super) fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Rejection> {
+    match serde_json::from_slice::<Object<Document<'_>>>(text) {
+        Ok(document) => document.0.into_envelope(headers_text_max),
+        Err(error) => Err(named(text, &error)),
+    }
+}
+
+/// What is wrong with a text that is no envelope. It is read once more, since to keep track of the path takes as long
+/// again as reading.
+fn named(text: &[u8], error: &serde_json::Error) -> Rejection {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let document: Object<Document<'_>> =
-        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let read: Result<Object<Document<'_>>, _> = serde_path_to_error::deserialize(&mut deserializer);
+    match read {
+        Err(error) => {
             let path = error.path().to_string();
             // The root, and a field whose name did not arrive.
             let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
             Rejection::invalid(field, without_text(error.inner()))
-        })?;
-    deserializer.end().map_err(|error| Rejection::invalid("envelope", error))?;
-    document.0.into_envelope(headers_text_max)
+        }
+        // Something stands behind it.
+        Ok(_) => Rejection::invalid("envelope", error),
+    }
 }
 
 /// What is wrong and what was expected, without a text that was given: nobody else is to read it.
@@ -145,6 +162,11 @@ impl Document<'_> {
             mode: self.mode.as_deref().map(|text| control::mode("mode", text)).transpose()?,
             retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
         };
+        let key = self
+            .idempotency_key
+            .as_deref()
+            .map(|text| raw::client_key("idempotency_key", text))
+            .transpose()?;
         let id_is_assigned = self.properties.0.message_id.is_none();
         let mut properties = self.properties.0.into_properties(headers_text_max)?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
@@ -157,7 +179,7 @@ impl Document<'_> {
             properties,
             payload: payload(self.payload, self.payload_encoding)?,
         };
-        Ok(Envelope { message, control, id_is_assigned })
+        Ok(Envelope { message, control, key, id_is_assigned })
     }
 }
 

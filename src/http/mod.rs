@@ -1,11 +1,13 @@
 //! The door in: HTTP requests become messages, outcomes become responses.
 //!
 //! `serve` accepts connections, `clock` knows when a request began, `publish` walks a request through `raw` or
-//! `envelope` (with `control`, `percent`, `body`) to the link, `respond` makes every response, `observe` counts.
+//! `envelope` (with `draft`, `control`, `percent`, `body`) to the link, `stream` walks many in one request, `respond`
+//! makes every response, `observe` counts.
 
 mod body;
 mod clock;
 mod control;
+mod draft;
 mod envelope;
 mod envelope_text;
 mod observe;
@@ -15,6 +17,7 @@ mod raw;
 mod rejection;
 mod respond;
 mod serve;
+mod stream;
 
 pub use envelope_text::envelope_of;
 pub use observe::ROUTES;
@@ -26,6 +29,7 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::modes::Modes;
 use crate::outcome::Outcome;
+use crate::tasks::Tasks;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
@@ -33,6 +37,8 @@ use axum::routing::post;
 use respond::Answer;
 use std::sync::Arc;
 use std::time::Duration;
+use stream::Places;
+use tokio::sync::watch;
 
 const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
 
@@ -46,24 +52,43 @@ pub struct Door {
     max_timeout: Duration,
     max_body: usize,
     headers_text_max: usize,
+    /// Room for the lines of streams, and how many one of them may have under way.
+    places: Places,
+    stream_in_flight: usize,
+    /// After it a stream ends that does not send or does not read.
+    idle_timeout: Duration,
+    streams: Tasks,
+    /// True once no more is accepted.
+    stopping: watch::Receiver<bool>,
 }
 
 impl Door {
-    /// A door with the limits of the configuration.
+    /// A door with the limits of the configuration. Streams take no more lines once `stopping` is true.
     #[must_use]
-    pub fn new(config: &Config, modes: Modes, admission: Admission, metrics: Metrics) -> Arc<Self> {
+    pub fn new(
+        config: &Config,
+        modes: Modes,
+        admission: Admission,
+        metrics: Metrics,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         // The longest way to write a byte in JSON is `\u0000`.
         const JSON_BYTES_PER_BYTE_MAX: usize = 6;
         let publish = &config.publish;
         let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Arc::new(Self {
             modes,
+            places: Places::new(admission.clone()),
             admission,
             metrics,
             timeout: publish.timeout,
             max_timeout: publish.max_timeout,
             max_body: publish.max_body,
             headers_text_max: frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
+            stream_in_flight: publish.stream_in_flight,
+            idle_timeout: config.http.idle_timeout,
+            streams: Tasks::default(),
+            stopping,
         })
     }
 }

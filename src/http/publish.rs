@@ -2,11 +2,11 @@
 
 use super::clock::RequestStart;
 use super::control::Control;
-use super::envelope::Envelope;
+use super::draft::Defaults;
 use super::raw::{self, Destination, Head};
 use super::rejection::Rejection;
 use super::respond::Answer;
-use super::{Door, body, envelope};
+use super::{Door, body, stream};
 use crate::admission::Permit;
 use crate::config::Mode;
 use crate::deadline::Deadline;
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 type Request = hyper::Request<Body>;
 
@@ -36,37 +37,63 @@ pub(super) async fn to_queue(State(door): State<Arc<Door>>, request: Request) ->
     raw(&door, destination, request).await
 }
 
-/// `POST /v1/messages`.
+/// `POST /v1/messages`: one message, or many.
 pub(super) async fn from_envelope(State(door): State<Arc<Door>>, request: Request) -> Response {
     let start = RequestStart::of(&request);
     let (head, body) = request.into_parts();
-    let outcome = publish_envelope(&door, start, &head, body).await;
-    door.answer(start, outcome)
+    let published = match form(&head) {
+        Ok(Form::Lines) => stream::of_lines(&door, start, &head, body).await,
+        Ok(Form::Document) => publish_document(&door, start, &head, body).await,
+        Err(rejection) => {
+            body::discard(body, &head.headers, door.default_deadline(start)).await;
+            Err(rejection.into())
+        }
+    };
+    published.unwrap_or_else(|finished| door.told(start.instant(), &finished).into_response())
 }
 
 async fn raw(door: &Door, destination: Result<Destination, Rejection>, request: Request) -> Response {
     let start = RequestStart::of(&request);
     let (head, body) = request.into_parts();
-    let outcome = publish_raw(door, start, destination, &head, body).await;
-    door.answer(start, outcome)
+    let finished = publish_raw(door, start, destination, &head, body).await;
+    door.told(start.instant(), &finished).into_response()
 }
 
-/// What became of a request, with the id of its message once there is one.
+/// What became of a message, with its id once there is one.
+#[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) result: Result<Settled, Rejection>,
-    pub(super) message_id: Option<String>,
+    pub(super) settlement: Settlement,
+    pub(super) message_id: Option<ShortText>,
+    pub(super) replayed: bool,
+}
+
+impl Finished {
+    /// Nothing was published; `message_id` would have been its id.
+    pub(super) fn refused(rejection: Rejection, message_id: Option<ShortText>) -> Self {
+        let Rejection { outcome, detail } = rejection;
+        let settlement = Settlement { outcome, detail: Some(detail), attempts: 0 };
+        Self { settlement, message_id, replayed: false }
+    }
+
+    /// What its client is told.
+    pub(super) fn answer(&self) -> Answer<'_> {
+        let Settlement { outcome, detail, attempts } = &self.settlement;
+        let message_id = self.message_id.as_ref().map(ShortText::as_str);
+        let (detail, replayed) = (detail.as_deref(), self.replayed);
+        Answer { outcome: *outcome, detail, message_id, attempts: *attempts, replayed }
+    }
 }
 
 impl From<Rejection> for Finished {
     fn from(rejection: Rejection) -> Self {
-        Self { result: Err(rejection), message_id: None }
+        Self::refused(rejection, None)
     }
 }
 
 impl From<Settled> for Finished {
     fn from(settled: Settled) -> Self {
-        let message_id = Some(settled.message_id.as_str().to_owned());
-        Self { result: Ok(settled), message_id }
+        let Settled { settlement, message_id, replayed } = settled;
+        Self { settlement, message_id: Some(message_id), replayed }
     }
 }
 
@@ -95,11 +122,11 @@ async fn publish_raw(
             return rejection.into();
         }
     };
-    let message_id = properties.message_id.as_str().to_owned();
+    let message_id = properties.message_id.clone();
     let refusal = door.modes.refusal(Some(mode), key.is_some());
     let (payload, permit) = match door.take_in(head, body, deadline, refusal).await {
         Ok(taken) => taken,
-        Err(rejection) => return Finished { result: Err(rejection), message_id: Some(message_id) },
+        Err(rejection) => return Finished::refused(rejection, Some(message_id)),
     };
     let message = Message {
         exchange: destination.exchange,
@@ -113,52 +140,54 @@ async fn publish_raw(
     door.modes.publish(Order { message, permit, deadline, retry, mode, key, id_is_assigned }).await.into()
 }
 
-async fn publish_envelope(door: &Door, start: RequestStart, head: &Parts, body: Body) -> Finished {
-    let checked = is_json(head).and_then(|()| raw::envelope_control(&head.headers)).and_then(|control| {
-        let timeout = control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok((control, Deadline::after(start.instant(), timeout), raw::idempotency_key(&head.headers)?))
+/// A document holds one envelope, or an array of them: then the answer has begun with the first of them.
+async fn publish_document(
+    door: &Arc<Door>,
+    start: RequestStart,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, Finished> {
+    let checked = Defaults::of(&head.headers).and_then(|defaults| {
+        let timeout = defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
+        Ok((defaults, Deadline::after(start.instant(), timeout)))
     });
-    let (head_control, arrival_deadline, key) = match checked {
+    let (defaults, arrival_deadline) = match checked {
         Ok(checked) => checked,
         Err(rejection) => {
             body::discard(body, &head.headers, door.default_deadline(start)).await;
-            return rejection.into();
+            return Err(rejection.into());
         }
     };
     // The exchange is in the body, and with it perhaps the mode.
-    let refusal = door.modes.refusal(None, key.is_some());
-    let (document, permit) = match door.take_in(head, body, arrival_deadline, refusal).await {
-        Ok(taken) => taken,
-        Err(rejection) => return rejection.into(),
-    };
-    let decoded = envelope::decode(&document, door.headers_text_max).and_then(|mut envelope| {
-        raw::add_trace_context(&mut envelope.message.properties.headers, &head.headers)?;
-        let control = envelope.control.or(head_control);
-        let timeout = control.timeout_within("timeout", door.timeout, door.max_timeout)?;
-        let mode = door.mode("mode", &envelope.message.exchange, control)?;
-        Ok((envelope, control, Deadline::after(start.instant(), timeout), mode))
-    });
-    drop(document);
-    match decoded {
-        Err(rejection) => rejection.into(),
-        Ok((Envelope { mut message, id_is_assigned, .. }, control, deadline, mode)) => {
-            message.mandatory = control.mandatory.unwrap_or(true);
-            let retry = control.retry.unwrap_or_default();
-            door.modes
-                .publish(Order { message, permit, deadline, retry, mode, key, id_is_assigned })
-                .await
-                .into()
-        }
+    let refusal = door.modes.refusal(None, defaults.key.is_some());
+    let (document, permit) = door.take_in(head, body, arrival_deadline, refusal).await?;
+    if stream::is_array(&document) {
+        return Ok(stream::of_array(door, start, head, document, permit).await?);
     }
+    let draft = door.draft(&document, &defaults, start.instant())?;
+    drop(document);
+    Err(door.modes.publish(draft.into_order(permit)).await.into())
 }
 
-fn is_json(head: &Parts) -> Result<(), Rejection> {
+/// How the messages of a request are written.
+enum Form {
+    /// A JSON document.
+    Document,
+    /// One JSON document a line.
+    Lines,
+}
+
+fn form(head: &Parts) -> Result<Form, Rejection> {
     let given = head.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = given.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+        Ok(Form::Document)
+    } else if essence.eq_ignore_ascii_case(stream::MEDIA_TYPE) {
+        Ok(Form::Lines)
+    } else {
+        let problem = "content-type: expected application/json or application/x-ndjson";
+        Err(Rejection::new(Outcome::UnsupportedMediaType, problem))
     }
-    Err(Rejection::new(Outcome::UnsupportedMediaType, "content-type: expected application/json"))
 }
 
 impl Door {
@@ -176,12 +205,17 @@ impl Door {
         Ok(RawHead { destination, properties, control, deadline, mode, key })
     }
 
-    fn mode(&self, field: &str, exchange: &ShortText, control: Control) -> Result<Mode, Rejection> {
+    pub(super) fn mode(
+        &self,
+        field: &str,
+        exchange: &ShortText,
+        control: Control,
+    ) -> Result<Mode, Rejection> {
         self.modes.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
     }
 
     /// The deadline of a request whose own is not known.
-    fn default_deadline(&self, start: RequestStart) -> Deadline {
+    pub(super) fn default_deadline(&self, start: RequestStart) -> Deadline {
         Deadline::after(start.instant(), self.timeout)
     }
 
@@ -219,23 +253,16 @@ impl Door {
         Ok((payload, permit))
     }
 
-    /// Counts what became of a message, and answers.
-    fn answer(&self, start: RequestStart, finished: Finished) -> Response {
-        let (Settlement { outcome, detail, attempts }, replayed) = match finished.result {
-            Ok(settled) => (settled.settlement, settled.replayed),
-            Err(Rejection { outcome, detail }) => {
-                (Settlement { outcome, detail: Some(detail), attempts: 0 }, false)
-            }
-        };
-        let elapsed = start.instant().elapsed();
-        if replayed {
+    /// Counts what became of a message whose request, or line, began at `began`; what its client is told.
+    pub(super) fn told<'a>(&self, began: Instant, finished: &'a Finished) -> Answer<'a> {
+        let (answer, elapsed) = (finished.answer(), began.elapsed());
+        if answer.replayed {
             // Its message was counted the first time.
             self.metrics.replayed();
         } else {
-            self.metrics.publish_answered(outcome, elapsed);
+            self.metrics.publish_answered(answer.outcome, elapsed);
         }
-        tracing::debug!(code = outcome.code(), message_id = finished.message_id, ?elapsed, "answered");
-        let message_id = finished.message_id.as_deref();
-        Answer { outcome, detail: detail.as_deref(), message_id, attempts, replayed }.into_response()
+        tracing::debug!(code = answer.outcome.code(), message_id = answer.message_id, ?elapsed, "answered");
+        answer
     }
 }

@@ -136,13 +136,13 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, 
     if !headers.contains_key(&name) {
         return Ok(None);
     }
-    let problem = || {
-        Rejection::invalid(
-            name.as_str(),
-            "expected 1 to 255 visible ASCII characters, bare or in double quotes",
-        )
-    };
-    ClientKey::parse(single(headers, &name)?).map(Some).ok_or_else(problem)
+    client_key(name.as_str(), single(headers, &name)?).map(Some)
+}
+
+/// An idempotency key.
+pub(super) fn client_key(field: &str, text: &str) -> Result<ClientKey, Rejection> {
+    let problem = "expected 1 to 255 visible ASCII characters, bare or in double quotes";
+    ClientKey::parse(text).ok_or_else(|| Rejection::invalid(field, problem))
 }
 
 /// Whether the request brings no message id, and one is assigned.

@@ -3,7 +3,7 @@
 use crate::outcome::{Outcome, Retry};
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
@@ -43,6 +43,30 @@ struct Success<'a> {
 /// One attempt, or none, is what everybody expects; more are worth a word.
 fn is_ordinary(attempts: &u32) -> bool {
     *attempts <= 1
+}
+
+/// One of many answers in one response: what is said in heads otherwise is in it.
+#[derive(Serialize)]
+struct Line<'a> {
+    index: u64,
+    outcome: &'static str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_ordinary")]
+    attempts: u32,
+    #[serde(skip_serializing_if = "is_false")]
+    replayed: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    last: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// RFC 9457, with the contract's members.
@@ -93,6 +117,24 @@ impl Answer<'_> {
         response
     }
 
+    /// The answer as one line of many, without the line break. `last`: it stands for all the lines behind it as well.
+    pub(super) fn write_line(&self, index: u64, last: bool, into: &mut BytesMut) {
+        let row = self.outcome.row();
+        let line = Line {
+            index,
+            outcome: row.class.as_str(),
+            code: row.code,
+            retry: row.retry.as_str(),
+            detail: row.retry.as_str().map(|_| self.detail.unwrap_or(row.title)),
+            message_id: self.message_id,
+            attempts: self.attempts,
+            replayed: self.replayed,
+            last,
+        };
+        serde_json::to_writer(into.writer(), &line)
+            .expect("plain structs of texts and numbers always serialise");
+    }
+
     fn body(&self) -> (&'static str, Bytes) {
         let row = self.outcome.row();
         let (outcome, code) = (row.class.as_str(), row.code);
@@ -113,6 +155,13 @@ impl Answer<'_> {
         };
         ("application/problem+json", json(&problem))
     }
+}
+
+/// The head of a response with many answers, which are its body.
+pub(super) fn many(media_type: &'static str, answers: Body) -> Response {
+    let mut response = Response::new(answers);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
 }
 
 fn json(value: &impl Serialize) -> Bytes {

@@ -11,6 +11,7 @@ use axum::Router;
 use hyper::{Method, Request};
 use serde_json::Value;
 use std::fmt::Write;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 fn bare(outcome: Outcome) -> Answer<'static> {
@@ -226,7 +227,7 @@ fn routes() -> (Link, Router) {
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
     let admission = Admission::new(8, 1 << 20);
     let modes = Modes::new(&config, handle, None, admission.clone(), metrics.clone());
-    (link, router(Door::new(&config, modes, admission, metrics)))
+    (link, router(Door::new(&config, modes, admission, metrics, watch::channel(false).1)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.

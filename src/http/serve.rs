@@ -22,6 +22,9 @@ use tower::ServiceExt;
 /// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes that one HTTP/2 stream may send ahead of being read. The connection has a MiB, so that one does not hold up others.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+
 /// Streams one HTTP/2 connection may have open.
 const HTTP2_STREAMS_MAX: u32 = 256;
 
@@ -217,10 +220,11 @@ where
     let clock = ConnectionClock::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (start, under_way) = clock.request(request.version());
-        let router = router.clone();
+        let (router, clock) = (router.clone(), clock.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(start);
+            request.extensions_mut().insert(clock);
             let response = router.oneshot(request).await;
             drop(under_way);
             response
@@ -230,6 +234,7 @@ where
     builder.http1().max_buf_size(settings.max_header_bytes).keep_alive(true);
     let header_list_max = u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX);
     builder.http2().max_header_list_size(header_list_max).max_concurrent_streams(HTTP2_STREAMS_MAX);
+    builder.http2().initial_stream_window_size(HTTP2_STREAM_WINDOW);
     let io = TokioIo::new(ClockedIo::new(socket, clock.clone()));
     let serving = builder.serve_connection(io, service);
     tokio::pin!(serving);
@@ -248,7 +253,7 @@ where
                 serving.as_mut().graceful_shutdown();
             }
             _ = check.tick() => match clock.expired(settings.header_timeout, settings.idle_timeout) {
-                Some(Expired::Head) => break,
+                Some(Expired::Head | Expired::Deaf) => break,
                 Some(Expired::Idle) if ending => break,
                 Some(Expired::Idle) => {
                     ending = true;

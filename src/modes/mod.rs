@@ -1,8 +1,7 @@
 //! The room that decides by mode what is done with a message: the broker, the spool, or the one after the other.
 //!
 //! * [`Modes`] is the door: `routes` says which mode a request has, `course` walks one message through it;
-//! * `split` divides the deadline between broker and spool, `share` bounds what is under way to the disk, `keeping` is
-//!   the spool's part;
+//! * `split` divides the deadline between broker and spool, `keeping` is the spool's part;
 //! * `fingerprint` makes hashes of idempotency keys and requests, `keys` is what is remembered of them in memory
 //!   (a pure table), `claims` shares it.
 //!
@@ -14,14 +13,12 @@ mod fingerprint;
 mod keeping;
 mod keys;
 mod routes;
-mod share;
 mod split;
-mod tasks;
 
 pub use fingerprint::ClientKey;
 pub use routes::ModeRefused;
 
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, Permit, Share};
 use crate::config::{Config, Mode};
 use crate::deadline::Deadline;
 use crate::link::{LinkHandle, RetryPolicy, Settlement};
@@ -29,12 +26,11 @@ use crate::message::{Message, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::spool::SpoolHandle;
+use crate::tasks::Tasks;
 use claims::Claims;
 use course::Course;
 use routes::Routes;
-use share::Share;
 use std::sync::Arc;
-use tasks::Tasks;
 use tokio::sync::oneshot;
 
 /// A message and everything that was said about publishing it.
@@ -80,6 +76,7 @@ struct Ways {
     metrics: Metrics,
     routes: Routes,
     claims: Claims,
+    /// The spool's: what is on its way to the disk.
     share: Share,
     /// What the properties of a message that is kept may take, so that the broker takes them later.
     properties_max: usize,

@@ -150,6 +150,23 @@ async fn health_is_0_while_the_process_lives_and_ready_follows_the_setting() {
 }
 
 #[tokio::test]
+async fn publish_sends_a_file_of_lines_and_says_what_became_of_each() {
+    let (client, sidecar) = orders(shared().await, "publish_lines").await;
+    let sidecar = sidecar.start().await.with_link_up().await;
+    let publish = async |lines: &str| {
+        let output = amqpost(&["publish", "--to", sidecar.http(), "--lines", "-"], &[], lines).await;
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let good: String = (0..300).map(|n| envelope("orders", &format!("m-{n}")) + "\n").collect();
+
+    let (exit, answers) = publish(&good).await;
+    assert_eq!((exit, answers.matches("\"code\":\"confirmed\"").count()), (Some(0), 300));
+    let (exit, answers) = publish(&(good + &envelope("nowhere", "returned"))).await;
+    assert_eq!((exit, answers.matches("\"code\":\"unroutable\"").count()), (Some(1), 1));
+    assert_eq!(client.depth("orders").await, 600);
+}
+
+#[tokio::test]
 async fn publish_says_by_its_exit_code_what_became_of_the_message() {
     let (client, sidecar) = orders(shared().await, "publish_command").await;
     let full = arguments([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", text("reject-publish"))]);

@@ -37,4 +37,7 @@ mod spool_million;
 mod spool_redrive;
 mod stalled;
 mod story;
+mod stream;
+mod stream_hardships;
+mod stream_million;
 mod tls;

@@ -1,7 +1,12 @@
-//! The bounds on what is in flight: publishes and bytes, admitted at once or not at all.
+//! The bounds on what is in flight: publishes and bytes, admitted at once, or by those that may wait once there is room.
+
+mod share;
+
+pub use share::{Part, Share};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// Counts what is in flight against two limits. Cloning shares the counts.
 #[derive(Clone, Debug)]
@@ -13,6 +18,8 @@ struct Counts {
     bytes: AtomicUsize,
     publishes_max: usize,
     bytes_max: usize,
+    /// Told of every permit that is given back, one of those that wait at a time.
+    freed: Notify,
 }
 
 /// The right to have one publish, and the bytes reserved for it, in flight. Given back when dropped.
@@ -24,6 +31,8 @@ struct Counts {
 pub struct Permit {
     counts: Arc<Counts>,
     bytes: usize,
+    /// Its part of a share, where it has one: unresolved publishes weigh on the share as well.
+    part: Option<Part>,
 }
 
 /// A limit is reached; nothing was taken.
@@ -40,6 +49,7 @@ impl Admission {
             bytes: AtomicUsize::new(0),
             publishes_max,
             bytes_max,
+            freed: Notify::new(),
         }))
     }
 
@@ -49,7 +59,28 @@ impl Admission {
     /// [`Overloaded`] when `publishes_max` permits are out.
     pub fn admit(&self) -> Result<Permit, Overloaded> {
         take(&self.0.publishes, 1, self.0.publishes_max)?;
-        Ok(Permit { counts: Arc::clone(&self.0), bytes: 0 })
+        Ok(Permit { counts: Arc::clone(&self.0), bytes: 0, part: None })
+    }
+
+    /// A permit for a publish of `bytes` inside a share.
+    ///
+    /// # Errors
+    /// [`Overloaded`] when the share or a limit is reached.
+    pub fn admit_to(&self, share: &Share, bytes: usize) -> Result<Permit, Overloaded> {
+        let part = share.part(bytes).ok_or(Overloaded)?;
+        let mut permit = self.admit()?;
+        permit.reserve(bytes)?;
+        permit.part = Some(part);
+        Ok(permit)
+    }
+
+    /// The same, once there is room. What is dropped while it waits takes nothing.
+    pub async fn admit_to_when_free(&self, share: &Share, bytes: usize) -> Permit {
+        let part = share.part_when_free(bytes).await;
+        let mut permit = self.0.when_freed(|| self.admit()).await;
+        self.0.when_freed(|| permit.reserve(bytes)).await;
+        permit.part = Some(part);
+        permit
     }
 
     /// Publishes in flight now.
@@ -68,6 +99,22 @@ impl Admission {
     #[must_use]
     pub fn bytes_limit(&self) -> usize {
         self.0.bytes_max
+    }
+}
+
+impl Counts {
+    /// What `attempt` gives once it succeeds; tried again whenever a permit was given back.
+    async fn when_freed<T>(&self, mut attempt: impl FnMut() -> Result<T, Overloaded>) -> T {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            // Listens from here on, so that nothing given back after the attempt is missed.
+            freed.as_mut().enable();
+            if let Ok(taken) = attempt() {
+                return taken;
+            }
+            freed.await;
+        }
     }
 }
 
@@ -95,6 +142,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.counts.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.counts.publishes.fetch_sub(1, Ordering::Relaxed);
+        self.counts.freed.notify_one();
     }
 }
 
@@ -131,5 +179,26 @@ mod tests {
         second.reserve(40).unwrap();
         drop(first);
         second.reserve(60).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_what_is_given_back_and_a_share_leaves_the_rest_to_others() {
+        let (admission, share) = (Admission::new(4, 8 << 10), Share::of(4, 8 << 10));
+        let mut held: Vec<_> =
+            std::iter::from_fn(|| admission.admit_to(&share, 1 << 10).ok()).take(4).collect();
+        assert_eq!(held.len(), 2, "half of four");
+        let others = [admission.admit().unwrap(), admission.admit().unwrap()];
+        let waiting = admission.admit_to_when_free(&share, 1 << 10);
+        tokio::pin!(waiting);
+        let moment = std::time::Duration::from_millis(1);
+        held.pop();
+        assert_eq!(admission.in_flight(), 3);
+        drop(tokio::time::timeout(moment, &mut waiting).await.expect("one was given back"));
+        held.push(admission.admit_to_when_free(&share, 3 << 10).await);
+        let waiting = admission.admit_to_when_free(&share, 3 << 10);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err(), "half of the bytes");
+        drop((held, others));
+        tokio::time::timeout(moment, &mut waiting).await.expect("all else is given back");
     }
 }

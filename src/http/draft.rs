@@ -1,0 +1,81 @@
+//! An envelope read for publishing: everything of an order but its permit.
+
+use super::control::Control;
+use super::envelope::{self, Envelope};
+use super::rejection::Rejection;
+use super::{Door, raw};
+use crate::admission::Permit;
+use crate::config::Mode;
+use crate::deadline::Deadline;
+use crate::link::RetryPolicy;
+use crate::message::{HeaderTable, Message, ShortText};
+use crate::modes::{ClientKey, Order};
+use hyper::header::HeaderMap;
+use tokio::time::Instant;
+
+/// What a request says of its envelopes; the members of each win.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) control: Control,
+    pub(super) key: Option<ClientKey>,
+    /// The trace context, for messages that carry none of their own.
+    trace: HeaderTable,
+}
+
+/// A message and everything that was said about publishing it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    message: Message,
+    pub(super) deadline: Deadline,
+    retry: RetryPolicy,
+    pub(super) mode: Mode,
+    pub(super) key: Option<ClientKey>,
+    id_is_assigned: bool,
+}
+
+impl Defaults {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let mut trace = HeaderTable::new();
+        raw::add_trace_context(&mut trace, headers)?;
+        Ok(Self { control: raw::envelope_control(headers)?, key: raw::idempotency_key(headers)?, trace })
+    }
+
+    /// The same for a request with many messages, of which each has its own key or none.
+    pub(super) fn of_many(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let defaults = Self::of(headers)?;
+        let problem = "is of one message: here each envelope has its own, as the member idempotency_key";
+        match defaults.key {
+            None => Ok(defaults),
+            Some(_) => Err(Rejection::invalid("idempotency-key", problem)),
+        }
+    }
+}
+
+impl Draft {
+    pub(super) fn message_id(&self) -> &ShortText {
+        &self.message.properties.message_id
+    }
+
+    pub(super) fn into_order(self, permit: Permit) -> Order {
+        let Self { message, deadline, retry, mode, key, id_is_assigned } = self;
+        Order { message, permit, deadline, retry, mode, key, id_is_assigned }
+    }
+}
+
+impl Door {
+    /// Reads an envelope whose deadline counts from `start`.
+    pub(super) fn draft(&self, text: &[u8], defaults: &Defaults, start: Instant) -> Result<Draft, Rejection> {
+        let Envelope { mut message, control, key, id_is_assigned } =
+            envelope::decode(text, self.headers_text_max)?;
+        for (name, value) in &defaults.trace {
+            message.properties.headers.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        let control = control.or(defaults.control);
+        let timeout = control.timeout_within("timeout", self.timeout, self.max_timeout)?;
+        let mode = self.mode("mode", &message.exchange, control)?;
+        message.mandatory = control.mandatory.unwrap_or(true);
+        let retry = control.retry.unwrap_or_default();
+        let key = key.or_else(|| defaults.key.clone());
+        Ok(Draft { message, deadline: Deadline::after(start, timeout), retry, mode, key, id_is_assigned })
+    }
+}

@@ -1,0 +1,128 @@
+//! The answers of a stream as text: one a line as they come, or an array in its order.
+
+use crate::http::respond::Answer;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+
+/// Answers written and not handed over yet.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) text: BytesMut,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Lines,
+    /// The next one to be written, and those behind it that came before it.
+    Array {
+        next: u64,
+        early: BTreeMap<u64, Bytes>,
+    },
+}
+
+impl Answers {
+    pub(super) fn as_lines() -> Self {
+        Self { text: BytesMut::new(), form: Form::Lines }
+    }
+
+    pub(super) fn as_array() -> Self {
+        Self { text: BytesMut::new(), form: Form::Array { next: 0, early: BTreeMap::new() } }
+    }
+
+    pub(super) fn add(&mut self, index: u64, answer: &Answer<'_>) {
+        let Self { text, form } = self;
+        match form {
+            Form::Lines => {
+                answer.write_line(index, false, text);
+                text.extend_from_slice(b"\n");
+            }
+            Form::Array { next, early } => {
+                let mut line = BytesMut::new();
+                answer.write_line(index, false, &mut line);
+                early.insert(index, line.freeze());
+                while let Some(line) = early.remove(next) {
+                    text.extend_from_slice(if *next == 0 { b"[" } else { b",\n" });
+                    text.extend_from_slice(&line);
+                    *next += 1;
+                }
+            }
+        }
+    }
+
+    /// The line that says why no more were taken from `index` on.
+    pub(super) fn add_last(&mut self, index: u64, answer: &Answer<'_>) {
+        answer.write_line(index, true, &mut self.text);
+        self.text.extend_from_slice(b"\n");
+    }
+
+    /// There are no more.
+    pub(super) fn end(&mut self) {
+        match self.form {
+            Form::Lines => {}
+            Form::Array { next: 0, .. } => self.text.extend_from_slice(b"[]"),
+            Form::Array { .. } => self.text.extend_from_slice(b"]"),
+        }
+    }
+
+    /// How many of `taken` lines, with `under_way` of them without an outcome, take room here or will.
+    pub(super) fn owed(&self, taken: u64, under_way: usize) -> usize {
+        match &self.form {
+            Form::Lines => under_way,
+            Form::Array { next, .. } => usize::try_from(taken - next).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use proptest::prelude::*;
+
+    fn answer(outcome: Outcome) -> Answer<'static> {
+        Answer { outcome, detail: None, message_id: None, attempts: 0, replayed: false }
+    }
+
+    #[test]
+    fn an_array_of_nothing_is_empty() {
+        let mut answers = Answers::as_array();
+        answers.end();
+        assert_eq!(answers.text, "[]");
+    }
+
+    #[test]
+    fn lines_are_written_as_they_come_and_the_last_says_so() {
+        let mut answers = Answers::as_lines();
+        answers.add(1, &answer(Outcome::Confirmed));
+        answers.add(0, &answer(Outcome::LinkLost));
+        answers.add_last(2, &answer(Outcome::Draining));
+        answers.end();
+        let text = String::from_utf8(answers.text.to_vec()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"index":1,"outcome":"confirmed","code":"confirmed"}"#,
+                r#"{"index":0,"outcome":"unknown","code":"link_lost","retry":"may_duplicate","detail":"The connection was lost before the broker's verdict"}"#,
+                r#"{"index":2,"outcome":"not_published","code":"draining","retry":"safe","detail":"The sidecar is shutting down","last":true}"#,
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_array_is_in_its_order_whatever_the_order_of_outcomes(
+            order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let mut answers = Answers::as_array();
+            for index in order {
+                answers.add(index, &answer(Outcome::Confirmed));
+            }
+            answers.end();
+            let array: Vec<serde_json::Value> = serde_json::from_slice(&answers.text).unwrap();
+            let indexes: Vec<_> = array.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+            prop_assert_eq!(indexes, (0..20).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Many messages in one request, and an answer for each as soon as it is known: a stream of lines, or an array.
+//!
+//! A task of its own, the `engine`, takes what `arriving` has read (cut into lines by `lines`) or `elements` holds,
+//! publishes it within its `places`, and writes the answers to the `outbox`, from which the response is read. So
+//! nothing that the client does, reading slowly or leaving, keeps a line from its outcome.
+
+mod answers;
+mod arriving;
+mod elements;
+mod engine;
+mod lines;
+mod outbox;
+mod places;
+
+pub(super) use elements::is_array;
+pub(super) use places::Places;
+
+use super::clock::{ConnectionClock, RequestStart, UnderWay};
+use super::draft::Defaults;
+use super::publish::Finished;
+use super::rejection::Rejection;
+use super::{Door, body, respond};
+use crate::admission::Permit;
+use arriving::ArrivingLines;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use elements::Elements;
+use engine::{Begins, Engine, Source};
+use hyper::header::EXPECT;
+use hyper::http::request::Parts;
+use outbox::{Outbox, Results};
+use places::Room;
+use std::sync::Arc;
+
+/// The media type of a stream of lines, both ways.
+pub(super) const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// A line for each line, as they come.
+pub(super) async fn of_lines(
+    door: &Arc<Door>,
+    start: RequestStart,
+    head: &Parts,
+    body: Body,
+) -> Result<Response, Finished> {
+    let checked = Defaults::of_many(&head.headers).and_then(|defaults| {
+        let timeout = defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
+        Ok((defaults, timeout))
+    });
+    let (defaults, timeout) = match checked {
+        Ok(checked) => checked,
+        Err(rejection) => {
+            body::discard(body, &head.headers, door.default_deadline(start)).await;
+            return Err(rejection.into());
+        }
+    };
+    let mut lines = ArrivingLines::new(body, door.places.clone(), door.max_body, timeout);
+    if head.headers.contains_key(EXPECT) {
+        // `100 Continue` is sent when the body is asked for and nothing of the response has been sent.
+        lines.first(door.default_deadline(start)).await;
+    }
+    Ok(begin(door, head, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE))
+}
+
+/// An array for an array, in its order. `permit` is what the document was read with: its elements have their own.
+pub(super) async fn of_array(
+    door: &Arc<Door>,
+    start: RequestStart,
+    head: &Parts,
+    document: Bytes,
+    permit: Permit,
+) -> Result<Response, Rejection> {
+    let defaults = Defaults::of_many(&head.headers)?;
+    let deadline = door.default_deadline(start).instant();
+    let room = door.places.clone().make_room(Room::none(), document.len(), deadline).await;
+    let room = room.ok_or_else(arriving::no_room)?;
+    drop(permit);
+    let source = Source::Elements(Elements::of(document, room)?);
+    Ok(begin(door, head, source, defaults, Begins::At(start.instant()), "application/json"))
+}
+
+fn begin(
+    door: &Arc<Door>,
+    head: &Parts,
+    source: Source,
+    defaults: Defaults,
+    begins: Begins,
+    media_type: &'static str,
+) -> Response {
+    let outbox = Arc::new(Outbox::default());
+    let clock = head.extensions.get::<ConnectionClock>().cloned();
+    let connection = Connection { _under_way: clock.as_ref().map(ConnectionClock::keep), clock };
+    let engine = Engine::new(Arc::clone(door), source, defaults, begins, Arc::clone(&outbox), connection);
+    door.streams.spawn(engine.run());
+    respond::many(media_type, Body::new(Results::of(outbox)))
+}
+
+/// The connection of a stream: in use for as long as this lives.
+struct Connection {
+    clock: Option<ConnectionClock>,
+    _under_way: Option<UnderWay>,
+}
+
+impl Connection {
+    /// The client reads nothing.
+    fn give_up(&self) {
+        if let Some(clock) = &self.clock {
+            clock.give_up();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Answers between the engine that writes them and the response that is read: what is ready goes out as one frame.
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::time::Instant;
+
+/// With so many bytes not taken no more lines are taken; the answers of those under way still find room.
+pub(super) const FULL: usize = 64 * 1024;
+
+/// Shared by an engine and the response of its stream.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    ready: BytesMut,
+    /// Since when something is ready and nothing was taken.
+    untaken_since: Option<Instant>,
+    is_complete: bool,
+    client_left: bool,
+    engine: Option<Waker>,
+    reader: Option<Waker>,
+}
+
+/// What an engine has to know of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) is_full: bool,
+    pub(super) client_left: bool,
+}
+
+impl Outbox {
+    /// Hands `answers` over; it is empty afterwards. Wakes the caller's task when the client makes room or leaves.
+    pub(super) fn hand_over(&self, answers: &mut BytesMut, cx: &Context<'_>) -> Reading {
+        let mut state = self.lock();
+        if state.client_left {
+            answers.clear();
+        } else if !answers.is_empty() {
+            if state.ready.is_empty() {
+                std::mem::swap(&mut state.ready, answers);
+            } else {
+                state.ready.extend_from_slice(answers);
+                answers.clear();
+            }
+            state.untaken_since.get_or_insert_with(Instant::now);
+            if let Some(reader) = state.reader.take() {
+                reader.wake();
+            }
+        }
+        if !state.engine.as_ref().is_some_and(|engine| engine.will_wake(cx.waker())) {
+            state.engine = Some(cx.waker().clone());
+        }
+        Reading { is_full: state.ready.len() >= FULL, client_left: state.client_left }
+    }
+
+    /// Since when the client has taken nothing of what is ready.
+    pub(super) fn untaken_since(&self) -> Option<Instant> {
+        self.lock().untaken_since
+    }
+
+    /// There is no more after what was handed over.
+    pub(super) fn complete(&self) {
+        let mut state = self.lock();
+        state.is_complete = true;
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+
+    // Plain fields: a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of the response.
+pub(super) struct Results(Arc<Outbox>);
+
+impl Results {
+    pub(super) fn of(outbox: Arc<Outbox>) -> Self {
+        Self(outbox)
+    }
+}
+
+impl Body for Results {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let mut state = self.0.lock();
+        if state.ready.is_empty() {
+            if state.is_complete {
+                return Poll::Ready(None);
+            }
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        state.untaken_since = None;
+        let taken = std::mem::take(&mut state.ready).freeze();
+        if taken.len() >= FULL
+            && let Some(engine) = state.engine.take()
+        {
+            engine.wake();
+        }
+        Poll::Ready(Some(Ok(Frame::data(taken))))
+    }
+}
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.client_left = true;
+        if let Some(engine) = state.engine.take() {
+            engine.wake();
+        }
+    }
+}
