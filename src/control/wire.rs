@@ -269,7 +269,13 @@ impl From<Entry> for Line {
 impl From<Holding> for HoldingView {
     fn from(holding: Holding) -> Self {
         let Holding { destination: Destination { exchange, routing_key }, ready, parked, bytes } = holding;
-        Self { exchange: named(&exchange), routing_key: routing_key.as_str().to_owned(), ready, parked, bytes }
+        Self {
+            exchange: named(&exchange),
+            routing_key: routing_key.as_str().to_owned(),
+            ready,
+            parked,
+            bytes,
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use hyper::header::{EXPECT, HeaderMap};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Bodies up to this size are copied out of the connection's buffer, which is of 8 KiB at least.
+const COPIED_MAX: usize = 4 << 10;
+
 /// How long a client that is refused may go on sending, at most, before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,12 @@ pub(super) async fn read(
             rest.extend_from_slice(&data);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(if rest.is_empty() { lean(first) } else { rest.freeze() })
+}
+
+/// A small body without the buffer that it was read into: that one is the connection's, and is used again.
+fn lean(body: Bytes) -> Bytes {
+    if body.len() <= COPIED_MAX { Bytes::copy_from_slice(&body) } else { body }
 }
 
 /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes

@@ -31,14 +31,17 @@ use crate::modes::Modes;
 use crate::outcome::Outcome;
 use crate::tasks::Tasks;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::body::Body;
 use axum::response::Response;
 use axum::routing::post;
+use hyper::Request;
 use respond::Answer;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Places;
 use tokio::sync::watch;
+use tower::Service;
 
 const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
 
@@ -93,18 +96,33 @@ impl Door {
     }
 }
 
-/// The routes. One middleware counts every request, whatever answers it.
-pub fn router(door: Arc<Door>) -> Router {
+/// What answers requests.
+pub trait Answering:
+    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Answering for S where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// The routes. Every request is counted, whatever answers it.
+pub fn router(door: Arc<Door>) -> impl Answering {
     let endpoint = |method_router: axum::routing::MethodRouter<Arc<Door>>| {
         method_router.fallback(|| async { plain(Outcome::MethodNotAllowed, "expected POST") })
     };
-    Router::new()
+    let router = Router::new()
         .route("/v1/exchanges/{exchange}/messages", endpoint(post(publish::to_exchange)))
         .route("/v1/queues/{queue}/messages", endpoint(post(publish::to_queue)))
         .route("/v1/messages", endpoint(post(publish::from_envelope)))
         .fallback(|| async { plain(Outcome::NotFound, ENDPOINTS) })
-        .layer(from_fn_with_state(Arc::clone(&door), observe::count))
-        .with_state(door)
+        .with_state(Arc::clone(&door));
+    observe::counting(door, router)
 }
 
 fn plain(outcome: Outcome, detail: &str) -> Response {

@@ -1,8 +1,8 @@
 //! Listening and serving: TCP and Unix sockets, HTTP/1.1 and HTTP/2, bounded connections, an orderly end.
 
+use super::Answering;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
 use crate::config::{HttpConfig, ListenAddress};
-use axum::Router;
 use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -100,14 +100,14 @@ impl Listeners {
     /// Serves until `stop` is true, then accepts no more and ends when every connection has.
     ///
     /// A connection ends after the request it is working on, at once when it has none.
-    pub async fn serve(self, router: Router, stop: watch::Receiver<bool>) {
+    pub async fn serve(self, service: impl Answering, stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(self.settings.max_connections));
         let mut listeners = JoinSet::new();
         for listener in self.bound {
             let acceptor = Acceptor {
                 places: Arc::clone(&places),
                 settings: Arc::clone(&self.settings),
-                router: router.clone(),
+                service: service.clone(),
                 stop: stop.clone(),
                 connections: JoinSet::new(),
             };
@@ -144,15 +144,15 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Unix(UnixListener::bind(path)?, UnlinkOnDrop(path.to_owned())))
 }
 
-struct Acceptor {
+struct Acceptor<A> {
     places: Arc<Semaphore>,
     settings: Arc<Settings>,
-    router: Router,
+    service: A,
     stop: watch::Receiver<bool>,
     connections: JoinSet<()>,
 }
 
-impl Acceptor {
+impl<A: Answering> Acceptor<A> {
     async fn run(mut self, listener: Listener) {
         let mut stop = self.stop.clone();
         let places = Arc::clone(&self.places);
@@ -188,9 +188,9 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (settings, router, stop) = (Arc::clone(&self.settings), self.router.clone(), self.stop.clone());
+        let (settings, service, stop) = (Arc::clone(&self.settings), self.service.clone(), self.stop.clone());
         self.connections.spawn(async move {
-            connection(socket, router, &settings, stop).await;
+            connection(socket, service, &settings, stop).await;
             drop(place);
         });
     }
@@ -213,19 +213,23 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Soc
     Ok((socket, place))
 }
 
-async fn connection<S>(socket: S, router: Router, settings: &Settings, mut stop: watch::Receiver<bool>)
-where
+async fn connection<S>(
+    socket: S,
+    answering: impl Answering,
+    settings: &Settings,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let clock = ConnectionClock::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (start, under_way) = clock.request(request.version());
-        let (router, clock) = (router.clone(), clock.clone());
+        let (answering, clock) = (answering.clone(), clock.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(start);
             request.extensions_mut().insert(clock);
-            let response = router.oneshot(request).await;
+            let response = answering.oneshot(request).await;
             drop(under_way);
             response
         }
