@@ -77,12 +77,12 @@ pub(crate) fn open(directory: &Path, max_bytes: u64) -> (Store, StoreHandle) {
     Store::open(settings).expect("a fresh store")
 }
 
-fn short(text: impl Into<String>) -> ShortText {
+fn short(text: &str) -> ShortText {
     ShortText::new(text).expect("short")
 }
 
 fn destination(number: usize) -> Destination {
-    Destination { exchange: short("orders"), routing_key: short(format!("key-{number}")) }
+    Destination { exchange: short("orders"), routing_key: short(&format!("key-{number}")) }
 }
 
 fn random_bytes<const N: usize>() -> [u8; N] {

@@ -3,11 +3,10 @@
 use super::*;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http::{Door, router};
+use crate::http::{Answering, Door, router};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
 use crate::modes::Modes;
-use axum::Router;
 use hyper::{Method, Request};
 use serde_json::Value;
 use std::fmt::Write;
@@ -211,7 +210,7 @@ async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
 // === through the router ===
 
 /// The routes above a link whose only endpoint refuses: every publish is answered `link_down`.
-fn routes() -> (Link, Router) {
+fn routes() -> (Link, impl Answering) {
     let flags = vec![("broker.endpoints".to_owned(), "amqp://127.0.0.1:1".to_owned())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
     let vocabulary = Vocabulary {

@@ -290,7 +290,9 @@ impl Publisher {
 
 /// Comes again after every task that is ready now, and after what the sockets have.
 fn give_way(cx: &mut Context<'_>) -> Poll<Ended> {
-    // Its first poll asks for that; the second one would only be ready.
-    let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
+    // Its first poll asks for that.
+    if pin!(tokio::task::yield_now()).poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
+    }
     Poll::Pending
 }

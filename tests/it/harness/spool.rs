@@ -85,7 +85,8 @@ impl SpoolDir {
     /// The ids of the parked messages, with their reasons.
     pub async fn parked(&self) -> Vec<(String, String)> {
         let parked = self.entries().await.into_iter().filter_map(|entry| {
-            Some((entry.message_id.map_or("unreadable".to_owned(), ShortText::into_string), entry.reason?))
+            let id = entry.message_id.as_ref().map_or("unreadable", ShortText::as_str).to_owned();
+            Some((id, entry.reason?))
         });
         parked.collect()
     }
