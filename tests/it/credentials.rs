@@ -298,6 +298,8 @@ async fn passwords_payloads_and_header_values_appear_nowhere() {
     bodies.extend(publish_secrets(&sidecar).await);
     broker.restart().await;
     broker.change_password("keeper", "another").await;
+    // It may have been quicker.
+    broker.close_all_connections("another password").await;
     eventually("the password is refused", PATIENCE, async || {
         sidecar.metric("amqpost_connects_total{result=\"authentication\"}").await >= 1.0
     })
