@@ -153,7 +153,9 @@ fn bad_envelopes() -> Vec<(String, &'static str)> {
     let deeper = format!("{}1{}", r#"{"a":"#.repeat(5000), "}".repeat(5000));
     vec![
         (String::new(), "envelope"),
-        ("[]".to_owned(), "envelope"),
+        ("17".to_owned(), "envelope"),
+        ("[{]".to_owned(), "array"),
+        (with(r#""idempotency_key":"""#), "idempotency_key"),
         ("{".to_owned(), "envelope"),
         (format!("{} {{}}", with(r#""mandatory":true"#)), "envelope"),
         (r#"{"routing_key":"orders","payload":"x"}"#.to_owned(), "exchange"),

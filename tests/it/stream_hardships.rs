@@ -38,7 +38,12 @@ fn ids_with<'a>(answers: &'a [Value], outcome: &str) -> HashSet<&'a str> {
 }
 
 async fn arrived(client: &AmqpClient) -> HashSet<String> {
-    client.drain("orders").await.iter().map(|message| message.message_id().unwrap().to_owned()).collect()
+    client
+        .drain("orders")
+        .await
+        .iter()
+        .map(|message| message.message_id().expect("an id").to_owned())
+        .collect()
 }
 
 #[tokio::test]
