@@ -103,12 +103,28 @@ impl Gauge {
         }
     }
 
+    /// So many exchanges have ended.
+    pub(crate) fn add(&self, exchanges: usize) {
+        self.done.fetch_add(exchanges as u64, Ordering::Relaxed);
+    }
+
+    /// Whether no exchange is to begin any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges that have failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// How the first exchange that failed did.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fail(&self, failure: String) {
+    /// An exchange has failed.
+    pub(crate) fn fail(&self, failure: String) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
     }
@@ -116,7 +132,7 @@ impl Gauge {
     /// Lets exchanges become due until the load stops. On a thread of its own: a runtime's timers tick in ms.
     fn release(&self, schedule: &Schedule) {
         let mut released = 0;
-        while !self.stops.load(Ordering::Relaxed) {
+        while !self.is_stopped() {
             let due = (schedule.begun.elapsed().as_secs_f64() / schedule.between.as_secs_f64()) as usize;
             if due > released {
                 schedule.due.add_permits(due - released);
@@ -146,13 +162,13 @@ pub(crate) async fn drive<W: Worker>(workers: Vec<W>, gauge: Arc<Gauge>) -> Late
     Latencies {
         exchanges: Sample::of(latencies).quantiles(),
         lateness: Sample::of(lateness).quantiles(),
-        failed: gauge.failed.load(Ordering::Relaxed),
+        failed: gauge.failed(),
     }
 }
 
 async fn work<W: Worker>(mut worker: W, gauge: Arc<Gauge>) -> Noted {
     let mut noted = Noted::default();
-    while !gauge.stops.load(Ordering::Relaxed) {
+    while !gauge.is_stopped() {
         let idle_since = Instant::now();
         let records = gauge.records.load(Ordering::Relaxed);
         let begin = match &gauge.schedule {
@@ -170,7 +186,7 @@ async fn work<W: Worker>(mut worker: W, gauge: Arc<Gauge>) -> Noted {
         };
         match worker.exchange().await {
             Ok(()) => {
-                gauge.done.fetch_add(1, Ordering::Relaxed);
+                gauge.add(1);
                 if records {
                     noted.latencies.push(begin.elapsed().as_nanos() as u64);
                 }

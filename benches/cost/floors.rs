@@ -1,6 +1,7 @@
 //! amqpost against both floors: before a broker that only acks, in other forms, and before RabbitMQ.
 
 use crate::drive::Pace;
+use crate::lines;
 use crate::sample::Spread;
 use crate::section::{Bar, Bound, COLUMNS, Section, number, shown};
 use crate::stage::{Stage, Three, Trio, against};
@@ -54,7 +55,6 @@ pub(crate) fn forms(stage: &Stage) -> Section {
     let mut section = Section::begin("forms", title, &COLUMNS);
     let target = stage.sink();
     let mut trio = stage.trio(&target);
-    // The NDJSON stream belongs here as one more form: 64 lines in flight on one connection.
     for (load, concurrency, bytes) in [("10 B", 64, 10), ("64 KiB", 64, 64 * KIB), ("1 MiB", 16, KIB * KIB)] {
         let three = trio.measure(stage, &Load::of(concurrency, bytes));
         let load = format!("{load}, {concurrency} at a time");
@@ -73,6 +73,43 @@ pub(crate) fn forms(stage: &Stage) -> Section {
     section.readings("1 KiB, Unix socket, 64 at a time", "amqpost", &unix);
     section.readings("1 KiB, HTTP/2, one connection, 64 at a time", "HTTP floor", &floor_two);
     section.readings("1 KiB, HTTP/2, one connection, 64 at a time", "amqpost", &two);
+    section
+}
+
+/// One request with many messages, against the same messages in requests of their own on one connection.
+pub(crate) fn stream(stage: &Stage) -> Section {
+    let title = "The NDJSON stream on one connection, before a broker that only acks";
+    let mut section = Section::begin("stream", title, &COLUMNS);
+    section.say(
+        "1 KiB; at a time are so many lines without their result. Latencies of lines are not measured."
+            .to_owned(),
+    );
+    let target = stage.sink();
+    let mut trio = stage.trio(&target);
+    let Trio { amqp, amqpost, .. } = &mut trio;
+    if !stage.runtime.block_on(lines::are_taken(&amqpost.tcp.address)) {
+        section.say("Skipped: this amqpost has no stream.".to_owned());
+        return section;
+    }
+    for concurrency in [64, 256] {
+        let single = Load::of(concurrency, KIB).over(Version::Two);
+        let stream = Load::of(concurrency, KIB).over(Version::Lines);
+        let [floor, requests, lines] = stage.interleave([
+            &mut |span| amqp.measure(&single, span),
+            &mut |span| amqpost.tcp.measure(&single, span),
+            &mut |span| amqpost.tcp.measure(&stream, span),
+        ]);
+        let load = format!("{concurrency} at a time");
+        section.readings(&load, "AMQP floor", &floor);
+        section.readings(&load, "amqpost, requests over HTTP/2", &requests);
+        section.readings(&load, "amqpost, lines of a stream", &lines);
+        let to_requests = against(&lines, &requests, Reading::rate);
+        let what = format!("rate of a stream to that of requests on one connection, {load}");
+        section.judge(&what, Bound::AtLeast(3.0), "", to_requests);
+        let to_floor = against(&lines, &floor, Reading::rate);
+        let what = format!("rate of a stream to that of lapin alone, {load}");
+        section.judge(&what, Bound::AtLeast(0.9), "", to_floor);
+    }
     section
 }
 

@@ -10,6 +10,7 @@ mod drive;
 mod floors;
 mod growth;
 mod http_floor;
+mod lines;
 mod page;
 mod peers;
 mod process;
@@ -32,9 +33,10 @@ use std::process::ExitCode;
 type Measure = fn(&Stage) -> Section;
 
 /// The sections by name, in the order of the page.
-const SECTIONS: [(&str, Measure); 9] = [
+const SECTIONS: [(&str, Measure); 10] = [
     ("cpu", floors::cpu),
     ("forms", floors::forms),
+    ("stream", floors::stream),
     ("rabbitmq", floors::rabbitmq),
     ("latency", floors::latency),
     ("peers", peers::peers),

@@ -2,6 +2,7 @@
 
 use crate::child::{Part, Role};
 use crate::drive::{Gauge, Latencies, Pace, drive};
+use crate::lines::drive_lines;
 use crate::process::Cost;
 use crate::wire::{Address, Http1, Http2, Post};
 use std::sync::Arc;
@@ -14,11 +15,13 @@ pub(crate) const QUEUE: &str = "bench";
 /// A load that has not begun by then never will.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
 
-/// The version of HTTP that a load speaks.
+/// How a load speaks HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     One,
     Two,
+    /// One request that is a stream of messages.
+    Lines,
 }
 
 /// A load.
@@ -124,7 +127,7 @@ impl Server {
             let (gauge, load, address) = (Arc::clone(&gauge), load.clone(), self.address.clone());
             move || send(&load, &address, gauge)
         });
-        under_way(load, || gauge.done());
+        under_way(load, || gauge.done(), || gauge.failure());
         let counted = window(&[Some(self.pid), self.beside], span, || gauge.mark(), || gauge.done());
         gauge.stop();
         let latencies = client.join().expect("the client does not panic");
@@ -148,19 +151,20 @@ fn send(load: &Load, address: &Address, gauge: Arc<Gauge>) -> Latencies {
                 let clients = Http2::connect(address, &load.post, load.concurrency).await;
                 drive(clients.expect("it accepts"), gauge).await
             }
+            Version::Lines => drive_lines(address, load.concurrency, load.post.body.len(), gauge).await,
         }
     })
 }
 
 /// Waits until every client has had an answer or so: connecting a thousand of them takes a while.
-fn under_way(load: &Load, done: impl Fn() -> u64) {
+fn under_way(load: &Load, done: impl Fn() -> u64, failure: impl Fn() -> Option<String>) {
     let end = Instant::now() + BEGIN_MAX;
     let expected = match load.pace {
         Pace::Closed => load.concurrency as u64,
         Pace::Open(_) => 1,
     };
     while done() < expected {
-        assert!(Instant::now() < end, "the load did not get under way");
+        assert!(Instant::now() < end, "the load did not get under way: {:?}", failure());
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -215,7 +219,7 @@ impl AmqpFloor {
         let ask = |order: &str| part.borrow_mut().ask_number(order);
         let (concurrency, bytes) = (load.concurrency, load.post.body.len());
         part.borrow_mut().ask(format_args!("start {concurrency} {bytes} {rate}"));
-        under_way(load, || ask("count"));
+        under_way(load, || ask("count"), || None);
         let counted = window(&[Some(pid), None], span, || ask("mark"), || ask("count"));
         let latencies = part.borrow_mut().ask_latencies();
         counted.with(latencies)
