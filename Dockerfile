@@ -7,6 +7,9 @@
 # be opened on purpose, with AMQPOST__HTTP__LISTEN=0.0.0.0:8672, on a network that only trusted clients reach.
 
 FROM rust:1-slim-trixie AS build
+# The allocator is built with it; the image brings the compiler only.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 # The caches keep downloaded and compiled dependencies between builds without being part of any layer; what is
