@@ -95,6 +95,7 @@ fn measure(plan: Plan, names: &[&str], results: &Path) {
     let mut verdicts = Vec::new();
     for (name, section) in SECTIONS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
         let section = section(&stage);
+        section.end();
         let text = serde_json::to_string_pretty(&section).expect("plain data");
         fs::write(results.join(format!("{name}.json")), text).expect("the results can be kept");
         verdicts.extend(section.verdicts);

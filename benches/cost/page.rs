@@ -19,7 +19,7 @@ How it is measured:
 * **amqpost**: the release build with its default configuration, two connections.
 * **The broker that only acks** (`benches/cost/sink.rs`) confirms all that one read brought by one `basic.ack`. It is a process of its
   own, as is RabbitMQ; neither's CPU is in a figure unless that is said, nor is the load generator's.
-* All of a table was measured by turns, a second each, five times over. A figure is the median of these rounds; beside it, in brackets, are the
+* All of a table was measured by turns, a second each (three for latencies at a fixed rate), five times over. A figure is the median of these rounds; beside it, in brackets, are the
   lowest and the highest. A ratio is taken within each round. Rates are those of a machine that also runs the load and the broker: compare them
   with each other only.
 * CPU is what the scheduler counts for all threads of the process, context switches are voluntary and involuntary ones.

@@ -91,13 +91,17 @@ impl Section {
     /// A figure with a target, without a unit when it is a ratio.
     pub(crate) fn judge(&mut self, what: &str, bound: Bound, unit: &str, measured: Spread) {
         let verdict = Verdict { what: what.to_owned(), bound, unit: unit.to_owned(), measured };
-        println!("    {}", verdict.cells().join("  "));
         self.verdicts.push(verdict);
+    }
+
+    /// Prints what was said besides the table.
+    pub(crate) fn end(&self) {
+        println!();
+        self.about.iter().for_each(|text| println!("{text}"));
     }
 
     /// A sentence of what has to be known about it.
     pub(crate) fn say(&mut self, text: String) {
-        println!("    {text}");
         self.about.push(text);
     }
 }

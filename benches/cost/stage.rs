@@ -28,6 +28,11 @@ impl Plan {
         let (rounds, measured) = if short { (3, ms(400)) } else { (5, ms(1000)) };
         Self { rounds, span: Span { warm: ms(250), measured }, minutes }
     }
+
+    /// A span for what happens seldom.
+    pub(crate) fn long(self) -> Span {
+        Span { measured: self.span.measured * 3, ..self.span }
+    }
 }
 
 /// The directory and the runtime that all sections share.
@@ -138,12 +143,20 @@ impl Stage {
     /// Each of several measurements once a round, so that what happens to the machine happens to all of them.
     pub(crate) fn interleave<const N: usize>(
         &self,
+        measures: [&mut dyn FnMut(Span) -> Reading; N],
+    ) -> [Vec<Reading>; N] {
+        self.interleave_for(self.plan.span, measures)
+    }
+
+    fn interleave_for<const N: usize>(
+        &self,
+        span: Span,
         mut measures: [&mut dyn FnMut(Span) -> Reading; N],
     ) -> [Vec<Reading>; N] {
         let mut readings = std::array::from_fn(|_| Vec::new());
         for _ in 0..self.plan.rounds {
             for (measure, readings) in measures.iter_mut().zip(&mut readings) {
-                readings.push(measure(self.plan.span));
+                readings.push(measure(span));
             }
         }
         readings
@@ -159,12 +172,17 @@ impl Amqpost {
 impl Trio {
     /// All three under the same load.
     pub(crate) fn measure(&mut self, stage: &Stage, load: &Load) -> Three {
+        self.measure_for(stage, load, stage.plan.span)
+    }
+
+    /// The same for another span.
+    pub(crate) fn measure_for(&mut self, stage: &Stage, load: &Load, span: Span) -> Three {
         let Self { http, amqp, amqpost } = self;
-        let [http, amqp, amqpost] = stage.interleave([
-            &mut |span| http.tcp.measure(load, span),
-            &mut |span| amqp.measure(load, span),
-            &mut |span| amqpost.tcp.measure(load, span),
-        ]);
+        let measures: [&mut dyn FnMut(Span) -> Reading; 3] =
+            [&mut |span| http.tcp.measure(load, span), &mut |span| amqp.measure(load, span), &mut |span| {
+                amqpost.tcp.measure(load, span)
+            }];
+        let [http, amqp, amqpost] = stage.interleave_for(span, measures);
         Three { http, amqp, amqpost }
     }
 }
