@@ -16,6 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// As in amqpost itself: what a producer makes the writer drops.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What the log beside the database may take.
 const LOG_CAP: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;

@@ -22,12 +22,25 @@ struct Found {
     bytes: u64,
 }
 
+/// The lengths are in the row's head: the content stays where it is.
+const FOUND: &str = "SELECT dest, state, length(meta), length(body) FROM msg WHERE seq = ?1";
+
+impl Found {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            dest: row.get(0)?,
+            state: State::from_number(row.get(1)?),
+            bytes: (row.get::<_, i64>(2)? + row.get::<_, i64>(3)?).cast_unsigned() + ROW_OVERHEAD,
+        })
+    }
+}
+
 impl Ledger {
     pub(super) fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
         match change {
             Change::Append(record) => self.append(record, now_ms),
             Change::Remember(with) => self.remember(with, now_ms),
-            Change::Confirm(seqs) => self.each(seqs, Self::remove),
+            Change::Confirm(seqs) => self.remove(seqs),
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
             Change::Park(seqs, reason) => self.each(seqs, |ledger, seq| ledger.park(seq, reason, now_ms)),
             Change::ParkExpired { now_ms: then, limit } => {
@@ -40,7 +53,7 @@ impl Ledger {
             }
             Change::Discard(selection) => {
                 let seqs = self.selected(selection)?;
-                self.each(&seqs, Self::remove)
+                self.remove(&seqs)
             }
         }
     }
@@ -106,28 +119,26 @@ impl Ledger {
     }
 
     fn found(&self, seq: Seq) -> rusqlite::Result<Option<Found>> {
-        // The lengths are in the row's head: the content stays where it is.
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT dest, state, length(meta), length(body) FROM msg WHERE seq = ?1")?;
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok(Found {
-                dest: row.get(0)?,
-                state: State::from_number(row.get(1)?),
-                bytes: (row.get::<_, i64>(2)? + row.get::<_, i64>(3)?).cast_unsigned() + ROW_OVERHEAD,
-            })
-        };
-        select.query_row([seq.number()], read).optional()
+        self.connection.prepare_cached(FOUND)?.query_row([seq.number()], Found::read).optional()
     }
 
-    fn remove(&mut self, seq: Seq) -> rusqlite::Result<bool> {
-        let Some(found) = self.found(seq)? else { return Ok(false) };
-        self.connection.prepare_cached("DELETE FROM msg WHERE seq = ?1")?.execute([seq.number()])?;
-        if self.noted {
-            self.connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?.execute([seq.number()])?;
+    /// Removes each record; how many there were. The statements are looked up once for all of them.
+    fn remove(&mut self, seqs: &[Seq]) -> rusqlite::Result<Verdict> {
+        let Self { connection, destinations, noted, .. } = self;
+        let mut select = connection.prepare_cached(FOUND)?;
+        let mut delete = connection.prepare_cached("DELETE FROM msg WHERE seq = ?1")?;
+        let mut delete_note = connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?;
+        let mut removed = 0;
+        for seq in seqs {
+            let Some(found) = select.query_row([seq.number()], Found::read).optional()? else { continue };
+            delete.execute([seq.number()])?;
+            if *noted {
+                delete_note.execute([seq.number()])?;
+            }
+            destinations.removed(found.dest, found.state, found.bytes);
+            removed += 1;
         }
-        self.destinations.removed(found.dest, found.state, found.bytes);
-        Ok(true)
+        Ok(Verdict::Changed(removed))
     }
 
     fn attempted(&mut self, seq: Seq) -> rusqlite::Result<bool> {
