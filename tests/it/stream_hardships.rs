@@ -195,12 +195,12 @@ async fn a_client_that_reads_no_answers_is_held_up_alone_and_ended_in_the_end() 
 async fn a_client_that_leaves_stops_its_stream_and_what_was_taken_is_finished_and_counted() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "stream_left").await;
-    let sidecar = sidecar.start().await.with_link_up().await;
+    let sidecar = sidecar.set("publish.stream_in_flight", "4").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-timeout", "60s")]).await;
-    stream.send_bytes(lines("m", 0..5_000)).await;
-    in_flight_is(&sidecar, 256).await;
+    stream.send_bytes(lines("m", 0..1_000)).await;
+    in_flight_is(&sidecar, 4).await;
 
     drop(stream);
     broker.resume().await;
@@ -208,7 +208,8 @@ async fn a_client_that_leaves_stops_its_stream_and_what_was_taken_is_finished_an
 
     let confirmed = sidecar.published("confirmed", "confirmed").await;
     assert_eq!(f64::from(client.depth("orders").await), confirmed);
-    assert!((257.0..5_001.0).contains(&confirmed), "what was taken, and nothing more: {confirmed}");
+    // What is read at once has some sixty lines in it; it is after the second write of an answer that the leaving is noticed.
+    assert!((5.0..50.0).contains(&confirmed), "what was taken, and nothing more: {confirmed}");
 }
 
 #[tokio::test]

@@ -141,7 +141,7 @@ fn median(mut ratios: Vec<f64>) -> f64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a figure for a quiet machine and a release build; prints it"]
-async fn a_stream_keeps_up_with_the_library_and_costs_a_third_of_requests() {
+async fn a_stream_keeps_up_with_the_library_and_costs_less_than_requests() {
     let (client, sidecar) = scene("stream_rates").await;
     let (mut rates, mut costs, mut by_library) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..5 {
@@ -157,7 +157,7 @@ async fn a_stream_keeps_up_with_the_library_and_costs_a_third_of_requests() {
     }
     let (rate, cost, by_library) = (median(rates), median(costs), median(by_library));
     println!("medians: lines to requests {rate:.2}, in CPU 1 to {cost:.2}; lines to library {by_library:.2}");
-    assert!(by_library >= 0.9 && cost >= 3.0);
+    assert!(by_library >= 0.9 && cost >= 1.5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
