@@ -21,7 +21,7 @@ pub(super) struct Families {
     pub(super) confirm_duration: Histogram,
     pub(super) requests: IntCounterVec,
     /// Of the above, those that ended well, by method and route: nearly all.
-    pub(super) requests_ended_well: Vec<(&'static str, &'static str, IntCounter)>,
+    pub(super) requests_ended_well: Vec<EndedWell>,
     pub(super) connects: IntCounterVec,
     pub(super) disconnects: IntCounterVec,
     pub(super) link_down_seconds: Counter,
@@ -125,6 +125,27 @@ const fn is_about_a_message(outcome: Outcome) -> bool {
     !matches!(outcome, Outcome::NotFound | Outcome::MethodNotAllowed)
 }
 
+/// In the order of their numbers.
+const CLASSES: [Class; 4] = [Class::Confirmed, Class::Spooled, Class::NotPublished, Class::Unknown];
+
+/// The requests of one method and route that were answered 200.
+pub(super) struct EndedWell {
+    method: &'static str,
+    route: &'static str,
+    pub(super) count: IntCounter,
+}
+
+impl EndedWell {
+    fn of_all(routes: &[(&'static str, &'static str)], requests: &IntCounterVec) -> Vec<Self> {
+        let count = |method, route| requests.with_label_values(&[method, route, "200"]);
+        routes.iter().map(|&(method, route)| Self { method, route, count: count(method, route) }).collect()
+    }
+
+    pub(super) fn is_of(&self, method: &str, route: &str, status: u16) -> bool {
+        status == 200 && self.method == method && self.route == route
+    }
+}
+
 impl Families {
     pub(super) fn new(vocabulary: &Vocabulary) -> Result<Self> {
         let declare = Declaring(Registry::new());
@@ -133,11 +154,8 @@ impl Families {
         let durations = timed("publish_duration_seconds", "From a request's first byte to its outcome.");
         let publish_duration = declare.register(HistogramVec::new(durations, &["outcome"]))?;
         let confirms = timed("confirm_duration_seconds", "From the hand-over to the broker's verdict.");
-        let retries = declare.counters(
-            "retries_total",
-            "Publishes tried again, by why the attempt failed.",
-            &["reason"],
-        )?;
+        let why = "Publishes tried again, by why the attempt failed.";
+        let retries = declare.counters("retries_total", why, &["reason"])?;
         let requests =
             declare.counters("requests_total", "HTTP requests.", &["method", "route", "status"])?;
         let down = named("link_down_seconds_total", "Seconds in which no connection was up.");
@@ -145,18 +163,10 @@ impl Families {
             publishes: of_outcomes(is_about_a_message, |outcome| {
                 publishes.with_label_values(&[outcome.class().as_str(), outcome.code()])
             }),
-            publish_duration: [Class::Confirmed, Class::Spooled, Class::NotPublished, Class::Unknown]
-                .map(|class| publish_duration.with_label_values(&[class.as_str()]))
-                .into(),
+            publish_duration: CLASSES.map(|of| publish_duration.with_label_values(&[of.as_str()])).into(),
             confirm_duration: declare.register(Histogram::with_opts(confirms))?,
             retries: of_outcomes(is_tried_again, |outcome| retries.with_label_values(&[outcome.code()])),
-            requests_ended_well: vocabulary
-                .routes
-                .iter()
-                .map(|(method, route)| {
-                    (*method, *route, requests.with_label_values(&[*method, *route, "200"]))
-                })
-                .collect(),
+            requests_ended_well: EndedWell::of_all(vocabulary.routes, &requests),
             requests,
             connects: declare.counters(
                 "connects_total",

@@ -148,8 +148,8 @@ impl Metrics {
     pub fn request_finished(&self, method: &str, route: &str, status: u16) {
         let families = &self.0.families;
         let mut ended_well = families.requests_ended_well.iter();
-        match ended_well.find(|(of, to, _)| status == 200 && *of == method && *to == route) {
-            Some((_, _, counter)) => counter.inc(),
+        match ended_well.find(|requests| requests.is_of(method, route, status)) {
+            Some(requests) => requests.count.inc(),
             None => families.requests.with_label_values(&[method, route, &status.to_string()]).inc(),
         }
     }
