@@ -52,6 +52,10 @@ impl LinkHandle {
         policy: RetryPolicy,
     ) -> Settlement {
         self.attempting.budget.earn();
+        // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
+        if let Some(refusal) = self.refusal() {
+            return Settlement::of(refusal);
+        }
         let Some(passing) = self.attempting.breakers.admit(&message) else {
             return Settlement::of(Outcome::BreakerOpen);
         };

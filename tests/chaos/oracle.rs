@@ -17,7 +17,7 @@ const GRACE: Duration = Duration::from_millis(50);
 const AWAY: Duration = Duration::from_secs(2);
 
 /// A broker that has been silent for so long is noticed, and requests are refused at once.
-const NOTICED: Duration = Duration::from_millis(2500);
+pub(crate) const NOTICED: Duration = Duration::from_millis(2500);
 
 /// Requests with a shorter deadline than this may miss it on a healthy broker: it syncs its disk.
 const PATIENT: Duration = Duration::from_secs(1);
@@ -85,7 +85,8 @@ impl Oracle<'_> {
     }
 
     fn spooled(&self) -> Spooled<'_> {
-        Spooled { records: self.records, arrivals: &self.arrivals, windows: self.windows }
+        let Self { records, arrivals, windows, noise, .. } = self;
+        Spooled { records, arrivals, windows, noise }
     }
 
     /// How late the latest answer was, and how late beyond what the machine explains.

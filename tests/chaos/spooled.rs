@@ -2,7 +2,8 @@
 
 use super::books::{Arrival, Record, Window};
 use super::messages::Kind;
-use super::oracle::Violation;
+use super::noise::Noise;
+use super::oracle::{NOTICED, Violation};
 use super::plan::{Fault, Part, part};
 use super::scene::DRAIN_RATE;
 use std::collections::HashMap;
@@ -14,8 +15,11 @@ const SIDE_BY_SIDE: usize = 64;
 /// Keys that are drained side by side: what each of them has under way may arrive with what comes after it.
 const KEYS: usize = 12;
 
-/// A second of the ramp that begins at a tenth of the rate, seen by a look that begins up to a second late.
-const FIRST_SECOND: f64 = 0.1 * 1.5 * 1.5;
+/// How long a look for a burst is. The shorter, the less the ramp itself allows.
+const A_LOOK: Duration = Duration::from_millis(300);
+
+/// The part of the rate that the ramp has come to two seconds after its beginning.
+const RAMP_MAX: f64 = 0.1 * 1.5 * 1.5;
 
 /// What was asked, and what arrived.
 pub(crate) struct Spooled<'a> {
@@ -25,6 +29,8 @@ pub(crate) struct Spooled<'a> {
     pub(crate) arrivals: &'a HashMap<u32, Vec<&'a Arrival>>,
     /// Every fault.
     pub(crate) windows: &'a [Window],
+    /// What the machine did by itself.
+    pub(crate) noise: &'a Noise,
 }
 
 impl<'a> Spooled<'a> {
@@ -95,30 +101,43 @@ impl<'a> Spooled<'a> {
     /// After an outage that nobody but the sidecar has felt, what the spool has leaves slowly at first.
     fn no_ramp(&self, window: &Window, moments: &[Instant]) -> Option<Violation> {
         let after = window.lifted + Duration::from_secs(2);
-        let alone = |other: &&Window| part(other.fault) != Part::Network;
-        let mut others = self.windows.iter().filter(alone);
-        if window.fault != Fault::Refused
+        let mut others = self.windows.iter().filter(|other| part(other.fault) != Part::Network);
+        if !took_the_link_down(window)
             || others.any(|other| other.touches(window.begin, after, Duration::ZERO))
         {
             return None;
         }
-        let first = moments.get(moments.partition_point(|moment| *moment < window.lifted))?;
-        let arrived = within_a_second(moments, *first);
-        let most = (f64::from(DRAIN_RATE) * FIRST_SECOND * 1.1) as usize + KEYS;
-        let what = format!("{arrived} spooled messages in the first second after {window:?}, {most} may");
-        (arrived > most).then_some(Violation { promise: "storm", number: None, what })
+        let first = *moments.get(moments.partition_point(|moment| *moment < window.lifted))?;
+        let begins = moments.iter().copied();
+        let begins = begins.filter(|begin| (first..first + Duration::from_secs(1)).contains(begin));
+        let bursts = begins.filter_map(|begin| {
+            let arrived = within(moments, begin, A_LOOK);
+            let long = A_LOOK + self.noise.slack(begin, begin + A_LOOK);
+            let most = KEYS + (f64::from(DRAIN_RATE) * RAMP_MAX * long.as_secs_f64() * 1.1) as usize;
+            let what = format!("{arrived} spooled messages within {A_LOOK:?} after {window:?}, {most} may");
+            (arrived > most).then_some(Violation { promise: "storm", number: None, what })
+        });
+        bursts.into_iter().next()
     }
+}
+
+/// Whether the ramp has begun anew, because every connection ended or the silence was long enough to be noticed.
+fn took_the_link_down(window: &Window) -> bool {
+    let silence = matches!(window.fault, Fault::BlackHole(_) | Fault::Held(_));
+    let is_long = window.lifted.duration_since(window.begin) > NOTICED;
+    matches!(window.fault, Fault::Refused | Fault::ConfirmsLost) || silence && is_long
 }
 
 /// No second sees more of what the spool had than its pace allows.
 fn too_fast(moments: &[Instant]) -> Option<Violation> {
     let most = DRAIN_RATE as usize * 11 / 10 + SIDE_BY_SIDE;
-    let busiest = moments.iter().map(|begin| within_a_second(moments, *begin)).max().unwrap_or_default();
+    let busiest =
+        moments.iter().map(|begin| within(moments, *begin, Duration::from_secs(1))).max().unwrap_or_default();
     let what = format!("{busiest} spooled messages arrived within a second, {most} may");
     (busiest > most).then_some(Violation { promise: "storm", number: None, what })
 }
 
-fn within_a_second(moments: &[Instant], begin: Instant) -> usize {
+fn within(moments: &[Instant], begin: Instant, length: Duration) -> usize {
     let position = |until: Instant| moments.partition_point(|moment| *moment < until);
-    position(begin + Duration::from_secs(1)) - position(begin)
+    position(begin + length) - position(begin)
 }
