@@ -30,6 +30,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod deadline;
+mod hashing;
 pub mod http;
 pub mod link;
 pub mod message;

@@ -14,7 +14,7 @@
 //!
 //! Pure: no I/O, no clock. The property test drives it with a model of lapin's queue.
 
-use super::hashing::{Map, Set};
+use crate::hashing::{Map, Set};
 use crate::message::ShortText;
 
 /// What the broker said of one publish, with its own return attributed.

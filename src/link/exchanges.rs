@@ -1,6 +1,6 @@
 //! Which destinations are proven: known to be open to this user, so that a publish to them harms nobody.
 
-use super::hashing::{Map, Set};
+use crate::hashing::{Map, Set};
 use crate::message::{HeaderValue, Message, ShortText};
 
 /// After so many different routing keys without a refusal an exchange is trusted with any key.

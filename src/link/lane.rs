@@ -3,13 +3,13 @@
 use super::attribution::{Attribution, BrokerVerdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
 use super::destination::Destination;
-use super::hashing::Map;
 use super::lanes::LaneKind;
 use super::publishing::{Publishing, Resolution, Resolved, Resolving, Unwritten};
 use super::quiet::QuietWaker;
 use super::standstill::Owed;
 use super::ticket::{Parcel, Reply, Ticket};
 use crate::admission::Permit;
+use crate::hashing::Map;
 use crate::message::{Message, ShortText};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};

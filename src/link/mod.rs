@@ -24,7 +24,6 @@ mod dial;
 mod dispatch;
 mod exchanges;
 mod failure;
-mod hashing;
 mod lane;
 mod lanes;
 mod mode;

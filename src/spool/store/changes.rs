@@ -1,9 +1,9 @@
 //! Each change as statements, inside the transaction that the ledger has open.
 
+use super::appends::Appends;
 use super::dedup::Idempotency;
-use super::entry::{Appended, Selection, Seq, State};
-use super::ledger::{Change, Ledger, Prepared, Verdict};
-use super::record;
+use super::entry::{Selection, Seq, State};
+use super::ledger::{Change, Ledger, Verdict};
 use rusqlite::{OptionalExtension, params};
 
 /// Records that one change touches at most, where it means a whole set; whoever asked asks again.
@@ -36,9 +36,27 @@ impl Found {
 }
 
 impl Ledger {
-    pub(super) fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
+    /// Makes the changes in their order; the verdict on each.
+    pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Verdict>> {
+        let mut verdicts = Vec::with_capacity(changes.len());
+        for alike in changes.chunk_by(|one, next| one.is_append() && next.is_append()) {
+            let mut appends = Appends::new(self, now_ms)?;
+            for change in alike {
+                if let Change::Append(record) = change {
+                    verdicts.push(appends.append(record)?);
+                }
+            }
+            drop(appends);
+            if !alike[0].is_append() {
+                verdicts.push(self.apply(alike[0], now_ms)?);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
         match change {
-            Change::Append(record) => self.append(record, now_ms),
+            Change::Append(record) => Appends::new(self, now_ms)?.append(record),
             Change::Remember(with) => self.remember(with, now_ms),
             Change::Confirm(seqs) => self.remove(seqs),
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
@@ -69,41 +87,6 @@ impl Ledger {
             changed += u64::from(change(self, *seq)?);
         }
         Ok(Verdict::Changed(changed))
-    }
-
-    fn append(&mut self, record: &Prepared, now_ms: i64) -> rusqlite::Result<Verdict> {
-        let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
-        if let Some(with) = idempotency
-            && let Some(seen) = self.generations.seen(&self.connection, with, now_ms)?
-        {
-            return Ok(Verdict::Appended(Appended::Seen(seen)));
-        }
-        let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
-        if let Err(reason) = self.bounds.admit(bytes, self.destinations.bytes(destination)) {
-            return Ok(Verdict::Full(reason));
-        }
-        let dest = self.destinations.enter(&self.connection, destination)?;
-        self.given = Seq::new(self.given.number() + 1);
-        let seq = self.given;
-        let crc = record::checksum(seq.number(), dest, meta, body);
-        let expires_ms = self.expires_ms(now_ms, *expiration_ms);
-        let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO msg(seq, dest, created_ms, expires_ms, ages, crc, meta, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?;
-        insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;
-        drop(insert);
-        if let Some(with) = idempotency {
-            self.generations.put(&self.connection, with, Some(seq), now_ms)?;
-        }
-        self.destinations.added(dest, bytes, seq, expires_ms);
-        Ok(Verdict::Appended(Appended::Stored(seq)))
-    }
-
-    fn expires_ms(&self, now_ms: i64, expiration_ms: Option<u32>) -> i64 {
-        let max_age = i64::try_from(self.settings.max_age.as_millis()).unwrap_or(i64::MAX);
-        now_ms.saturating_add(expiration_ms.map_or(max_age, |own| max_age.min(own.into())))
     }
 
     fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Verdict> {
@@ -177,7 +160,7 @@ impl Ledger {
         let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
         let mut update =
             self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2, ages = 0 WHERE seq = ?1")?;
-        update.execute([seq.number(), self.expires_ms(now_ms, None)])?;
+        update.execute([seq.number(), self.settings.expires_ms(now_ms, None)])?;
         drop(update);
         self.set_state(seq, State::Ready)?;
         for sql in [

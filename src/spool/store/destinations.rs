@@ -3,8 +3,8 @@
 use super::entry::{Destination, Seq, State};
 use super::open;
 use super::ready::ReadyCounts;
+use crate::hashing::Map;
 use rusqlite::{Connection, params};
-use std::collections::{HashMap, HashSet};
 
 /// Destinations without records are forgotten beyond so many, since clients choose the names.
 const EMPTY_MAX: usize = 1024;
@@ -24,18 +24,20 @@ struct Row {
     /// The highest number that was given to a record of it, and when the last of its records expires.
     last: Seq,
     latest_ms: i64,
+    /// Whether the open transaction has changed it.
+    changed: bool,
 }
 
 /// All destinations that have a row.
 #[derive(Debug, Default)]
 pub(super) struct Destinations {
-    ids: HashMap<Destination, i64>,
-    rows: HashMap<i64, Row>,
+    ids: Map<Destination, i64>,
+    rows: Map<i64, Row>,
     total: Counts,
     last_id: i64,
     sweep_at: usize,
     /// What the open transaction has changed.
-    changed: HashSet<i64>,
+    changed: Vec<i64>,
     /// What is told of it once it is committed.
     news: Vec<(Destination, u64)>,
     ready: ReadyCounts,
@@ -75,7 +77,7 @@ impl Destinations {
             all.ready.tell([(destination.clone(), counts.ready)]);
             all.ids.insert(destination.clone(), id);
             let (last, latest_ms) = (Seq::new(row.get(6)?), row.get(7)?);
-            all.rows.insert(id, Row { destination, counts, last, latest_ms });
+            all.rows.insert(id, Row { destination, counts, last, latest_ms, changed: false });
             all.last_id = all.last_id.max(id);
             all.total.ready += counts.ready;
             all.total.parked += counts.parked;
@@ -96,15 +98,13 @@ impl Destinations {
         self.ids.get(destination).copied()
     }
 
-    pub(super) fn bytes(&self, destination: &Destination) -> u64 {
-        self.id(destination).and_then(|id| self.rows.get(&id)).map_or(0, |row| row.counts.bytes)
+    /// What the destination with this number holds.
+    pub(super) fn bytes(&self, id: i64) -> u64 {
+        self.rows.get(&id).map_or(0, |row| row.counts.bytes)
     }
 
-    /// The destination's number, with a row made for it when it has none.
+    /// A number for a destination that has none, with its row.
     pub(super) fn enter(&mut self, connection: &Connection, to: &Destination) -> rusqlite::Result<i64> {
-        if let Some(id) = self.id(to) {
-            return Ok(id);
-        }
         let id = self.last_id + 1;
         let mut insert =
             connection.prepare_cached("INSERT INTO dest(id, exchange, routing_key) VALUES (?1, ?2, ?3)")?;
@@ -113,20 +113,27 @@ impl Destinations {
         self.ids.insert(to.clone(), id);
         self.rows.insert(
             id,
-            Row { destination: to.clone(), counts: Counts::default(), last: Seq::new(0), latest_ms: 0 },
+            Row {
+                destination: to.clone(),
+                counts: Counts::default(),
+                last: Seq::new(0),
+                latest_ms: 0,
+                changed: false,
+            },
         );
         Ok(id)
     }
 
     pub(super) fn added(&mut self, id: i64, bytes: u64, seq: Seq, expires_ms: i64) {
-        if let Some(row) = self.rows.get_mut(&id) {
-            row.last = row.last.max(seq);
-            row.latest_ms = if row.counts.is_empty() { expires_ms } else { row.latest_ms.max(expires_ms) };
-        }
-        self.change(id, |counts| {
+        let Some(row) = self.change(id, |counts| {
             counts.ready += 1;
             counts.bytes += bytes;
-        });
+        }) else {
+            return;
+        };
+        let only = row.counts.ready + row.counts.parked == 1;
+        row.last = row.last.max(seq);
+        row.latest_ms = if only { expires_ms } else { row.latest_ms.max(expires_ms) };
     }
 
     pub(super) fn removed(&mut self, id: i64, state: State, bytes: u64) {
@@ -143,12 +150,14 @@ impl Destinations {
         });
     }
 
-    fn change(&mut self, id: i64, change: impl Fn(&mut Counts)) {
-        if let Some(row) = self.rows.get_mut(&id) {
-            self.changed.insert(id);
-            change(&mut row.counts);
-            change(&mut self.total);
+    fn change(&mut self, id: i64, change: impl Fn(&mut Counts)) -> Option<&mut Row> {
+        let row = self.rows.get_mut(&id)?;
+        if !std::mem::replace(&mut row.changed, true) {
+            self.changed.push(id);
         }
+        change(&mut row.counts);
+        change(&mut self.total);
+        Some(row)
     }
 
     /// Writes what the transaction changed, before its commit.
@@ -158,7 +167,9 @@ impl Destinations {
         )?;
         self.news.clear();
         for id in &self.changed {
-            let Some(Row { counts, destination, last, latest_ms }) = self.rows.get(id) else { continue };
+            let Some(Row { counts, destination, last, latest_ms, changed: _ }) = self.rows.get(id) else {
+                continue;
+            };
             self.news.push((destination.clone(), counts.ready));
             let numbers = [counts.ready, counts.parked, counts.bytes].map(u64::cast_signed);
             update.execute(params![id, numbers[0], numbers[1], numbers[2], last.number(), latest_ms])?;
@@ -181,7 +192,11 @@ impl Destinations {
     }
 
     pub(super) fn committed(&mut self) {
-        self.changed.clear();
+        for id in self.changed.drain(..) {
+            if let Some(row) = self.rows.get_mut(&id) {
+                row.changed = false;
+            }
+        }
         self.ready.tell(self.news.drain(..));
     }
 

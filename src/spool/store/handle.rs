@@ -11,7 +11,6 @@ use super::ledger::{Change, Prepared, Verdict, now_ms};
 use super::queries::{self, Want};
 use super::reader::Asking;
 use super::ready::ReadyCounts;
-use super::record;
 use super::stats::Stats;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -42,14 +41,7 @@ impl StoreHandle {
     /// [`AppendError::Full`] and [`AppendError::Failed`] leave no trace; after [`AppendError::Unsure`] the message
     /// may be found when the store is opened again.
     pub async fn append(&self, record: NewRecord) -> Result<Appended, AppendError> {
-        let NewRecord { message, idempotency } = record;
-        let prepared = Prepared {
-            destination: Destination::of(&message),
-            meta: record::encode(&message),
-            expiration_ms: message.properties.expiration_ms,
-            body: message.payload,
-            idempotency,
-        };
+        let prepared = Prepared::of(record);
         let bytes = prepared.meta.len() + prepared.body.len();
         match self.change(Change::Append(Box::new(prepared)), bytes).await {
             Ok(Verdict::Appended(appended)) => Ok(appended),

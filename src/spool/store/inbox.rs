@@ -1,7 +1,7 @@
 //! Natural group commit: while one transaction is synced the changes gather, and the next one takes them together.
 
 use super::ledger::{Change, Verdict};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -12,6 +12,10 @@ const BYTES_MAX: usize = 4 << 20;
 /// Nobody waits for the confirms, so that they gather for an append to take them along: this long, or so many.
 const LINGER: Duration = Duration::from_millis(5);
 const LINGER_ROWS: usize = 256;
+/// Fewer rows wait for those who were just answered to come back, since a sync costs the same with them; for a part
+/// of the time that the last commit took, so that it is never lost to those who do not come.
+const FEW_ROWS: usize = 64;
+const GRACE_PART: u32 = 8;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Inbox {
     /// Taken out, and too large for the batch that it would have joined.
     held: Option<Job>,
     closed: bool,
+    /// The rows of the last batch, and when it was handed over.
+    last: Option<(usize, Instant)>,
 }
 
 /// A batch that is being gathered.
@@ -101,40 +107,59 @@ impl Gathering {
 
 impl Inbox {
     pub(super) fn new(letters: Receiver<Letter>) -> Self {
-        Self { letters, held: None, closed: false }
+        Self { letters, held: None, closed: false, last: None }
     }
 
-    /// The next batch, waiting for its first job until the given moment.
+    /// The next batch, waiting for its first job until the given moment. To be asked as soon as the last one is
+    /// committed and answered.
     pub(super) fn next(&mut self, until: Instant) -> Next {
-        let Some(first) = self.first(until) else {
-            return if self.closed { Next::Closed } else { Next::Quiet };
-        };
+        let asked = Instant::now();
         let mut batch = Gathering::default();
-        batch.add(first);
-        let patience = Instant::now() + LINGER;
-        while !batch.is_whole() {
-            let waiting = if batch.may_linger() { patience } else { Instant::now() };
-            match self.receive(waiting) {
-                Some(job) if batch.fits(&job) => batch.add(job),
-                Some(job) => {
-                    self.held = Some(job);
-                    break;
-                }
-                None => break,
+        self.gather(&mut batch, |_| None);
+        let (answered, took) = self.last.map_or((0, Duration::ZERO), |(rows, at)| (rows, asked - at));
+        let expected = FEW_ROWS.min(batch.rows + answered);
+        if batch.jobs.is_empty() {
+            match self.held.take().or_else(|| self.receive(Some(until))) {
+                Some(first) => batch.add(first),
+                None if self.closed => return Next::Closed,
+                None => return Next::Quiet,
             }
         }
+        let begun = Instant::now();
+        self.gather(&mut batch, |batch| match batch {
+            batch if batch.may_linger() => Some(begun + LINGER),
+            batch if batch.rows < expected => Some(begun + took / GRACE_PART),
+            _ => None,
+        });
+        self.last = Some((batch.rows, Instant::now()));
         Next::Commit(batch.jobs)
     }
 
-    fn first(&mut self, until: Instant) -> Option<Job> {
-        self.held.take().or_else(|| self.receive(until))
+    /// Adds what fits, as long as it comes until the moment that is said, or is there already.
+    fn gather(&mut self, batch: &mut Gathering, until: impl Fn(&Gathering) -> Option<Instant>) {
+        while !batch.is_whole() && self.held.as_ref().is_none_or(|held| batch.fits(held)) {
+            let Some(job) = self.held.take().or_else(|| self.receive(until(batch))) else { break };
+            if batch.fits(&job) {
+                batch.add(job);
+            } else {
+                self.held = Some(job);
+            }
+        }
     }
 
-    fn receive(&mut self, until: Instant) -> Option<Job> {
+    /// The next job: one that is there, or comes until the given moment.
+    fn receive(&mut self, until: Option<Instant>) -> Option<Job> {
         if self.closed {
             return None;
         }
-        match self.letters.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        let letter = match (self.letters.try_recv(), until) {
+            (Err(TryRecvError::Empty), None) => return None,
+            (Err(TryRecvError::Empty), Some(until)) => {
+                self.letters.recv_timeout(until.saturating_duration_since(Instant::now()))
+            }
+            (there, _) => there.map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match letter {
             Ok(Letter::Job(job)) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
             Ok(Letter::Close) | Err(RecvTimeoutError::Disconnected) => {
@@ -150,5 +175,54 @@ impl Inbox {
             Letter::Job(job) => Some(job),
             Letter::Close => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::store::entry::Seq;
+    use std::sync::{Arc, mpsc};
+    use tokio::sync::Semaphore;
+
+    /// As long as a commit takes here; whoever comes back has an eighth of it.
+    const COMMIT: Duration = Duration::from_millis(800);
+
+    fn job() -> Letter {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
+        let change = Change::Park(vec![Seq::new(1)], "tested".to_owned());
+        Letter::Job(Job { change, reply: oneshot::channel().0, room })
+    }
+
+    /// The size of the batch that follows one of `before` jobs when `waiting` are there and one more comes at once.
+    fn batch_after(before: usize, waiting: usize) -> usize {
+        let (sender, letters) = mpsc::channel();
+        let send = |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
+        let mut inbox = Inbox::new(letters);
+        let mut next = || match inbox.next(Instant::now() + COMMIT) {
+            Next::Commit(jobs) => jobs.len(),
+            other @ (Next::Quiet | Next::Closed) => panic!("{other:?}"),
+        };
+        send(before);
+        assert_eq!(next(), before);
+        std::thread::sleep(COMMIT);
+        send(waiting);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(COMMIT / 80);
+                send(1);
+            });
+            next()
+        })
+    }
+
+    #[test]
+    fn few_wait_for_one_that_was_just_answered() {
+        assert_eq!(batch_after(2, 1), 2);
+    }
+
+    #[test]
+    fn many_wait_for_nobody() {
+        assert_eq!(batch_after(2, FEW_ROWS), FEW_ROWS);
     }
 }

@@ -4,9 +4,10 @@ use super::bounds::Bounds;
 use super::dedup::{Generations, Idempotency, Seen};
 use super::destinations::Destinations;
 use super::directory::Directory;
-use super::entry::{Appended, Destination, Selection, Seq};
+use super::entry::{Appended, Destination, NewRecord, Selection, Seq};
 use super::errors::FullReason;
 use super::expiry::Expiry;
+use super::record::{self, Checksum};
 use super::settings::{PAGE_BYTES, Settings};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
@@ -18,6 +19,7 @@ pub(super) struct Prepared {
     pub(super) destination: Destination,
     pub(super) meta: Vec<u8>,
     pub(super) body: Bytes,
+    pub(super) checksum: Checksum,
     pub(super) expiration_ms: Option<u32>,
     pub(super) idempotency: Option<Idempotency>,
 }
@@ -84,6 +86,27 @@ pub(super) struct Ledger {
     pub(super) given: Seq,
 }
 
+impl Prepared {
+    pub(super) fn of(record: NewRecord) -> Self {
+        let NewRecord { message, idempotency } = record;
+        let meta = record::encode(&message);
+        Self {
+            destination: Destination::of(&message),
+            checksum: Checksum::of(&meta, &message.payload),
+            meta,
+            expiration_ms: message.properties.expiration_ms,
+            body: message.payload,
+            idempotency,
+        }
+    }
+}
+
+impl Change {
+    pub(super) fn is_append(&self) -> bool {
+        matches!(self, Change::Append(_))
+    }
+}
+
 impl Fault {
     fn of(error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
@@ -108,10 +131,8 @@ impl Ledger {
             }
         };
         self.begin().map_err(trouble(false))?;
-        let now_ms = now_ms();
-        let verdicts: rusqlite::Result<Vec<_>> =
-            changes.into_iter().map(|change| self.apply(change, now_ms)).collect();
-        let flushed = verdicts.and_then(|verdicts| {
+        let changes: Vec<_> = changes.into_iter().collect();
+        let flushed = self.apply_all(&changes, now_ms()).and_then(|verdicts| {
             self.destinations.flush(&self.connection)?;
             Ok(verdicts)
         });

@@ -10,6 +10,7 @@
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
 
+mod appends;
 mod bounds;
 mod changes;
 mod dedup;

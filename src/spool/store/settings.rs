@@ -39,6 +39,12 @@ impl Settings {
         }
     }
 
+    /// When a record expires that is stored now, in Unix milliseconds; the message's own expiration may be sooner.
+    pub(super) fn expires_ms(&self, now_ms: i64, expiration_ms: Option<u32>) -> i64 {
+        let max_age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
+        now_ms.saturating_add(expiration_ms.map_or(max_age, |own| max_age.min(own.into())))
+    }
+
     pub(super) fn max_pages(&self) -> u64 {
         (self.max_bytes / PAGE_BYTES).max(16)
     }

@@ -3,7 +3,6 @@
 use super::*;
 use crate::spool::store::inbox::Job;
 use crate::spool::store::ledger::{Change, Prepared, Verdict};
-use crate::spool::store::record::encode;
 use std::process::Command;
 
 /// Set in the child process: the directory of its store.
@@ -65,14 +64,7 @@ async fn after_a_failed_commit_nothing_is_answered_as_stored_and_what_was_is_the
 
 /// A change as the handle makes it, and the way to its verdict.
 fn job(length: usize, room: &Arc<Semaphore>) -> (Letter, tokio::sync::oneshot::Receiver<Verdict>) {
-    let NewRecord { message, idempotency } = record("a", body(length));
-    let change = Change::Append(Box::new(Prepared {
-        destination: Destination::of(&message),
-        meta: encode(&message),
-        body: message.payload,
-        expiration_ms: None,
-        idempotency,
-    }));
+    let change = Change::Append(Box::new(Prepared::of(record("a", body(length)))));
     let (reply, verdict) = tokio::sync::oneshot::channel();
     let room = Arc::clone(room).try_acquire_owned().unwrap();
     (Letter::Job(Job { change, reply, room }), verdict)

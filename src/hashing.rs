@@ -3,7 +3,7 @@
 use foldhash::fast::RandomState;
 
 /// A map with a hash that costs a few nanoseconds; seeded anew in each process.
-pub(super) type Map<K, V> = std::collections::HashMap<K, V, RandomState>;
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, RandomState>;
 
 /// The same for a set.
-pub(super) type Set<K> = std::collections::HashSet<K, RandomState>;
+pub(crate) type Set<K> = std::collections::HashSet<K, RandomState>;

@@ -1,0 +1,65 @@
+//! Appends one after the other: what most transactions consist of, with the statement looked up once for all of them.
+
+use super::bounds::Bounds;
+use super::changes::ROW_OVERHEAD;
+use super::dedup::Generations;
+use super::destinations::Destinations;
+use super::entry::{Appended, Seq};
+use super::expiry::Expiry;
+use super::ledger::{Ledger, Prepared, Verdict};
+use super::settings::Settings;
+use rusqlite::{CachedStatement, Connection, params};
+
+/// The parts of the ledger that an append needs.
+pub(super) struct Appends<'a> {
+    connection: &'a Connection,
+    insert: CachedStatement<'a>,
+    destinations: &'a mut Destinations,
+    generations: &'a Generations,
+    bounds: &'a mut Bounds,
+    expiry: &'a mut Expiry,
+    settings: &'a Settings,
+    given: &'a mut Seq,
+    now_ms: i64,
+}
+
+impl<'a> Appends<'a> {
+    pub(super) fn new(ledger: &'a mut Ledger, now_ms: i64) -> rusqlite::Result<Self> {
+        let Ledger { connection, destinations, generations, bounds, expiry, settings, given, .. } = ledger;
+        let insert = connection.prepare_cached(
+            "INSERT INTO msg(seq, dest, created_ms, expires_ms, ages, crc, meta, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        Ok(Self { connection, insert, destinations, generations, bounds, expiry, settings, given, now_ms })
+    }
+
+    pub(super) fn append(&mut self, record: &Prepared) -> rusqlite::Result<Verdict> {
+        let (now_ms, connection) = (self.now_ms, self.connection);
+        let Prepared { destination, meta, body, checksum, expiration_ms, idempotency } = record;
+        if let Some(with) = idempotency
+            && let Some(seen) = self.generations.seen(connection, with, now_ms)?
+        {
+            return Ok(Verdict::Appended(Appended::Seen(seen)));
+        }
+        let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
+        let known = self.destinations.id(destination);
+        if let Err(reason) = self.bounds.admit(bytes, known.map_or(0, |id| self.destinations.bytes(id))) {
+            return Ok(Verdict::Full(reason));
+        }
+        let dest = match known {
+            Some(dest) => dest,
+            None => self.destinations.enter(connection, destination)?,
+        };
+        let seq = Seq::new(self.given.number() + 1);
+        *self.given = seq;
+        let crc = checksum.at(seq.number(), dest);
+        let expires_ms = self.settings.expires_ms(now_ms, *expiration_ms);
+        let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
+        self.insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;
+        if let Some(with) = idempotency {
+            self.generations.put(connection, with, Some(seq), now_ms)?;
+        }
+        self.destinations.added(dest, bytes, seq, expires_ms);
+        Ok(Verdict::Appended(Appended::Stored(seq)))
+    }
+}
