@@ -80,7 +80,7 @@ impl App {
         let (stop_accepting, stopped) = watch::channel(false);
         let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
         let door = Door::new(&config, modes, admission.clone(), metrics, stopped.clone());
-        let serving = tokio::spawn(listeners.serve(http::router(door), stopped));
+        let serving = tokio::spawn(listeners.serve(http::routes(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
         Ok(Self {
             config,

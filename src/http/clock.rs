@@ -8,18 +8,26 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// The start of a request, carried in its extensions.
+/// Bytes read at once, at most. hyper doubles a connection's buffer when a read has filled it, to the size that a head
+/// may have, and keeps it: with 1,024 bodies of 64 KiB arriving at once that was 110 MiB (ADR-0006).
+const READ_MAX: usize = (16 << 10) - 1;
+
+/// What a request carries in its extensions: its start, and the clock of its connection.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    pub(super) start: RequestStart,
+    pub(super) clock: ConnectionClock,
+}
+
+/// The start of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestStart(Instant);
 
 impl RequestStart {
-    pub(super) fn at(instant: Instant) -> Self {
-        Self(instant)
-    }
-
     /// The start of `request`; now, where nobody took it down.
     pub(super) fn of<B>(request: &hyper::Request<B>) -> Self {
-        request.extensions().get().copied().unwrap_or_else(|| Self(Instant::now()))
+        let arrival: Option<&Arrival> = request.extensions().get();
+        arrival.map_or_else(|| Self(Instant::now()), |arrival| arrival.start)
     }
 
     pub(super) fn instant(self) -> Instant {
@@ -72,14 +80,15 @@ impl ConnectionClock {
     /// A head is complete: its start, and a guard for as long as the request is under way.
     ///
     /// On HTTP/2 other streams share the socket, so there a request starts when its head is complete.
-    pub(super) fn request(&self, version: hyper::Version) -> (RequestStart, UnderWay) {
+    pub(super) fn request(&self, version: hyper::Version) -> (Arrival, UnderWay) {
         let now = Instant::now();
         let mut times = self.lock();
         times.multiplexed |= version >= hyper::Version::HTTP_2;
         let began = times.head_began.take().filter(|_| !times.multiplexed);
         times.requests += 1;
         drop(times);
-        (RequestStart::at(began.unwrap_or(now)), UnderWay(self.clone()))
+        let start = RequestStart(began.unwrap_or(now));
+        (Arrival { start, clock: self.clone() }, UnderWay(self.clone()))
     }
 
     /// Keeps a request under way beyond the head of its response, for as long as the guard lives.
@@ -159,7 +168,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClockedIo<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
+        let socket = Pin::new(&mut self.socket);
+        let polled = if buf.remaining() <= READ_MAX {
+            socket.poll_read(cx, buf)
+        } else {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(READ_MAX));
+            let polled = socket.poll_read(cx, &mut part);
+            let read = part.filled().len();
+            buf.advance(read);
+            polled
+        };
         if buf.filled().len() > before {
             self.clock.read_some();
         }
@@ -213,8 +231,8 @@ mod tests {
         clock.read_some();
         tokio::time::advance(Duration::from_millis(300)).await;
         clock.read_some();
-        let (start, _under_way) = clock.request(Version::HTTP_11);
-        assert_eq!(start.instant(), first_byte);
+        let (arrival, _under_way) = clock.request(Version::HTTP_11);
+        assert_eq!(arrival.start.instant(), first_byte);
     }
 
     #[tokio::test(start_paused = true)]
@@ -228,7 +246,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         let next = Instant::now();
         clock.read_some();
-        assert_eq!(clock.request(Version::HTTP_11).0.instant(), next);
+        assert_eq!(clock.request(Version::HTTP_11).0.start.instant(), next);
     }
 
     #[tokio::test(start_paused = true)]

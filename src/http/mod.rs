@@ -2,7 +2,7 @@
 //!
 //! `serve` accepts connections, `clock` knows when a request began, `publish` walks a request through `raw` or
 //! `envelope` (with `draft`, `control`, `percent`, `body`) to the link, `stream` walks many in one request, `respond`
-//! makes every response, `observe` counts.
+//! makes every response, `routes` knows the paths and counts.
 
 mod body;
 mod clock;
@@ -10,40 +10,34 @@ mod control;
 mod draft;
 mod envelope;
 mod envelope_text;
-mod observe;
 mod percent;
 mod publish;
 mod raw;
 mod rejection;
 mod respond;
+mod routes;
 mod serve;
 mod stream;
 
 pub use envelope_text::envelope_of;
-pub use observe::ROUTES;
 pub use respond::PROBLEM_TYPE_BASE;
+pub use routes::{ROUTES, routes};
 pub use serve::{BindError, Listeners};
 
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::modes::Modes;
-use crate::outcome::Outcome;
 use crate::tasks::Tasks;
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::post;
 use hyper::Request;
-use respond::Answer;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Places;
 use tokio::sync::watch;
 use tower::Service;
-
-const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
 
 /// What every request needs: the bounds, the defaults, the way to publish.
 #[derive(Debug)]
@@ -109,22 +103,4 @@ impl<S> Answering for S where
         + Sync
         + 'static
 {
-}
-
-/// The routes. Every request is counted, whatever answers it.
-pub fn router(door: Arc<Door>) -> impl Answering {
-    let endpoint = |method_router: axum::routing::MethodRouter<Arc<Door>>| {
-        method_router.fallback(|| async { plain(Outcome::MethodNotAllowed, "expected POST") })
-    };
-    let router = Router::new()
-        .route("/v1/exchanges/{exchange}/messages", endpoint(post(publish::to_exchange)))
-        .route("/v1/queues/{queue}/messages", endpoint(post(publish::to_queue)))
-        .route("/v1/messages", endpoint(post(publish::from_envelope)))
-        .fallback(|| async { plain(Outcome::NotFound, ENDPOINTS) })
-        .with_state(Arc::clone(&door));
-    observe::counting(door, router)
-}
-
-fn plain(outcome: Outcome, detail: &str) -> Response {
-    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0, replayed: false }.into_response()
 }

@@ -1,5 +1,7 @@
 //! Strict percent-decoding of path segments and query values.
 
+use std::borrow::Cow;
+
 /// Why a text does not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BrokenEncoding {
@@ -12,7 +14,7 @@ pub(super) enum BrokenEncoding {
 }
 
 /// Decodes `%XX`. Unlike lenient decoders it lets no broken sequence through as text.
-pub(super) fn decode(text: &str) -> Result<String, BrokenEncoding> {
+pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
     let mut rest = text.as_bytes();
     while let Some(position) = rest.iter().position(|byte| *byte == b'%') {
         let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
@@ -22,12 +24,16 @@ pub(super) fn decode(text: &str) -> Result<String, BrokenEncoding> {
         rest = &rest[position + 3..];
     }
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-    Ok(decoded.map_err(|_| BrokenEncoding::NotUtf8)?.into_owned())
+    decoded.map_err(|_| BrokenEncoding::NotUtf8)
 }
 
 /// Decodes a name or value of a query, where `+` is a space.
-pub(super) fn decode_query(text: &str) -> Result<String, BrokenEncoding> {
-    if text.contains('+') { decode(&text.replace('+', " ")) } else { decode(text) }
+pub(super) fn decode_query(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
+    if text.contains('+') {
+        Ok(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
+    } else {
+        decode(text)
+    }
 }
 
 #[cfg(test)]
@@ -50,8 +56,8 @@ mod tests {
             ("%FF", Err(BrokenEncoding::NotUtf8)),
         ];
         for (text, expected) in cases {
-            assert_eq!(decode(text), expected.map(str::to_owned), "{text}");
+            assert_eq!(decode(text), expected.map(Cow::Borrowed), "{text}");
         }
-        assert_eq!(decode_query("a+b%2Bc"), Ok("a b+c".to_owned()));
+        assert_eq!(decode_query("a+b%2Bc"), Ok(Cow::Borrowed("a b+c")));
     }
 }

@@ -15,7 +15,6 @@ use crate::message::{Message, Properties, ShortText};
 use crate::modes::{ClientKey, Order, Settled};
 use crate::outcome::Outcome;
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -26,24 +25,24 @@ use tokio::time::Instant;
 type Request = hyper::Request<Body>;
 
 /// `POST /v1/exchanges/{exchange}/messages`.
-pub(super) async fn to_exchange(State(door): State<Arc<Door>>, request: Request) -> Response {
+pub(super) async fn to_exchange(door: &Door, request: Request) -> Response {
     let destination = raw::exchange_destination(request.uri().path(), request.uri().query());
-    raw(&door, destination, request).await
+    raw(door, destination, request).await
 }
 
 /// `POST /v1/queues/{queue}/messages`.
-pub(super) async fn to_queue(State(door): State<Arc<Door>>, request: Request) -> Response {
+pub(super) async fn to_queue(door: &Door, request: Request) -> Response {
     let destination = raw::queue_destination(request.uri().path(), request.uri().query());
-    raw(&door, destination, request).await
+    raw(door, destination, request).await
 }
 
 /// `POST /v1/messages`: one message, or many.
-pub(super) async fn from_envelope(State(door): State<Arc<Door>>, request: Request) -> Response {
+pub(super) async fn from_envelope(door: &Arc<Door>, request: Request) -> Response {
     let start = RequestStart::of(&request);
     let (head, body) = request.into_parts();
     let published = match form(&head) {
-        Ok(Form::Lines) => stream::of_lines(&door, start, &head, body).await,
-        Ok(Form::Document) => publish_document(&door, start, &head, body).await,
+        Ok(Form::Lines) => stream::of_lines(door, start, &head, body).await,
+        Ok(Form::Document) => publish_document(door, start, &head, body).await,
         Err(rejection) => {
             body::discard(body, &head.headers, door.default_deadline(start)).await;
             Err(rejection.into())
@@ -137,7 +136,9 @@ async fn publish_raw(
     };
     let retry = control.retry.unwrap_or_default();
     let id_is_assigned = raw::id_is_assigned(&head.headers);
-    door.modes.publish(Order { message, permit, deadline, retry, mode, key, id_is_assigned }).await.into()
+    let order = Order { message, permit, deadline, retry, mode, key, id_is_assigned };
+    // Boxed, since what is refused is not to carry the room for it about.
+    Box::pin(door.modes.publish(order)).await.into()
 }
 
 /// A document holds one envelope, or an array of them: then the answer has begun with the first of them.
@@ -166,7 +167,7 @@ async fn publish_document(
     }
     let draft = door.draft(&document, &defaults, start.instant())?;
     drop(document);
-    Err(door.modes.publish(draft.into_order(permit)).await.into())
+    Err(Box::pin(door.modes.publish(draft.into_order(permit))).await.into())
 }
 
 /// How the messages of a request are written.

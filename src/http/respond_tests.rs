@@ -3,7 +3,7 @@
 use super::*;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http::{Answering, Door, router};
+use crate::http::{Answering, Door, routes};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
 use crate::modes::Modes;
@@ -210,7 +210,7 @@ async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
 // === through the router ===
 
 /// The routes above a link whose only endpoint refuses: every publish is answered `link_down`.
-fn routes() -> (Link, impl Answering) {
+fn door() -> (Link, impl Answering) {
     let flags = vec![("broker.endpoints".to_owned(), "amqp://127.0.0.1:1".to_owned())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
     let vocabulary = Vocabulary {
@@ -226,12 +226,12 @@ fn routes() -> (Link, impl Answering) {
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
     let admission = Admission::new(8, 1 << 20);
     let modes = Modes::new(&config, handle, None, admission.clone(), metrics.clone());
-    (link, router(Door::new(&config, modes, admission, metrics, watch::channel(false).1)))
+    (link, routes(Door::new(&config, modes, admission, metrics, watch::channel(false).1)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.
 async fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> (Response, String) {
-    let (_link, routes) = routes();
+    let (_link, routes) = door();
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -223,12 +223,11 @@ async fn connection<S>(
 {
     let clock = ConnectionClock::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (start, under_way) = clock.request(request.version());
-        let (answering, clock) = (answering.clone(), clock.clone());
+        let (arrival, under_way) = clock.request(request.version());
+        let answering = answering.clone();
         async move {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(start);
-            request.extensions_mut().insert(clock);
+            request.extensions_mut().insert(arrival);
             let response = answering.oneshot(request).await;
             drop(under_way);
             response

@@ -80,26 +80,24 @@ impl Attribution {
 
     /// A pass ended with nothing newly ready; `in_flight` publishes are still without a confirm.
     ///
-    /// Returns every verdict that is certain now.
-    pub(super) fn end_of_pass(&mut self, in_flight: usize) -> Vec<(usize, BrokerVerdict)> {
+    /// Adds every verdict that is certain now.
+    pub(super) fn end_of_pass(&mut self, in_flight: usize, verdicts: &mut Vec<(usize, BrokerVerdict)>) {
         let nothing_waits = in_flight == 0 && !self.channel_died;
         let earlier_are_certain = self.queue_was_empty || nothing_waits;
         self.queue_was_empty = false;
-        let mut verdicts = Vec::with_capacity(self.acked.len() + self.nacked.len());
         for entry in std::mem::take(&mut self.nacked) {
             self.forget(&entry);
             verdicts.push((entry.slot, BrokerVerdict::Nacked));
         }
         for entry in std::mem::take(&mut self.suspended) {
-            self.decide(entry, earlier_are_certain, &mut verdicts);
+            self.decide(entry, earlier_are_certain, verdicts);
         }
         let mut acked = std::mem::take(&mut self.acked);
         for entry in acked.drain(..) {
             let certain = entry.certain || nothing_waits;
-            self.decide(entry, certain, &mut verdicts);
+            self.decide(entry, certain, verdicts);
         }
         self.acked = acked;
-        verdicts
     }
 
     /// The channel died: returns that still wait in lapin's queue are lost with it.

@@ -91,9 +91,15 @@ fn play(run: &Run) -> Vec<(usize, BrokerVerdict)> {
             for (slot, ack, carried) in std::mem::take(&mut lapin.completed) {
                 attribution.completed(slot, Some(id(slot)), ack, carried.map(id).as_ref());
             }
-            verdicts.extend(attribution.end_of_pass(run.acks.len() - read - 1));
+            verdicts.extend(verdicts_of(&mut attribution, run.acks.len() - read - 1));
         }
     }
+    verdicts
+}
+
+fn verdicts_of(attribution: &mut Attribution, in_flight: usize) -> Vec<(usize, BrokerVerdict)> {
+    let mut verdicts = Vec::new();
+    attribution.end_of_pass(in_flight, &mut verdicts);
     verdicts
 }
 
@@ -116,9 +122,9 @@ fn a_publish_that_carries_anothers_return_waits_for_its_own() {
     attribution.expect(id(0), 0);
     attribution.expect(id(1), 1);
     attribution.completed(0, Some(id(0)), true, Some(&id(1)));
-    assert_eq!(attribution.end_of_pass(1), []);
+    assert_eq!(verdicts_of(&mut attribution, 1), []);
     attribution.completed(1, Some(id(1)), true, Some(&id(0)));
-    let mut verdicts = attribution.end_of_pass(0);
+    let mut verdicts = verdicts_of(&mut attribution, 0);
     verdicts.sort_by_key(|(slot, _)| *slot);
     assert_eq!(verdicts, [(0, BrokerVerdict::Returned), (1, BrokerVerdict::Returned)]);
 }
@@ -128,7 +134,7 @@ fn a_publish_that_is_not_mandatory_is_never_suspended() {
     let mut attribution = Attribution::default();
     attribution.expect(id(1), 1);
     attribution.completed(0, None, true, Some(&id(1)));
-    assert_eq!(attribution.end_of_pass(1), [(0, BrokerVerdict::Acked)]);
+    assert_eq!(verdicts_of(&mut attribution, 1), [(0, BrokerVerdict::Acked)]);
 }
 
 /// Why no two with the same id may be on one channel, shared or solo: the earlier one's verdict takes the id along.
@@ -139,7 +145,7 @@ fn two_with_the_same_id_on_one_channel_would_turn_a_return_into_an_ack() {
     assert!(attribution.carries(&id(0)), "so the second one has to wait or to go elsewhere");
     attribution.expect(id(0), 1);
     attribution.completed(0, Some(id(0)), true, None);
-    attribution.end_of_pass(1);
+    verdicts_of(&mut attribution, 1);
     attribution.completed(1, Some(id(0)), true, Some(&id(0)));
-    assert_eq!(attribution.end_of_pass(0), [(1, BrokerVerdict::Acked)], "it was returned");
+    assert_eq!(verdicts_of(&mut attribution, 0), [(1, BrokerVerdict::Acked)], "it was returned");
 }

@@ -52,6 +52,9 @@ pub(super) struct Flight {
     processed: bool,
 }
 
+/// A publish that has its verdict, and the kind of lane that it was on.
+pub(super) type Settled = (LaneKind, Flight, Verdict);
+
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
 /// place in its frame queue under two locks, and two pollers would swap confirms (ADR-0001).
 pub(super) struct Lane {
@@ -64,6 +67,8 @@ pub(super) struct Lane {
     /// Counts publishes in the order in which lapin takes them, which is their order on the wire.
     order: Arc<AtomicUsize>,
     attribution: Attribution,
+    /// Kept for its room.
+    verdicts: Vec<(usize, BrokerVerdict)>,
     quiet: Arc<QuietWaker>,
     quiet_waker: Waker,
     /// Bytes handed to lapin and not yet on the socket, shared by the lanes of a connection.
@@ -97,6 +102,7 @@ impl Lane {
             next_slot: 0,
             order: Arc::new(AtomicUsize::new(0)),
             attribution: Attribution::default(),
+            verdicts: Vec::new(),
             quiet_waker: Waker::from(Arc::clone(&quiet)),
             quiet,
             unwritten,
@@ -231,9 +237,8 @@ impl Lane {
         messages
     }
 
-    /// One pass: polls until nothing is newly ready, then returns the verdicts that are certain.
-    pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>) -> Vec<(Flight, Verdict)> {
-        let mut settled = Vec::new();
+    /// One pass: polls until nothing is newly ready, then adds the verdicts that are certain.
+    pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>, settled: &mut Vec<Settled>) {
         self.quiet.listen(cx.waker());
         let quiet_waker = self.quiet_waker.clone();
         let mut cx = Context::from_waker(&quiet_waker);
@@ -249,17 +254,19 @@ impl Lane {
         if self.probe.as_mut().is_some_and(|(_, probe)| probe.as_mut().poll(&mut cx).is_ready()) {
             self.probe = None;
         }
-        for (slot, verdict) in self.attribution.end_of_pass(self.resolving.len()) {
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.attribution.end_of_pass(self.resolving.len(), &mut verdicts);
+        for (slot, verdict) in verdicts.drain(..) {
             self.nacked |= verdict == BrokerVerdict::Nacked;
-            self.settle(slot, Verdict::Broker(verdict), &mut settled);
+            self.settle(slot, Verdict::Broker(verdict), settled);
         }
+        self.verdicts = verdicts;
         if let Some(error) = self.died.clone()
             && self.resolving.is_empty()
         {
             self.take_processed();
-            self.settle_the_lost(&error, &mut settled);
+            self.settle_the_lost(&error, settled);
         }
-        settled
     }
 
     /// Gives up on everything unresolved, when lapin did not resolve it in time.
@@ -292,7 +299,7 @@ impl Lane {
     }
 
     /// Every publish of the dead channel is known now: what its end says of each of them.
-    fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<(Flight, Verdict)>) {
+    fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<Settled>) {
         for slot in self.attribution.abandon() {
             self.settle(slot, Verdict::Lost, settled);
         }
@@ -318,10 +325,10 @@ impl Lane {
         }
     }
 
-    fn settle(&mut self, slot: usize, verdict: Verdict, settled: &mut Vec<(Flight, Verdict)>) {
+    fn settle(&mut self, slot: usize, verdict: Verdict, settled: &mut Vec<Settled>) {
         if let Some(flight) = self.flights.remove(&slot) {
             self.owed -= flight.message.weight();
-            settled.push((flight, verdict));
+            settled.push((self.kind, flight, verdict));
         }
     }
 }

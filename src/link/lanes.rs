@@ -1,7 +1,7 @@
 //! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
 
 use super::LinkSettings;
-use super::lane::{Flight, Lane, Verdict};
+use super::lane::{Flight, Lane, Settled, Verdict};
 use super::pulse::transfer_time;
 use super::standstill::Owed;
 use crate::message::{Message, ShortText};
@@ -204,16 +204,12 @@ impl Lanes {
         one_more
     }
 
-    /// One pass over every lane; the verdicts that are certain.
-    pub(super) fn poll_passes(&mut self, cx: &mut Context<'_>) -> Vec<(LaneKind, Flight, Verdict)> {
-        let mut settled = Vec::new();
-        let shared = self.shared.iter_mut().map(|lane| (LaneKind::Shared, lane));
-        let retired = self.retired.iter_mut().map(|(_, lane)| (LaneKind::Shared, lane));
-        let solo = self.solo.iter_mut().map(|lane| (LaneKind::Solo, lane));
-        for (kind, lane) in shared.chain(retired).chain(solo) {
-            settled.extend(lane.poll_pass(cx).into_iter().map(|(flight, verdict)| (kind, flight, verdict)));
+    /// One pass over every lane; adds the verdicts that are certain.
+    pub(super) fn poll_passes(&mut self, cx: &mut Context<'_>, settled: &mut Vec<Settled>) {
+        let retired = self.retired.iter_mut().map(|(_, lane)| lane);
+        for lane in self.shared.iter_mut().chain(retired).chain(&mut self.solo) {
+            lane.poll_pass(cx, settled);
         }
-        settled
     }
 
     /// Takes in channels that are open now. An error means that the connection is useless.

@@ -5,7 +5,7 @@ use super::acceptance::properties_max;
 use super::closing::{channel_error_text, refuses_a_routing_key};
 use super::destination::Destination;
 use super::exchanges::ProvenDestinations;
-use super::lane::{Flight, Verdict};
+use super::lane::{Flight, Settled, Verdict};
 use super::lanes::{LaneKind, Lanes};
 use super::mode::{Ended, Mode};
 use super::nacking::NackingDestinations;
@@ -49,7 +49,9 @@ pub(super) struct Publisher {
     pub(super) vitals: Arc<Vitals>,
     pub(super) user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
+    /// Both kept for their room.
     received: Vec<Job>,
+    settled: Vec<Settled>,
     pub(super) waiting: Waiting,
     pub(super) lanes: Lanes,
     /// Destinations with a publish on a solo lane that the broker has not worked through, and since when.
@@ -83,6 +85,7 @@ impl Publisher {
             user,
             jobs,
             received: Vec::with_capacity(RECEIVE_BATCH),
+            settled: Vec::new(),
             waiting: Waiting::new(settings.max_in_flight),
             lanes: Lanes::new(connection, shared, settings),
             probing: HashMap::new(),
@@ -207,12 +210,14 @@ impl Publisher {
     }
 
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
-        let settled = self.lanes.poll_passes(cx);
+        let mut settled = std::mem::take(&mut self.settled);
+        self.lanes.poll_passes(cx, &mut settled);
         let mut any = !settled.is_empty();
-        for (kind, flight, verdict) in settled {
+        for (kind, flight, verdict) in settled.drain(..) {
             self.learn(kind, &flight, &verdict);
             self.conclude(flight, verdict);
         }
+        self.settled = settled;
         for message in self.lanes.take_processed() {
             any = true;
             self.probing.remove(&Destination::of(&message));

@@ -15,7 +15,7 @@ mod places;
 pub(super) use elements::is_array;
 pub(super) use places::Places;
 
-use super::clock::{ConnectionClock, RequestStart, UnderWay};
+use super::clock::{Arrival, ConnectionClock, RequestStart, UnderWay};
 use super::draft::Defaults;
 use super::publish::Finished;
 use super::rejection::Rejection;
@@ -88,7 +88,7 @@ fn begin(
     media_type: &'static str,
 ) -> Response {
     let outbox = Arc::new(Outbox::default());
-    let clock = head.extensions.get::<ConnectionClock>().cloned();
+    let clock = head.extensions.get::<Arrival>().map(|arrival| arrival.clock.clone());
     let connection = Connection { _under_way: clock.as_ref().map(ConnectionClock::keep), clock };
     let engine = Engine::new(Arc::clone(door), source, defaults, begins, Arc::clone(&outbox), connection);
     door.streams.spawn(engine.run());
