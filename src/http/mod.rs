@@ -1,8 +1,8 @@
 //! The door in: HTTP requests become messages, outcomes become responses.
 //!
-//! `serve` accepts connections, `clock` knows when a request began, `publish` walks a request through `raw` or
-//! `envelope` (with `draft`, `control`, `percent`, `body`) to the link, `stream` walks many in one request, `respond`
-//! makes every response, `observe` counts.
+//! `serve` accepts connections, `clock` knows when a request began, `unread` whether its body is in the way of the
+//! next one, `publish` walks a request through `raw` or `envelope` (with `draft`, `control`, `percent`, `body`) to the
+//! link, `stream` walks many in one request, `respond` makes every response, `observe` counts.
 
 mod body;
 mod clock;
@@ -18,6 +18,7 @@ mod rejection;
 mod respond;
 mod serve;
 mod stream;
+mod unread;
 
 pub use envelope_text::envelope_of;
 pub use observe::ROUTES;
@@ -32,8 +33,10 @@ use crate::outcome::Outcome;
 use crate::tasks::Tasks;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
+use clock::RequestStart;
 use hyper::Request;
 use respond::Answer;
 use std::convert::Infallible;
@@ -114,17 +117,25 @@ impl<S> Answering for S where
 /// The routes. Every request is counted, whatever answers it.
 pub fn router(door: Arc<Door>) -> impl Answering {
     let endpoint = |method_router: axum::routing::MethodRouter<Arc<Door>>| {
-        method_router.fallback(|| async { plain(Outcome::MethodNotAllowed, "expected POST") })
+        method_router.fallback(|State(door): State<Arc<Door>>, request: Request<Body>| async move {
+            astray(&door, request, Outcome::MethodNotAllowed, "expected POST").await
+        })
     };
     let router = Router::new()
         .route("/v1/exchanges/{exchange}/messages", endpoint(post(publish::to_exchange)))
         .route("/v1/queues/{queue}/messages", endpoint(post(publish::to_queue)))
         .route("/v1/messages", endpoint(post(publish::from_envelope)))
-        .fallback(|| async { plain(Outcome::NotFound, ENDPOINTS) })
+        .fallback(|State(door): State<Arc<Door>>, request: Request<Body>| async move {
+            astray(&door, request, Outcome::NotFound, ENDPOINTS).await
+        })
         .with_state(Arc::clone(&door));
     observe::counting(door, router)
 }
 
-fn plain(outcome: Outcome, detail: &str) -> Response {
+/// Answers a request that is for none of the endpoints.
+async fn astray(door: &Door, request: Request<Body>, outcome: Outcome, detail: &str) -> Response {
+    let start = RequestStart::of(&request);
+    let (head, body) = request.into_parts();
+    body::discard(body, &head.headers, door.default_deadline(start)).await;
     Answer { outcome, detail: Some(detail), message_id: None, attempts: 0, replayed: false }.into_response()
 }
