@@ -38,7 +38,8 @@ use axum::response::Response;
 use axum::routing::post;
 use clock::RequestStart;
 use hyper::Request;
-use respond::Answer;
+use publish::Finished;
+use rejection::Rejection;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,6 +137,6 @@ pub fn router(door: Arc<Door>) -> impl Answering {
 async fn astray(door: &Door, request: Request<Body>, outcome: Outcome, detail: &str) -> Response {
     let start = RequestStart::of(&request);
     let (head, body) = request.into_parts();
-    body::discard(body, &head.headers, door.default_deadline(start)).await;
-    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0, replayed: false }.into_response()
+    let rejection = door.turned_away(start, &head, body, Rejection::new(outcome, detail)).await;
+    Finished::from(rejection).answer().into_response()
 }
