@@ -267,6 +267,8 @@ impl Door {
         }
         let mut permit = self.admission.admit().map_err(|_| refused(Outcome::Overloaded))?;
         let payload = tokio::select! {
+            // Most bodies are there already: whether the link drains is asked of those that are not.
+            biased;
             payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
             () = self.modes.draining() => return Err(refused(Outcome::Draining)),
