@@ -108,6 +108,25 @@ async fn sigterm_answers_those_who_want_it_tried_again_as_well() {
 }
 
 #[tokio::test]
+async fn sigterm_waits_for_no_body_beyond_its_budget() {
+    let (_client, sidecar) = orders(shared().await, "half_a_body").await;
+    let budget = sidecar.set("shutdown.request_budget", "\"500ms\"");
+    let mut sidecar = budget.start().await.with_link_up().await;
+    let mut half = SlowClient::connect(sidecar.http()).await;
+    let head =
+        format!("POST {QUEUE} HTTP/1.1\r\nhost: x\r\namqpost-timeout: 60s\r\ncontent-length: 2\r\n\r\n");
+    half.send(head + "x").await;
+    sidecar.in_flight_is(1).await;
+
+    sidecar.signal("TERM");
+
+    let (head, _) = half.read_answer(PATIENCE).await;
+    assert!(head.starts_with("http/1.1 503 ") && head.contains("amqpost-code: draining"), "{head}");
+    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+    assert_eq!(sidecar.exited(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn without_a_broker_both_signals_end_it_quickly() {
     for signal in ["TERM", "INT"] {
         let nobody = Sidecar::builder("amqp://127.0.0.1:1");
