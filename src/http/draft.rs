@@ -40,12 +40,11 @@ impl Defaults {
         Ok(Self { control: raw::envelope_control(headers)?, key: raw::idempotency_key(headers)?, trace })
     }
 
-    /// The same for a request with many messages, of which each has its own key or none.
-    pub(super) fn of_many(headers: &HeaderMap) -> Result<Self, Rejection> {
-        let defaults = Self::of(headers)?;
+    /// The same, where the request has many messages, of which each has its own key or none.
+    pub(super) fn for_many(self) -> Result<Self, Rejection> {
         let problem = "is of one message: here each envelope has its own, as the member idempotency_key";
-        match defaults.key {
-            None => Ok(defaults),
+        match self.key {
+            None => Ok(self),
             Some(_) => Err(Rejection::invalid("idempotency-key", problem)),
         }
     }

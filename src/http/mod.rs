@@ -1,8 +1,8 @@
 //! The door in: HTTP requests become messages, outcomes become responses.
 //!
-//! `serve` accepts connections, `clock` knows when a request began, `publish` walks a request through `raw` or
-//! `envelope` (with `draft`, `control`, `percent`, `body`) to the link, `stream` walks many in one request, `respond`
-//! makes every response, `routes` knows the paths and counts.
+//! `serve` accepts connections, `clock` knows when a request began, `unread` whether its body is in the way of the
+//! next one, `publish` walks a request through `raw` or `envelope` (with `draft`, `control`, `percent`, `body`) to the
+//! link, `stream` walks many in one request, `respond` makes every response, `routes` knows the paths and counts.
 
 mod body;
 mod clock;
@@ -18,6 +18,7 @@ mod respond;
 mod routes;
 mod serve;
 mod stream;
+mod unread;
 
 pub use envelope_text::envelope_of;
 pub use respond::PROBLEM_TYPE_BASE;

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 type Request = hyper::Request<Body>;
@@ -40,13 +41,14 @@ pub(super) async fn to_queue(door: &Door, request: Request) -> Response {
 pub(super) async fn from_envelope(door: &Arc<Door>, request: Request) -> Response {
     let start = RequestStart::of(&request);
     let (head, body) = request.into_parts();
-    let published = match form(&head) {
-        Ok(Form::Lines) => stream::of_lines(door, start, &head, body).await,
-        Ok(Form::Document) => publish_document(door, start, &head, body).await,
-        Err(rejection) => {
-            body::discard(body, &head.headers, door.default_deadline(start)).await;
-            Err(rejection.into())
+    let published = match door.envelope_head(&head) {
+        Ok(EnvelopeHead { form: Form::Lines, defaults, timeout }) => {
+            Ok(stream::of_lines(door, start, &head, body, defaults, timeout).await)
         }
+        Ok(EnvelopeHead { form: Form::Document, defaults, timeout }) => {
+            publish_document(door, start, &head, body, defaults, timeout).await
+        }
+        Err(rejection) => Err(door.turned_away(start, &head, body, rejection).await.into()),
     };
     published.unwrap_or_else(|finished| door.told(start.instant(), &finished).into_response())
 }
@@ -106,6 +108,13 @@ struct RawHead {
     key: Option<ClientKey>,
 }
 
+/// What the head of a request says of the envelopes in its body.
+struct EnvelopeHead {
+    form: Form,
+    defaults: Defaults,
+    timeout: Duration,
+}
+
 async fn publish_raw(
     door: &Door,
     start: RequestStart,
@@ -116,10 +125,7 @@ async fn publish_raw(
     let checked = destination.and_then(|destination| door.raw_head(start, destination, head));
     let RawHead { destination, properties, control, deadline, mode, key } = match checked {
         Ok(checked) => checked,
-        Err(rejection) => {
-            body::discard(body, &head.headers, door.default_deadline(start)).await;
-            return rejection.into();
-        }
+        Err(rejection) => return door.turned_away(start, head, body, rejection).await.into(),
     };
     let message_id = properties.message_id.clone();
     let refusal = door.modes.refusal(Some(mode), key.is_some());
@@ -147,23 +153,15 @@ async fn publish_document(
     start: RequestStart,
     head: &Parts,
     body: Body,
+    defaults: Defaults,
+    timeout: Duration,
 ) -> Result<Response, Finished> {
-    let checked = Defaults::of(&head.headers).and_then(|defaults| {
-        let timeout = defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok((defaults, Deadline::after(start.instant(), timeout)))
-    });
-    let (defaults, arrival_deadline) = match checked {
-        Ok(checked) => checked,
-        Err(rejection) => {
-            body::discard(body, &head.headers, door.default_deadline(start)).await;
-            return Err(rejection.into());
-        }
-    };
+    let arrival_deadline = Deadline::after(start.instant(), timeout);
     // The exchange is in the body, and with it perhaps the mode.
     let refusal = door.modes.refusal(None, defaults.key.is_some());
     let (document, permit) = door.take_in(head, body, arrival_deadline, refusal).await?;
     if stream::is_array(&document) {
-        return Ok(stream::of_array(door, start, head, document, permit).await?);
+        return Ok(stream::of_array(door, start, head, document, permit, defaults).await?);
     }
     let draft = door.draft(&document, &defaults, start.instant())?;
     drop(document);
@@ -206,6 +204,17 @@ impl Door {
         Ok(RawHead { destination, properties, control, deadline, mode, key })
     }
 
+    fn envelope_head(&self, head: &Parts) -> Result<EnvelopeHead, Rejection> {
+        let form = form(head)?;
+        let defaults = Defaults::of(&head.headers)?;
+        let defaults = match form {
+            Form::Document => defaults,
+            Form::Lines => defaults.for_many()?,
+        };
+        let timeout = defaults.control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
+        Ok(EnvelopeHead { form, defaults, timeout })
+    }
+
     pub(super) fn mode(
         &self,
         field: &str,
@@ -218,6 +227,18 @@ impl Door {
     /// The deadline of a request whose own is not known.
     pub(super) fn default_deadline(&self, start: RequestStart) -> Deadline {
         Deadline::after(start.instant(), self.timeout)
+    }
+
+    /// Takes in what the client of a request still sends that is refused by its head, and drops it.
+    pub(super) async fn turned_away(
+        &self,
+        start: RequestStart,
+        head: &Parts,
+        body: Body,
+        rejection: Rejection,
+    ) -> Rejection {
+        body::discard(body, &head.headers, self.default_deadline(start)).await;
+        rejection
     }
 
     /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
@@ -247,6 +268,8 @@ impl Door {
         }
         let mut permit = self.admission.admit().map_err(|_| refused(Outcome::Overloaded))?;
         let payload = tokio::select! {
+            // Most bodies are there already: whether the link drains is asked of those that are not.
+            biased;
             payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
             () = self.modes.draining() => return Err(refused(Outcome::Draining)),

@@ -157,11 +157,6 @@ impl Answer<'_> {
     }
 }
 
-/// The answer to a request that speaks of no message.
-pub(super) fn plain(outcome: Outcome, detail: &str) -> Response {
-    Answer { outcome, detail: Some(detail), message_id: None, attempts: 0, replayed: false }.into_response()
-}
-
 /// The head of a response with many answers, which are its body.
 pub(super) fn many(media_type: &'static str, answers: Body) -> Response {
     let mut response = Response::new(answers);

@@ -2,8 +2,10 @@
 //!
 //! A service of three paths, in place of axum's router: that puts each request into boxes of its own (ADR-0006).
 
-use super::respond::plain;
-use super::{Answering, Door, publish};
+use super::clock::RequestStart;
+use super::publish::{self, Finished};
+use super::rejection::Rejection;
+use super::{Answering, Door};
 use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::response::Response;
@@ -88,15 +90,23 @@ impl Route {
 
     async fn answer(self, door: &Arc<Door>, request: Request<Body>) -> Response {
         if self != Route::Unknown && request.method() != Method::POST {
-            return plain(Outcome::MethodNotAllowed, "expected POST");
+            return astray(door, request, Outcome::MethodNotAllowed, "expected POST").await;
         }
         match self {
             Route::Exchange => publish::to_exchange(door, request).await,
             Route::Queue => publish::to_queue(door, request).await,
             Route::Messages => publish::from_envelope(door, request).await,
-            Route::Unknown => plain(Outcome::NotFound, ENDPOINTS),
+            Route::Unknown => astray(door, request, Outcome::NotFound, ENDPOINTS).await,
         }
     }
+}
+
+/// Answers a request that is for none of the endpoints.
+async fn astray(door: &Door, request: Request<Body>, outcome: Outcome, detail: &str) -> Response {
+    let start = RequestStart::of(&request);
+    let (head, body) = request.into_parts();
+    let rejection = door.turned_away(start, &head, body, Rejection::new(outcome, detail)).await;
+    Finished::from(rejection).answer().into_response()
 }
 
 /// Methods are whatever clients make up; labels are not.

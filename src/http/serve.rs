@@ -2,6 +2,7 @@
 
 use super::Answering;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
+use super::unread::Unread;
 use crate::config::{HttpConfig, ListenAddress};
 use axum::body::Body;
 use hyper::Request;
@@ -222,15 +223,17 @@ async fn connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let clock = ConnectionClock::new();
+    let unread = Unread::default();
     let service = service_fn(|request: Request<Incoming>| {
-        let (arrival, under_way) = clock.request(request.version());
-        let answering = answering.clone();
+        let version = request.version();
+        let (arrival, under_way) = clock.request(version);
+        let (answering, unread) = (answering.clone(), unread.clone());
         async move {
-            let mut request = request.map(Body::new);
+            let mut request = request.map(|body| Body::new(unread.noting(body)));
             request.extensions_mut().insert(arrival);
             let response = answering.oneshot(request).await;
             drop(under_way);
-            response
+            response.map(|response| unread.said_in(response, version))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

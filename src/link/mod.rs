@@ -204,8 +204,9 @@ impl LinkHandle {
     }
 
     /// Ends when the link begins to drain.
-    pub async fn draining(&mut self) {
-        supervisor::draining(&mut self.stage).await;
+    pub async fn draining(&self) {
+        let mut stage = self.stage.clone();
+        supervisor::draining(&mut stage).await;
     }
 
     /// Waits until the link is up or `deadline` has passed; whether it is up.

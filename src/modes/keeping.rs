@@ -66,27 +66,20 @@ impl Keeping {
         };
         drop(permit);
         metrics.spool_appended(result(&appended).as_str());
+        // Unsure, it may be there after a restart: nothing is to overtake it until then.
+        if !matches!(appended, Err(AppendError::Unsure)) {
+            pending.settled();
+        }
         let settled = |outcome| Settlement { outcome, detail: None, attempts };
         match appended {
             Ok(Appended::Stored(_)) => {
-                pending.settled();
                 spool.flow.appended();
                 Kept::Settled(settled(Outcome::Spooled))
             }
-            // It may be there after a restart: nothing is to overtake it until then.
+            Ok(Appended::Seen(seen)) => Kept::Seen(seen),
             Err(AppendError::Unsure) => Kept::Settled(settled(Outcome::SpoolUnsure)),
-            Ok(Appended::Seen(seen)) => {
-                pending.settled();
-                Kept::Seen(seen)
-            }
-            Err(error @ AppendError::Full(_)) => {
-                pending.settled();
-                Kept::Settled(neither(before, Outcome::SpoolFull, error))
-            }
-            Err(error @ AppendError::Failed) => {
-                pending.settled();
-                Kept::Settled(neither(before, Outcome::SpoolFailed, error))
-            }
+            Err(error @ AppendError::Full(_)) => Kept::Settled(neither(before, Outcome::SpoolFull, error)),
+            Err(error @ AppendError::Failed) => Kept::Settled(neither(before, Outcome::SpoolFailed, error)),
         }
     }
 }

@@ -131,7 +131,7 @@ impl Modes {
 
     /// Ends when the link begins to drain.
     pub async fn draining(&self) {
-        self.0.link.clone().draining().await;
+        self.0.link.draining().await;
     }
 
     /// Takes an order to its outcome, by its deadline. Dropped, a direct order without a key is withdrawn where

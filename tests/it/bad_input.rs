@@ -13,15 +13,6 @@ const QUEUE: &str = "/v1/queues/orders/messages";
 const ENVELOPE: &str = "/v1/messages";
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
-/// A vhost with the queue `orders`, a client of its own in it, and a sidecar that is up.
-async fn orders(vhost: &str) -> (AmqpClient, Sidecar) {
-    let vhost = shared().await.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    let sidecar = Sidecar::up(&vhost.uri()).await;
-    (client, sidecar)
-}
-
 /// The answer is a complete problem with this status and code whose detail contains `named`.
 fn assert_problem(answer: &Answer, expected: (u16, &str), named: &str) {
     let text = answer.text();
@@ -41,15 +32,12 @@ async fn assert_unharmed(client: &AmqpClient, sidecar: &Sidecar) {
     assert_eq!(client.depth("orders").await, 0, "nothing bad is published");
     assert_eq!(sidecar.post(QUEUE, &[], "good").await.verdict(), (200, "confirmed"));
     assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
-    eventually("nothing stays in flight", Duration::from_secs(10), async || {
-        sidecar.metric("amqpost_in_flight").await == 0.0
-    })
-    .await;
+    sidecar.in_flight_is(0).await;
 }
 
 #[tokio::test]
 async fn a_bad_path_or_query_is_a_400_that_names_the_part() {
-    let (client, sidecar) = orders("bad_paths").await;
+    let (client, sidecar) = orders_up("bad_paths").await;
     let long = "x".repeat(256);
     let cases = [
         (format!("/v1/exchanges/{long}/messages"), "exchange"),
@@ -77,7 +65,7 @@ async fn a_bad_path_or_query_is_a_400_that_names_the_part() {
 
 #[tokio::test]
 async fn a_bad_header_is_a_400_that_names_it() {
-    let (client, sidecar) = orders("bad_headers").await;
+    let (client, sidecar) = orders_up("bad_headers").await;
     let long = "x".repeat(256);
     let long_name = format!("amqp-header-{long}");
     let texts = ["content-type", "content-encoding", "amqp-message-id", "amqp-correlation-id"];
@@ -122,7 +110,7 @@ async fn a_bad_header_is_a_400_that_names_it() {
 
 #[tokio::test]
 async fn a_header_that_is_given_twice_or_is_not_utf_8_is_a_400_that_names_it() {
-    let (client, sidecar) = orders("bad_bytes").await;
+    let (client, sidecar) = orders_up("bad_bytes").await;
     let names = [
         "content-type",
         "content-encoding",
@@ -201,7 +189,7 @@ fn bad_envelopes() -> Vec<(String, &'static str)> {
 
 #[tokio::test]
 async fn a_bad_envelope_is_a_400_that_names_the_field() {
-    let (client, sidecar) = orders("bad_envelopes").await;
+    let (client, sidecar) = orders_up("bad_envelopes").await;
     for (document, named) in bad_envelopes() {
         let answer = sidecar.post(ENVELOPE, &JSON, document).await;
         assert_problem(&answer, (400, "invalid_request"), named);
@@ -220,7 +208,7 @@ async fn a_bad_envelope_is_a_400_that_names_the_field() {
 
 #[tokio::test]
 async fn headers_too_large_for_a_frame_of_the_broker_are_a_400_and_harm_nobody() {
-    let (client, sidecar) = orders("large_headers").await;
+    let (client, sidecar) = orders_up("large_headers").await;
     let large = "x".repeat(40 * 1024);
 
     let answer = sidecar.post(QUEUE, &[("amqp-header-large", &large)], "x").await;
@@ -232,7 +220,7 @@ async fn headers_too_large_for_a_frame_of_the_broker_are_a_400_and_harm_nobody()
 
 /// Publishes bad envelopes with these properties beside good requests, which must not notice.
 async fn beside_good_requests(vhost: &str, properties: &[serde_json::Value]) {
-    let (client, sidecar) = orders(vhost).await;
+    let (client, sidecar) = orders_up(vhost).await;
     let refused = async {
         for properties in properties.iter().cycle().take(40) {
             let document = json!(
@@ -263,7 +251,7 @@ async fn a_direct_reply_to_nobody_harms_no_good_request() {
 
 #[tokio::test]
 async fn an_internal_exchange_is_refused() {
-    let (client, sidecar) = orders("internal_exchange").await;
+    let (client, sidecar) = orders_up("internal_exchange").await;
     let options = ExchangeDeclareOptions { internal: true, ..ExchangeDeclareOptions::default() };
     let channel = client.channel().await;
     let table = FieldTable::default();
@@ -277,7 +265,7 @@ async fn an_internal_exchange_is_refused() {
 
 #[tokio::test]
 async fn wrong_media_types_paths_and_methods_are_said_to_be_so() {
-    let (client, sidecar) = orders("wrong_doors").await;
+    let (client, sidecar) = orders_up("wrong_doors").await;
     let document = r#"{"exchange":"amq.default","routing_key":"orders","payload":"x"}"#;
     for media_type in ["text/plain", "application/xml", "application/jsonp", "json", ""] {
         let answer = sidecar.post(ENVELOPE, &[("content-type", media_type)], document).await;
@@ -300,7 +288,7 @@ async fn wrong_media_types_paths_and_methods_are_said_to_be_so() {
 
 #[tokio::test]
 async fn a_connection_goes_on_working_after_each_bad_request() {
-    let (_client, sidecar) = orders("keep_alive").await;
+    let (_client, sidecar) = orders_up("keep_alive").await;
     let bad = [
         ("/v1/queues/%/messages", "", 400),
         (QUEUE, "amqp-priority: 300\r\n", 400),
@@ -326,7 +314,7 @@ async fn a_connection_goes_on_working_after_each_bad_request() {
 
 #[tokio::test]
 async fn bytes_that_are_no_request_get_a_4xx_or_nothing_and_harm_nobody() {
-    let (client, sidecar) = orders("no_http").await;
+    let (client, sidecar) = orders_up("no_http").await;
     let large_head = format!("POST {QUEUE} HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(100_000));
     let long_path = format!("POST /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000));
     let many = (0..2_000).fold(String::new(), |text, n| text + &format!("h{n}: x\r\n"));
@@ -371,7 +359,7 @@ async fn what_is_wrong_with_a_request_is_said_even_while_the_link_is_down() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_bad_requests_beside_two_thousand_good_ones_change_nothing() {
-    let (client, sidecar) = orders("bad_and_good").await;
+    let (client, sidecar) = orders_up("bad_and_good").await;
     let documents = bad_envelopes();
     let good = load(&sidecar, QUEUE, "g", 32, |n| n >= 2_000);
     let bad = stream::iter(0..2_000usize)

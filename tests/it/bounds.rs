@@ -7,26 +7,6 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A vhost with the queue `orders`, and a sidecar for it, not yet started, that bears with a frozen broker.
-async fn orders(broker: &Broker, vhost: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = broker.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    let patient = Sidecar::builder(&vhost.uri())
-        .set("broker.stall_timeout", "\"1m\"")
-        .set("broker.heartbeat", "\"1m\"")
-        .set("broker.connections", "1");
-    (client, patient)
-}
-
-async fn in_flight_is(sidecar: &Sidecar, count: usize) {
-    eventually(&format!("{count} are in flight"), PATIENCE, async || {
-        let seen = sidecar.metric("amqpost_in_flight").await;
-        if seen == count as f64 { Ok(()) } else { Err(seen) }
-    })
-    .await;
-}
-
 /// A request with a body of `sent` bytes out of `length`.
 fn part_of_a_request(headers: &str, length: usize, sent: usize) -> String {
     let body = "x".repeat(sent);
@@ -37,14 +17,15 @@ fn part_of_a_request(headers: &str, length: usize, sent: usize) -> String {
 async fn beyond_max_in_flight_it_is_overloaded_at_once_until_the_others_are_resolved() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "overloaded").await;
-    let sidecar = sidecar.set("publish.max_in_flight", "4").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("publish.max_in_flight", "4").start().await.with_link_up().await;
     assert_eq!(sidecar.metric("amqpost_in_flight_limit").await, 4.0);
     broker.pause().await;
 
     let headers = [("amqpost-timeout", "60s")];
     let held = join_all((0..4).map(|_| sidecar.post(QUEUE, &headers, "held")));
     let refused = async {
-        in_flight_is(&sidecar, 4).await;
+        sidecar.in_flight_is(4).await;
         let answers = [
             sidecar.post(QUEUE, &headers, "refused").await,
             sidecar.post(QUEUE, &headers, vec![b'x'; 1024 * 1024]).await,
@@ -60,7 +41,7 @@ async fn beyond_max_in_flight_it_is_overloaded_at_once_until_the_others_are_reso
         assert!(answer.elapsed < Duration::from_secs(10), "at once, not at the deadline: {answer:?}");
     }
     assert!(held.iter().all(|answer| answer.code() == "confirmed"));
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
     assert_eq!(sidecar.post(QUEUE, &[], "again").await.verdict(), (200, "confirmed"));
     assert_eq!(client.depth("orders").await, 5);
 }
@@ -69,14 +50,15 @@ async fn beyond_max_in_flight_it_is_overloaded_at_once_until_the_others_are_reso
 async fn beyond_the_bytes_in_flight_it_is_overloaded_and_smaller_messages_still_fit() {
     let broker = Broker::start().await;
     let (_client, sidecar) = orders(&broker, "bytes").await;
-    let limits = sidecar.set("publish.max_in_flight_bytes", "\"64KiB\"").set("publish.max_body", "\"64KiB\"");
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let limits = patient.set("publish.max_in_flight_bytes", "\"64KiB\"").set("publish.max_body", "\"64KiB\"");
     let sidecar = limits.start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
 
     let held = sidecar.post(QUEUE, &[("amqpost-timeout", "60s")], vec![b'x'; 60_000]);
     let others = async {
-        in_flight_is(&sidecar, 1).await;
+        sidecar.in_flight_is(1).await;
         let short = [("amqpost-timeout", "500ms")];
         let large = sidecar.post(QUEUE, &short, vec![b'x'; 10_000]).await;
         let small = sidecar.post(QUEUE, &short, vec![b'x'; 1_000]).await;
@@ -89,7 +71,7 @@ async fn beyond_the_bytes_in_flight_it_is_overloaded_and_smaller_messages_still_
     assert!(large.detail().contains("max_in_flight_bytes"), "{}", large.detail());
     assert_eq!(small.verdict(), (504, "confirm_timeout"));
     assert_eq!(held.verdict(), (200, "confirmed"));
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
     assert_eq!(sidecar.post(QUEUE, &[], vec![b'x'; 60_000]).await.verdict(), (200, "confirmed"));
 }
 
@@ -104,11 +86,11 @@ async fn clients_that_hang_up_in_the_middle_of_a_body_give_their_places_back() {
         wire.send(part_of_a_request("amqpost-timeout: 60s\r\n", 1000, 500)).await;
         wires.push(wire);
     }
-    in_flight_is(&sidecar, 16).await;
+    sidecar.in_flight_is(16).await;
     assert_eq!(sidecar.post(QUEUE, &[], "x").await.code(), "overloaded");
     drop(wires);
 
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
     assert_eq!(sidecar.post(QUEUE, &[], "x").await.verdict(), (200, "confirmed"));
     assert_eq!(client.depth("orders").await, 1, "half a body is no message");
 }
@@ -117,7 +99,8 @@ async fn clients_that_hang_up_in_the_middle_of_a_body_give_their_places_back() {
 async fn clients_that_hang_up_before_the_verdict_give_their_places_back_once_there_is_one() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "hang_ups").await;
-    let sidecar = sidecar.set("publish.max_in_flight", "16").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("publish.max_in_flight", "16").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
 
@@ -127,11 +110,11 @@ async fn clients_that_hang_up_before_the_verdict_give_their_places_back_once_the
         wire.send(part_of_a_request("amqpost-timeout: 60s\r\n", 4, 4)).await;
         wires.push(wire);
     }
-    in_flight_is(&sidecar, 16).await;
+    sidecar.in_flight_is(16).await;
     drop(wires);
     broker.resume().await;
 
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
     let full = join_all((0..16).map(|_| sidecar.post(QUEUE, &[], "x"))).await;
     assert!(full.iter().all(|answer| answer.code() == "confirmed"), "{full:?}");
     assert_eq!(client.purge("orders").await, 1 + 16 + 16);
@@ -207,7 +190,8 @@ async fn a_head_that_does_not_arrive_is_cut_off_however_it_trickles() {
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let broker = Broker::start().await;
     let (_client, sidecar) = orders(&broker, "idle").await;
-    let sidecar = sidecar.set("http.idle_timeout", "\"1s\"").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("http.idle_timeout", "\"1s\"").start().await.with_link_up().await;
     let mut unused = SlowClient::connect(sidecar.http()).await;
     let mut used = SlowClient::connect(sidecar.http()).await;
     used.send(part_of_a_request("", 1, 1)).await;
@@ -248,7 +232,7 @@ async fn a_body_that_stops_arriving_is_a_408_at_the_deadline_and_disturbs_nobody
     }
     let elapsed = begun.elapsed();
     assert!(elapsed > Duration::from_secs(2) && elapsed < PATIENCE, "at the deadline: {elapsed:?}");
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
     assert_eq!(client.depth("orders").await, 500);
 }
 
@@ -266,7 +250,7 @@ async fn a_client_that_never_reads_its_answers_disturbs_nobody() {
 
     assert_eq!(codes(&good).into_iter().collect::<Vec<_>>(), [("confirmed".to_owned(), 500)]);
     drop(deaf);
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
 }
 
 #[tokio::test]
@@ -305,7 +289,7 @@ async fn a_body_beyond_the_limit_is_a_413_whether_its_length_is_announced_or_not
 
     assert_eq!(sidecar.post(QUEUE, &[], vec![b'x'; 1024]).await.verdict(), (200, "confirmed"));
     assert_eq!(client.depth("orders").await, 1);
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

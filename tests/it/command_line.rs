@@ -8,14 +8,6 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A queue `orders` in a fresh vhost, and a sidecar for it, not yet started.
-async fn orders(broker: &Broker, vhost: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = broker.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    (client, Sidecar::builder(&vhost.uri()))
-}
-
 /// Runs `amqpost` to its end; the process must not need more than it is given.
 async fn amqpost(arguments: &[&str], environment: &[(&str, &str)], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_amqpost"))

@@ -11,7 +11,7 @@ const QUEUE: &str = "/v1/queues/orders/messages";
 /// A frozen broker is not to be noticed: what is under test is the deadline.
 async fn one_connection(vhost: &Vhost) -> Sidecar {
     let sidecar = Sidecar::builder(&vhost.uri()).set("broker.connections", "1");
-    sidecar.set("broker.stall_timeout", "\"1m\"").start().await.with_link_up().await
+    sidecar.patient().start().await.with_link_up().await
 }
 
 #[tokio::test]

@@ -10,14 +10,6 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A vhost with the queue `orders`.
-async fn orders(broker: &Broker, name: &str) -> (Vhost, AmqpClient) {
-    let vhost = broker.vhost(name).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    (vhost, client)
-}
-
 /// A sidecar with one connection, which is up.
 async fn one_connection(uri: &str) -> Sidecar {
     Sidecar::builder(uri).set("broker.connections", "1").start().await.with_link_up().await
@@ -34,7 +26,8 @@ async fn wear_out(sidecar: &Sidecar, missing: usize) {
 
 /// The only publish under way, whose message is in the queue, when the client is told `lie` in place of its confirm.
 async fn is_unknown_after(name: &str, lie: Vec<u8>) {
-    let (vhost, client) = orders(shared().await, name).await;
+    let vhost = shared().await.vhost(name).await;
+    let client = vhost.with_orders().await;
     let impostor = Impostor::to_port(vhost.broker().amqp_port());
     let sidecar = one_connection(&vhost.uri_via(impostor.port())).await;
     // Proven beforehand, so that the message under test travels over the shared channel, which is channel 1.
@@ -70,7 +63,8 @@ async fn an_ack_that_lapin_does_not_know_says_nothing_of_a_lone_publish() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worn_out_connection_is_replaced_unnoticed() {
-    let (vhost, _client) = orders(shared().await, "worn").await;
+    let vhost = shared().await.vhost("worn").await;
+    vhost.with_orders().await;
     let sidecar = &Sidecar::up(&vhost.uri()).await;
     let over = &AtomicBool::new(false);
 
@@ -87,7 +81,8 @@ async fn a_worn_out_connection_is_replaced_unnoticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worn_out_connection_that_waits_for_a_silent_queue_does_not_keep_the_link_down() {
-    let (vhost, client) = orders(shared().await, "worn_stuck").await;
+    let vhost = shared().await.vhost("worn_stuck").await;
+    let client = vhost.with_orders().await;
     client.declare_queue("stuck", true, arguments([])).await;
     let sidecar = one_connection(&vhost.uri()).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
@@ -103,7 +98,8 @@ async fn a_worn_out_connection_that_waits_for_a_silent_queue_does_not_keep_the_l
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_low_channel_max_costs_no_connection() {
     let broker = Broker::builder().config_line("channel_max = 3").start().await;
-    let (vhost, _client) = orders(&broker, "few_channels").await;
+    let vhost = broker.vhost("few_channels").await;
+    vhost.with_orders().await;
     let sidecar = one_connection(&vhost.uri()).await;
 
     let sent = load(&sidecar, QUEUE, "few", 16, |n| n >= 200).await;
@@ -115,7 +111,8 @@ async fn a_low_channel_max_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_cannot_be_replaced_costs_no_connection() {
     let broker = Broker::builder().config_line("channel_max = 3").start().await;
-    let (vhost, _client) = orders(&broker, "no_other_channel").await;
+    let vhost = broker.vhost("no_other_channel").await;
+    vhost.with_orders().await;
     let sidecar = one_connection(&vhost.uri()).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
@@ -138,7 +135,8 @@ async fn a_channel_that_cannot_be_replaced_costs_no_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection() {
     let broker = Broker::start().await;
-    let (vhost, client) = orders(&broker, "alarm").await;
+    let vhost = broker.vhost("alarm").await;
+    let client = vhost.with_orders().await;
     let mut paths = vec![QUEUE.to_owned()];
     for n in 0..8 {
         let exchange = format!("x{n}");
@@ -170,7 +168,8 @@ async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_connection_is_not_counted_as_a_late_verdict() {
-    let (vhost, _client) = orders(shared().await, "late").await;
+    let vhost = shared().await.vhost("late").await;
+    vhost.with_orders().await;
     let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
     let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
@@ -193,7 +192,8 @@ async fn a_lost_connection_is_not_counted_as_a_late_verdict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_unproven_message_opens_one_channel() {
     let broker = Broker::start().await;
-    let (vhost, _client) = orders(&broker, "channels").await;
+    let vhost = broker.vhost("channels").await;
+    vhost.with_orders().await;
     let channels = async || {
         let count = broker.run("length(rabbit_channel:list()).").await;
         count.parse::<usize>().expect("a number")
@@ -229,7 +229,8 @@ async fn a_client_in_the_middle_of_its_body_is_told_at_once_that_the_link_is_dow
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_link_that_moves_is_not_given_up() {
-    let (vhost, _client) = orders(shared().await, "slow_link").await;
+    let vhost = shared().await.vhost("slow_link").await;
+    vhost.with_orders().await;
     let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
     let sidecar = one_connection(&vhost.uri_via(proxy.port())).await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");

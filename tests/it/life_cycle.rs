@@ -7,17 +7,6 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A queue `orders` in a fresh vhost, and a sidecar for it, not yet started, that bears with a frozen broker.
-async fn orders(broker: &Broker, vhost: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = broker.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    let patient = Sidecar::builder(&vhost.uri())
-        .set("broker.stall_timeout", "\"1m\"")
-        .set("broker.heartbeat", "\"1m\"");
-    (client, patient)
-}
-
 /// Publishes 32 messages; once all are in flight `then` happens; the answers.
 async fn while_in_flight(sidecar: &Sidecar, timeout: &str, then: impl AsyncFnOnce()) -> Vec<Answer> {
     while_in_flight_with(sidecar, [("amqpost-timeout", timeout), ("amqpost-retry", "safe")], then).await
@@ -30,8 +19,7 @@ async fn while_in_flight_with(
 ) -> Vec<Answer> {
     let answers = join_all((0..32).map(|_| sidecar.post(QUEUE, &headers, "in flight")));
     let disturbance = async {
-        eventually("all are in flight", PATIENCE, async || sidecar.metric("amqpost_in_flight").await == 32.0)
-            .await;
+        sidecar.in_flight_is(32).await;
         then().await;
     };
     tokio::join!(answers, disturbance).0
@@ -48,7 +36,7 @@ async fn refuses_connections(sidecar: &Sidecar) {
 async fn sigterm_refuses_new_connections_answers_everybody_and_exits_0() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "graceful").await;
-    let mut sidecar = sidecar.start().await.with_link_up().await;
+    let mut sidecar = sidecar.patient().start().await.with_link_up().await;
     broker.pause().await;
 
     let answers = while_in_flight(&sidecar, "60s", async || {
@@ -67,7 +55,7 @@ async fn sigterm_refuses_new_connections_answers_everybody_and_exits_0() {
 async fn sigterm_with_a_frozen_broker_answers_everybody_at_the_deadline_and_exits_0() {
     let broker = Broker::start().await;
     let (_client, sidecar) = orders(&broker, "frozen").await;
-    let sidecar = sidecar.set("shutdown.broker_budget", "\"500ms\"").set("broker.connections", "1");
+    let sidecar = sidecar.patient().set("shutdown.broker_budget", "\"500ms\"").set("broker.connections", "1");
     let mut sidecar = sidecar.start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
@@ -83,8 +71,10 @@ async fn sigterm_with_a_frozen_broker_answers_everybody_at_the_deadline_and_exit
 async fn sigterm_answers_those_whose_deadline_is_beyond_its_budget_as_well() {
     let broker = Broker::start().await;
     let (_client, sidecar) = orders(&broker, "budget").await;
-    let budgets =
-        sidecar.set("shutdown.request_budget", "\"500ms\"").set("shutdown.broker_budget", "\"500ms\"");
+    let budgets = sidecar
+        .patient()
+        .set("shutdown.request_budget", "\"500ms\"")
+        .set("shutdown.broker_budget", "\"500ms\"");
     let mut sidecar = budgets.set("broker.connections", "1").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
@@ -102,8 +92,10 @@ async fn sigterm_answers_those_whose_deadline_is_beyond_its_budget_as_well() {
 async fn sigterm_answers_those_who_want_it_tried_again_as_well() {
     let broker = Broker::start().await;
     let (_client, sidecar) = orders(&broker, "repeats").await;
-    let budgets =
-        sidecar.set("shutdown.request_budget", "\"500ms\"").set("shutdown.broker_budget", "\"500ms\"");
+    let budgets = sidecar
+        .patient()
+        .set("shutdown.request_budget", "\"500ms\"")
+        .set("shutdown.broker_budget", "\"500ms\"");
     let mut sidecar = budgets.set("broker.connections", "1").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
@@ -112,6 +104,25 @@ async fn sigterm_answers_those_who_want_it_tried_again_as_well() {
     let answers = while_in_flight_with(&sidecar, headers, async || sidecar.signal("TERM")).await;
 
     assert!(answers.iter().all(|answer| answer.outcome() == "unknown"), "{answers:?}");
+    assert_eq!(sidecar.exited(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_waits_for_no_body_beyond_its_budget() {
+    let (_client, sidecar) = orders(shared().await, "half_a_body").await;
+    let budget = sidecar.set("shutdown.request_budget", "\"500ms\"");
+    let mut sidecar = budget.start().await.with_link_up().await;
+    let mut half = SlowClient::connect(sidecar.http()).await;
+    let head =
+        format!("POST {QUEUE} HTTP/1.1\r\nhost: x\r\namqpost-timeout: 60s\r\ncontent-length: 2\r\n\r\n");
+    half.send(head + "x").await;
+    sidecar.in_flight_is(1).await;
+
+    sidecar.signal("TERM");
+
+    let (head, _) = half.read_answer(PATIENCE).await;
+    assert!(head.starts_with("http/1.1 503 ") && head.contains("amqpost-code: draining"), "{head}");
+    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
     assert_eq!(sidecar.exited(PATIENCE).await.code(), Some(0));
 }
 

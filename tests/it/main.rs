@@ -13,6 +13,7 @@ mod confirmed;
 mod credentials;
 mod deadlines;
 mod deleted_exchange;
+mod early_refusals;
 mod hard_connections;
 mod idempotency;
 mod life_cycle;

@@ -12,21 +12,6 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn orders(broker: &Broker, name: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = broker.vhost(name).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    (client, Sidecar::builder(&vhost.uri()))
-}
-
-async fn nothing_is_in_flight(sidecar: &Sidecar) {
-    eventually("nothing is in flight", PATIENCE, async || {
-        let seen = sidecar.metric("amqpost_in_flight").await;
-        if seen == 0.0 { Ok(()) } else { Err(seen) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipelined_requests_are_answered_each_for_itself_and_in_their_order() {
     const REQUESTS: usize = 200;
@@ -96,5 +81,5 @@ async fn streams_that_are_reset_in_the_middle_give_their_places_back_and_harm_no
         .await;
 
     assert_eq!(answered, vec![200; STREAMS / 2]);
-    nothing_is_in_flight(sidecar).await;
+    sidecar.in_flight_is(0).await;
 }

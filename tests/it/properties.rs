@@ -16,15 +16,6 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A vhost with the queue `orders`, a client of its own in it, and a sidecar that is up.
-async fn orders(vhost: &str) -> (AmqpClient, Sidecar) {
-    let vhost = shared().await.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    let sidecar = Sidecar::up(&vhost.uri()).await;
-    (client, sidecar)
-}
-
 /// The only message of a queue.
 async fn only(client: &AmqpClient, queue: &str) -> Received {
     let mut messages = client.drain(queue).await;
@@ -63,7 +54,7 @@ fn assert_texts(message: &Received, content_type: &str) {
 
 #[tokio::test]
 async fn every_property_of_a_raw_request_arrives() {
-    let (client, sidecar) = orders("raw_properties").await;
+    let (client, sidecar) = orders_up("raw_properties").await;
     let headers = [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Encoding", "gzip"),
@@ -92,7 +83,7 @@ async fn every_property_of_a_raw_request_arrives() {
 
 #[tokio::test]
 async fn every_property_of_an_envelope_arrives() {
-    let (client, sidecar) = orders("envelope_properties").await;
+    let (client, sidecar) = orders_up("envelope_properties").await;
     let properties = r#""payload":"x","properties":{"content_type":"text/csv","content_encoding":"gzip",
         "message_id":"id 1","correlation_id":"größer \u2603","reply_to":"answers/here","type":"order.created",
         "app_id":"shop","user_id":"guest","expiration":"3600000","priority":255,"timestamp":1700000000,
@@ -107,7 +98,7 @@ async fn every_property_of_an_envelope_arrives() {
 
 #[tokio::test]
 async fn a_message_without_properties_is_persistent_and_has_nothing_made_up() {
-    let (client, sidecar) = orders("no_properties").await;
+    let (client, sidecar) = orders_up("no_properties").await;
 
     let answer = sidecar.post(QUEUE, &[], "x").await;
 
@@ -120,7 +111,7 @@ async fn a_message_without_properties_is_persistent_and_has_nothing_made_up() {
 
 #[tokio::test]
 async fn header_names_are_lower_case_in_the_table_whatever_the_client_writes() {
-    let (client, sidecar) = orders("header_case").await;
+    let (client, sidecar) = orders_up("header_case").await;
     let mut wire = SlowClient::connect(sidecar.http()).await;
     wire.send(format!(
         "POST {QUEUE} HTTP/1.1\r\nHost: x\r\nAMQP-HEADER-Tenant-ID: Köln\r\nContent-Length: 1\r\n\r\nx"
@@ -134,7 +125,7 @@ async fn header_names_are_lower_case_in_the_table_whatever_the_client_writes() {
 
 #[tokio::test]
 async fn headers_of_an_envelope_keep_their_types() {
-    let (client, sidecar) = orders("header_types").await;
+    let (client, sidecar) = orders_up("header_types").await;
     let headers = r#"{"yes":true,"no":false,"int":3,"least":-9223372036854775808,"most":9223372036854775807,
         "float":1.5,"whole float":2.0,"string":"ü","empty":"","null":null,"array":[1,"two",[null],{"k":0.5}],
         "table":{"inner":{"deep":false}},"no table":{},"no array":[],"MixedCase":"kept"}"#;
@@ -175,7 +166,7 @@ async fn headers_of_an_envelope_keep_their_types() {
 
 #[tokio::test]
 async fn the_trace_context_arrives_from_both_forms() {
-    let (client, sidecar) = orders("trace").await;
+    let (client, sidecar) = orders_up("trace").await;
     let trace = [
         ("traceparent", TRACE),
         ("tracestate", "a=1"),
@@ -215,7 +206,7 @@ fn encoded(name: &str) -> String {
 
 #[tokio::test]
 async fn awkward_queue_names_are_taken_literally() {
-    let (client, sidecar) = orders("queue_names").await;
+    let (client, sidecar) = orders_up("queue_names").await;
     for name in awkward_names() {
         client.declare_queue(&name, true, arguments([])).await;
         confirmed(&sidecar, &format!("/v1/queues/{}/messages", encoded(&name)), &[], name.clone()).await;
@@ -228,7 +219,7 @@ async fn awkward_queue_names_are_taken_literally() {
 
 #[tokio::test]
 async fn awkward_exchange_names_and_routing_keys_are_taken_literally() {
-    let (client, sidecar) = orders("exchange_names").await;
+    let (client, sidecar) = orders_up("exchange_names").await;
     for name in awkward_names() {
         client.declare_exchange(&name, ExchangeKind::Direct).await;
         client.bind("orders", &name, &name).await;
@@ -251,7 +242,7 @@ async fn awkward_exchange_names_and_routing_keys_are_taken_literally() {
 
 #[tokio::test]
 async fn amq_default_is_the_default_exchange_in_both_forms() {
-    let (client, sidecar) = orders("amq_default").await;
+    let (client, sidecar) = orders_up("amq_default").await;
 
     confirmed(&sidecar, "/v1/exchanges/amq.default/messages?routing_key=orders", &[], "x").await;
     envelope(&sidecar, r#""payload":"x""#).await;
@@ -263,7 +254,7 @@ async fn amq_default_is_the_default_exchange_in_both_forms() {
 
 #[tokio::test]
 async fn payloads_arrive_byte_for_byte_in_every_encoding() {
-    let (client, sidecar) = orders("payloads").await;
+    let (client, sidecar) = orders_up("payloads").await;
     let every_byte: Vec<u8> = (0..=255).collect();
     confirmed(&sidecar, QUEUE, &[], every_byte.clone()).await;
     confirmed(&sidecar, QUEUE, &[], "").await;
@@ -293,7 +284,7 @@ const LARGEST: usize = 16 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_mebibytes_arrive_with_and_without_an_announced_length() {
-    let (client, sidecar) = orders("large").await;
+    let (client, sidecar) = orders_up("large").await;
     let payload: Vec<u8> = (0..LARGEST).map(|position| (position * 31 + position / 256) as u8).collect();
     let payload = Bytes::from(payload);
 
@@ -317,7 +308,7 @@ async fn sixteen_mebibytes_arrive_with_and_without_an_announced_length() {
 
 #[tokio::test]
 async fn an_envelope_that_need_not_be_taken_is_confirmed_without_a_queue() {
-    let (_client, sidecar) = orders("optional_envelope").await;
+    let (_client, sidecar) = orders_up("optional_envelope").await;
     let document = |mandatory| {
         let document = serde_json::json!(
             {"exchange": "amq.topic", "routing_key": "nobody", "payload": "x", "mandatory": mandatory}
@@ -332,7 +323,7 @@ async fn an_envelope_that_need_not_be_taken_is_confirmed_without_a_queue() {
 
 #[tokio::test]
 async fn http_2_with_prior_knowledge_publishes_concurrently_on_one_connection() {
-    let (client, sidecar) = orders("http2").await;
+    let (client, sidecar) = orders_up("http2").await;
     let http2: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
 
     let answers = join_all((0..200).map(|n| {
@@ -357,8 +348,7 @@ async fn http_2_with_prior_knowledge_publishes_concurrently_on_one_connection() 
 #[tokio::test]
 async fn unix_sockets_and_ports_in_one_list_all_take_requests() {
     let vhost = shared().await.vhost("unix").await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
+    let client = vhost.with_orders().await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("amqpost.sock");
     let listen = format!("[\"unix:{}\", \"127.0.0.1:0\"]", path.display());

@@ -53,13 +53,6 @@ fn percent_encoded(address: &str) -> String {
     address.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
 }
 
-async fn orders(name: &str) -> (AmqpClient, Sidecar) {
-    let vhost = shared().await.vhost(name).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    (client, Sidecar::up(&vhost.uri()).await)
-}
-
 #[track_caller]
 fn assert_refused(answer: &Answer, address: &str) {
     assert_eq!(
@@ -78,7 +71,7 @@ fn assert_no_connection_was_lost(sidecar: &Sidecar) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_to_a_waiting_caller_is_refused_and_not_delivered() {
-    let (client, sidecar) = orders("reply").await;
+    let (client, sidecar) = orders_up("reply").await;
     let mut caller = Caller::waiting(&client).await;
 
     let path = format!("/v1/queues/{}/messages", percent_encoded(&caller.address));
@@ -91,7 +84,7 @@ async fn a_reply_to_a_waiting_caller_is_refused_and_not_delivered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_carbon_copy_to_a_waiting_caller_is_refused_and_nobody_gets_the_message() {
-    let (client, sidecar) = orders("reply_copy").await;
+    let (client, sidecar) = orders_up("reply_copy").await;
     let mut caller = Caller::waiting(&client).await;
 
     for header in ["CC", "BCC"] {
@@ -110,7 +103,7 @@ async fn a_carbon_copy_to_a_waiting_caller_is_refused_and_nobody_gets_the_messag
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_malformed_reply_address_is_refused_and_costs_no_connection() {
-    let (client, sidecar) = orders("reply_malformed").await;
+    let (client, sidecar) = orders_up("reply_malformed").await;
     assert_eq!(sidecar.post("/v1/queues/orders/messages", &[], "x").await.code(), "confirmed");
 
     for rest in ["", ".", ".%21%21.x", ".abc", ".AAAA.key", ".g2dkAAR.key.more", ".g2EB.key"] {

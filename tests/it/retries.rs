@@ -12,7 +12,7 @@ async fn lose_the_confirm(name: &str, retry: &str) -> (Answer, AmqpClient) {
     client.declare_queue("orders", true, arguments([])).await;
     let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
     let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port())).set("broker.connections", "1");
-    let sidecar = sidecar.set("broker.stall_timeout", "\"1m\"").start().await.with_link_up().await;
+    let sidecar = sidecar.patient().start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
     proxy.black_hole(Direction::FromBroker);

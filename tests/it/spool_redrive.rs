@@ -98,26 +98,34 @@ async fn a_key_is_answered_spooled_again_though_an_operator_has_dropped_its_mess
     assert_eq!((left, client.depth("poison").await), (0.0, 0), "what was dropped does not come back");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_delivered_within_five_seconds() {
-    const KEYS: usize = 100;
-    let vhost = shared().await.vhost("mended_one").await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("all", true, arguments([])).await;
-    client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
+const KEYS: usize = 100;
+
+/// A sidecar that keeps trying messages of [`KEYS`] keys to `exchange`, none of which can be delivered, until each has
+/// been tried `times`.
+async fn with_a_hundred_keys_waiting(vhost: &Vhost, exchange: &str, times: usize) -> (SpoolDir, Sidecar) {
     let spool = SpoolDir::new();
     let names: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
     let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-    spool.fill(spooled_for("orders", &keys, 1)).await;
+    spool.fill(spooled_for(exchange, &keys, 1)).await;
     let sidecar = Sidecar::builder(&vhost.uri())
         .set("spool.path", &spool.setting())
         .set("spool.undeliverable", "\"wait\"")
         .start()
         .await;
     let tried = async || sidecar.metric("amqpost_spool_deliveries_total{result=\"deferred\"}").await;
-    // So often that each pause has become as long as it gets.
-    let enough = KEYS as f64 * 8.0;
+    let enough = (KEYS * times) as f64;
     eventually("all of them wait", Duration::from_secs(90), async || tried().await > enough).await;
+    (spool, sidecar)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_delivered_within_five_seconds() {
+    let vhost = shared().await.vhost("mended_one").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("all", true, arguments([])).await;
+    client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
+    // So often that each pause has become as long as it gets.
+    let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "orders", 8).await;
 
     let arrivals = Arrivals::of(&client, "all").await;
     let mut worst = Duration::ZERO;
@@ -137,22 +145,10 @@ async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_deli
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_hundred_keys_of_a_missing_exchange_all_are_delivered_within_seconds_of_its_declaration() {
-    const KEYS: usize = 100;
     let vhost = shared().await.vhost("mended_exchange").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("all", true, arguments([])).await;
-    let spool = SpoolDir::new();
-    let names: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
-    let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-    spool.fill(spooled_for("later", &keys, 1)).await;
-    let sidecar = Sidecar::builder(&vhost.uri())
-        .set("spool.path", &spool.setting())
-        .set("spool.undeliverable", "\"wait\"")
-        .start()
-        .await;
-    let tried = async || sidecar.metric("amqpost_spool_deliveries_total{result=\"deferred\"}").await;
-    let enough = KEYS as f64 * 5.0;
-    eventually("all of them wait", Duration::from_secs(90), async || tried().await > enough).await;
+    let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "later", 5).await;
 
     let arrivals = Arrivals::of(&client, "all").await;
     let begun = Instant::now();

@@ -7,14 +7,6 @@ use std::time::Duration;
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// A queue `orders` in a fresh vhost, and a sidecar for it, not yet started.
-async fn orders(vhost: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = shared().await.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    (client, Sidecar::builder(&vhost.uri()))
-}
-
 async fn ids(client: &AmqpClient) -> Vec<String> {
     let arrived = client.drain("orders").await;
     arrived.iter().map(|message| message.message_id().expect("an id").to_owned()).collect()
@@ -36,7 +28,7 @@ async fn in_turns(mut stream: LineStream) {
 
 #[tokio::test]
 async fn answers_come_while_the_request_is_still_open() {
-    let (client, sidecar) = orders("stream_open").await;
+    let (client, sidecar) = orders(shared().await, "stream_open").await;
     let sidecar = sidecar.start().await.with_link_up().await;
 
     in_turns(LineStream::open(&sidecar, &[]).await).await;
@@ -49,7 +41,7 @@ async fn answers_come_while_the_request_is_still_open() {
 
 #[tokio::test]
 async fn answers_come_while_the_request_is_still_open_over_http2() {
-    let (client, sidecar) = orders("stream_http2").await;
+    let (client, sidecar) = orders(shared().await, "stream_http2").await;
     let sidecar = sidecar.start().await.with_link_up().await;
 
     in_turns(LineStream::open_http2(&sidecar, &[]).await).await;
@@ -59,7 +51,7 @@ async fn answers_come_while_the_request_is_still_open_over_http2() {
 
 #[tokio::test]
 async fn lines_with_their_length_announced_are_answered_all_the_same() {
-    let (client, sidecar) = orders("stream_length").await;
+    let (client, sidecar) = orders(shared().await, "stream_length").await;
     let sidecar = sidecar.start().await.with_link_up().await;
     let lines: Vec<_> = (0..1_000).map(|n| envelope("orders", &format!("m-{n}"))).collect();
 
@@ -81,7 +73,7 @@ async fn lines_with_their_length_announced_are_answered_all_the_same() {
 
 #[tokio::test]
 async fn each_line_has_its_own_verdict() {
-    let (client, sidecar) = orders("stream_verdicts").await;
+    let (client, sidecar) = orders(shared().await, "stream_verdicts").await;
     let full = arguments([("x-max-length", 1.into()), ("x-overflow", text("reject-publish"))]);
     client.declare_queue("full", true, full).await;
     client.put("full", b"x").await;
@@ -130,7 +122,7 @@ async fn each_line_has_its_own_verdict() {
 
 #[tokio::test]
 async fn what_the_head_says_holds_for_lines_that_say_nothing_else() {
-    let (client, sidecar) = orders("stream_defaults").await;
+    let (client, sidecar) = orders(shared().await, "stream_defaults").await;
     let sidecar = sidecar.start().await.with_link_up().await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [("amqpost-mandatory", "false"), ("traceparent", trace)];
@@ -152,7 +144,7 @@ async fn what_the_head_says_holds_for_lines_that_say_nothing_else() {
 
 #[tokio::test]
 async fn a_head_that_is_wrong_is_refused_before_the_stream_begins() {
-    let (_client, sidecar) = orders("stream_heads").await;
+    let (_client, sidecar) = orders(shared().await, "stream_heads").await;
     let sidecar = sidecar.start().await.with_link_up().await;
     for (name, value) in [
         ("amqpost-timeout", "61s"),
@@ -168,7 +160,7 @@ async fn a_head_that_is_wrong_is_refused_before_the_stream_begins() {
 
 #[tokio::test]
 async fn a_line_with_a_key_is_published_once_however_often_it_is_sent() {
-    let (client, sidecar) = orders("stream_keys").await;
+    let (client, sidecar) = orders(shared().await, "stream_keys").await;
     let sidecar = sidecar.start().await.with_link_up().await;
     let line = envelope("orders", "m").replacen('{', r#"{"idempotency_key":"k-1","#, 1);
 
@@ -184,7 +176,7 @@ async fn a_line_with_a_key_is_published_once_however_often_it_is_sent() {
 
 #[tokio::test]
 async fn lines_in_mode_spool_are_kept_and_delivered() {
-    let (client, sidecar) = orders("stream_spool").await;
+    let (client, sidecar) = orders(shared().await, "stream_spool").await;
     let directory = SpoolDir::new();
     let sidecar = sidecar.set("spool.path", &directory.setting()).start().await.with_link_up().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-mode", "spool")]).await;
@@ -200,7 +192,7 @@ async fn lines_in_mode_spool_are_kept_and_delivered() {
 
 #[tokio::test]
 async fn an_array_is_answered_by_an_array_in_its_order() {
-    let (client, sidecar) = orders("stream_array").await;
+    let (client, sidecar) = orders(shared().await, "stream_array").await;
     let sidecar = sidecar.start().await.with_link_up().await;
     let name = |n: usize| if n.is_multiple_of(7) { "nowhere" } else { "orders" };
     let elements: Vec<_> = (0..600).map(|n| envelope(name(n), &format!("m-{n}"))).collect();
@@ -222,7 +214,7 @@ async fn an_array_is_answered_by_an_array_in_its_order() {
 
 #[tokio::test]
 async fn an_empty_array_is_answered_by_an_empty_one_and_a_broken_one_publishes_nothing() {
-    let (client, sidecar) = orders("stream_arrays").await;
+    let (client, sidecar) = orders(shared().await, "stream_arrays").await;
     let sidecar = sidecar.set("publish.max_body", "\"1KiB\"").start().await.with_link_up().await;
 
     let empty = sidecar.post("/v1/messages", &[JSON], "[]").await;
@@ -239,7 +231,7 @@ async fn an_empty_array_is_answered_by_an_empty_one_and_a_broken_one_publishes_n
 
 #[tokio::test]
 async fn an_array_finds_room_for_its_elements_where_one_publish_fills_the_limit() {
-    let (client, sidecar) = orders("stream_narrow").await;
+    let (client, sidecar) = orders(shared().await, "stream_narrow").await;
     let limits = sidecar.set("publish.max_in_flight", "1").set("publish.max_in_flight_bytes", "\"64KiB\"");
     let sidecar = limits.set("publish.max_body", "\"64KiB\"").start().await.with_link_up().await;
     let elements: Vec<_> = (0..400).map(|n| envelope("orders", &format!("m-{n}"))).collect();

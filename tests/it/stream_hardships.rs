@@ -8,26 +8,6 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A queue `orders` in a fresh vhost, and a sidecar for it, not yet started, that bears with a frozen broker.
-async fn orders(broker: &Broker, vhost: &str) -> (AmqpClient, SidecarBuilder) {
-    let vhost = broker.vhost(vhost).await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
-    let patient = Sidecar::builder(&vhost.uri())
-        .set("broker.stall_timeout", "\"1m\"")
-        .set("broker.heartbeat", "\"1m\"")
-        .set("broker.connections", "1");
-    (client, patient)
-}
-
-async fn in_flight_is(sidecar: &Sidecar, count: usize) {
-    eventually(&format!("{count} are in flight"), PATIENCE, async || {
-        let seen = sidecar.metric("amqpost_in_flight").await;
-        if seen == count as f64 { Ok(()) } else { Err(seen) }
-    })
-    .await;
-}
-
 fn lines(prefix: &str, numbers: std::ops::Range<usize>) -> String {
     numbers.map(|n| envelope("orders", &format!("{prefix}-{n}")) + "\n").collect()
 }
@@ -68,8 +48,7 @@ async fn without_a_link_every_line_is_refused_at_once_and_the_stream_stays_open(
 async fn a_broker_that_is_killed_in_the_middle_costs_no_line_its_true_verdict() {
     let broker = Broker::start().await;
     let vhost = broker.vhost("stream_killed").await;
-    let client = AmqpClient::connect(&vhost.uri()).await;
-    client.declare_queue("orders", true, arguments([])).await;
+    vhost.with_orders().await;
     let sidecar = Sidecar::up(&vhost.uri()).await;
     let mut stream = LineStream::open(&sidecar, &[]).await;
     let mut sent = 0;
@@ -105,16 +84,17 @@ async fn a_broker_that_is_killed_in_the_middle_costs_no_line_its_true_verdict() 
 async fn a_full_stream_waits_for_room_and_leaves_the_other_half_to_requests() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "stream_room").await;
-    let sidecar = sidecar.set("publish.max_in_flight", "8").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("publish.max_in_flight", "8").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-timeout", "60s")]).await;
     stream.send_bytes(lines("m", 0..200)).await;
-    in_flight_is(&sidecar, 4).await;
+    sidecar.in_flight_is(4).await;
 
     let alone = sidecar.post(QUEUE, &[("amqpost-timeout", "60s")], "alone");
     let going_on = async {
-        in_flight_is(&sidecar, 5).await;
+        sidecar.in_flight_is(5).await;
         broker.resume().await;
     };
     let (alone, ()) = tokio::join!(alone, going_on);
@@ -129,12 +109,13 @@ async fn a_full_stream_waits_for_room_and_leaves_the_other_half_to_requests() {
 async fn a_line_that_finds_no_room_before_its_deadline_is_not_sent() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "stream_no_room").await;
-    let sidecar = sidecar.set("publish.max_in_flight", "2").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("publish.max_in_flight", "2").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-timeout", "60s")]).await;
     stream.send(envelope("orders", "held")).await;
-    in_flight_is(&sidecar, 1).await;
+    sidecar.in_flight_is(1).await;
 
     stream.send(envelope("orders", "late").replacen('{', r#"{"timeout":"300ms","#, 1)).await;
     let late = stream.answer().await.unwrap();
@@ -172,7 +153,7 @@ async fn long_lines_wait_for_room_in_the_bytes_and_all_are_published() {
         assert_eq!(codes_of(&answers), ["confirmed"; 10]);
     }
     assert_eq!(client.depth("orders").await, 30);
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,23 +169,24 @@ async fn a_client_that_reads_no_answers_is_held_up_alone_and_ended_in_the_end() 
 
     assert_eq!(codes(&good).into_iter().collect::<Vec<_>>(), [("confirmed".to_owned(), 500)]);
     eventually("it is ended", PATIENCE, async || sidecar.log().contains("reads no answers")).await;
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_stops_its_stream_and_what_was_taken_is_finished_and_counted() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "stream_left").await;
-    let sidecar = sidecar.set("publish.stream_in_flight", "4").start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let sidecar = patient.set("publish.stream_in_flight", "4").start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-timeout", "60s")]).await;
     stream.send_bytes(lines("m", 0..1_000)).await;
-    in_flight_is(&sidecar, 4).await;
+    sidecar.in_flight_is(4).await;
 
     drop(stream);
     broker.resume().await;
-    in_flight_is(&sidecar, 0).await;
+    sidecar.in_flight_is(0).await;
 
     let confirmed = sidecar.published("confirmed", "confirmed").await;
     assert_eq!(f64::from(client.depth("orders").await), confirmed);
@@ -252,12 +234,13 @@ async fn a_stream_with_something_arriving_now_and_then_outlives_every_idle_time(
 async fn sigterm_answers_what_was_taken_and_says_where_it_stopped() {
     let broker = Broker::start().await;
     let (client, sidecar) = orders(&broker, "stream_term").await;
-    let mut sidecar = sidecar.start().await.with_link_up().await;
+    let patient = sidecar.patient().set("broker.connections", "1");
+    let mut sidecar = patient.start().await.with_link_up().await;
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
     broker.pause().await;
     let mut stream = LineStream::open(&sidecar, &[("amqpost-timeout", "60s")]).await;
     stream.send_bytes(lines("m", 0..1_000)).await;
-    in_flight_is(&sidecar, 256).await;
+    sidecar.in_flight_is(256).await;
 
     sidecar.signal("TERM");
     eventually("it accepts no more", PATIENCE, async || sidecar.log().contains("no more requests")).await;

@@ -17,9 +17,8 @@ pub(super) use places::Places;
 
 use super::clock::{Arrival, ConnectionClock, RequestStart, UnderWay};
 use super::draft::Defaults;
-use super::publish::Finished;
 use super::rejection::Rejection;
-use super::{Door, body, respond};
+use super::{Door, respond};
 use crate::admission::Permit;
 use arriving::ArrivingLines;
 use axum::body::Body;
@@ -32,6 +31,7 @@ use hyper::http::request::Parts;
 use outbox::{Outbox, Results};
 use places::Room;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The media type of a stream of lines, both ways.
 pub(super) const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -42,24 +42,15 @@ pub(super) async fn of_lines(
     start: RequestStart,
     head: &Parts,
     body: Body,
-) -> Result<Response, Finished> {
-    let checked = Defaults::of_many(&head.headers).and_then(|defaults| {
-        let timeout = defaults.control.timeout_within("amqpost-timeout", door.timeout, door.max_timeout)?;
-        Ok((defaults, timeout))
-    });
-    let (defaults, timeout) = match checked {
-        Ok(checked) => checked,
-        Err(rejection) => {
-            body::discard(body, &head.headers, door.default_deadline(start)).await;
-            return Err(rejection.into());
-        }
-    };
+    defaults: Defaults,
+    timeout: Duration,
+) -> Response {
     let mut lines = ArrivingLines::new(body, door.places.clone(), door.max_body, timeout);
     if head.headers.contains_key(EXPECT) {
         // `100 Continue` is sent when the body is asked for and nothing of the response has been sent.
         lines.first(door.default_deadline(start)).await;
     }
-    Ok(begin(door, head, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE))
+    begin(door, head, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE)
 }
 
 /// An array for an array, in its order. `permit` is what the document was read with: its elements have their own.
@@ -69,8 +60,9 @@ pub(super) async fn of_array(
     head: &Parts,
     document: Bytes,
     permit: Permit,
+    defaults: Defaults,
 ) -> Result<Response, Rejection> {
-    let defaults = Defaults::of_many(&head.headers)?;
+    let defaults = defaults.for_many()?;
     let deadline = door.default_deadline(start).instant();
     let room = door.places.clone().make_room(Room::none(), document.len(), deadline).await;
     let room = room.ok_or_else(arriving::no_room)?;

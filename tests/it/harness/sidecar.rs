@@ -17,6 +17,9 @@ use tempfile::NamedTempFile;
 /// A sidecar may take this long to listen on a machine that is busy with other tests.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// What is under way in a sidecar may take this long to begin or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Settings of a sidecar to be started.
 pub struct SidecarBuilder {
     settings: Vec<(String, String)>,
@@ -43,6 +46,11 @@ impl SidecarBuilder {
     pub fn set_instead(mut self, key: &str, toml: &str) -> Self {
         self.settings.retain(|(earlier, _)| earlier != key);
         self.set(key, toml)
+    }
+
+    /// Bears with a broker that is frozen for a while: it is neither refused as stalled nor given up.
+    pub fn patient(self) -> Self {
+        self.set("broker.stall_timeout", "\"1m\"").set("broker.heartbeat", "\"1m\"")
     }
 
     /// Starts the sidecar and waits until it listens; whether it has a broker is another matter.
@@ -195,6 +203,15 @@ impl Sidecar {
             text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         let line = line.unwrap_or_else(|| panic!("no series {series} in:\n{text}"));
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    /// Waits until so many publishes are in flight.
+    pub async fn in_flight_is(&self, count: usize) {
+        eventually(&format!("{count} are in flight"), PATIENCE, async || {
+            let seen = self.metric("amqpost_in_flight").await;
+            if seen == count as f64 { Ok(()) } else { Err(seen) }
+        })
+        .await;
     }
 
     /// How often `code` was answered or observed.
