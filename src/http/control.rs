@@ -111,7 +111,7 @@ mod tests {
         let control = Control { timeout: Some(Duration::from_secs(61)), ..Control::default() };
         let refused =
             control.timeout_within("Amqpost-Timeout", Duration::from_secs(5), Duration::from_secs(60));
-        let detail = refused.unwrap_err().detail;
-        assert_eq!(detail, "Amqpost-Timeout: at most 60000ms (publish.max_timeout)");
+        let refused = refused.unwrap_err().to_string();
+        assert_eq!(refused, "Amqpost-Timeout: at most 60000ms (publish.max_timeout)");
     }
 }

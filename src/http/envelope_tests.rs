@@ -27,7 +27,7 @@ fn message(envelope: &str) -> Message {
 fn detail(envelope: &str) -> String {
     let rejection = decode(envelope.as_bytes(), HEADERS_TEXT_MAX).unwrap_err();
     assert_eq!(rejection.outcome, Outcome::InvalidRequest);
-    rejection.detail
+    rejection.to_string()
 }
 
 /// The value of one entry of the headers table.

@@ -72,7 +72,7 @@ impl Finished {
     /// Nothing was published; `message_id` would have been its id.
     pub(super) fn refused(rejection: Rejection, message_id: Option<ShortText>) -> Self {
         let Rejection { outcome, detail } = rejection;
-        let settlement = Settlement { outcome, detail: Some(detail), attempts: 0 };
+        let settlement = Settlement { outcome, detail, attempts: 0 };
         Self { settlement, message_id, replayed: false }
     }
 
@@ -262,17 +262,16 @@ impl Door {
         deadline: Deadline,
         refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
-        let refused = |outcome: Outcome| Rejection::new(outcome, outcome.row().title);
         if let Some(outcome) = refusal {
-            return Err(refused(outcome));
+            return Err(Rejection::of(outcome));
         }
-        let mut permit = self.admission.admit().map_err(|_| refused(Outcome::Overloaded))?;
+        let mut permit = self.admission.admit().map_err(|_| Rejection::of(Outcome::Overloaded))?;
         let payload = tokio::select! {
             // Most bodies are there already: whether the link drains is asked of those that are not.
             biased;
             payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
-            () = self.modes.draining() => return Err(refused(Outcome::Draining)),
+            () = self.modes.draining() => return Err(Rejection::of(Outcome::Draining)),
         };
         Ok((payload, permit))
     }

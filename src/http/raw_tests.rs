@@ -55,7 +55,7 @@ fn head_of(pairs: &[(&str, &str)]) -> Head {
 fn detail_of<T: std::fmt::Debug>(refused: Result<T, Rejection>) -> String {
     let rejection = refused.unwrap_err();
     assert_eq!(rejection.outcome, Outcome::InvalidRequest);
-    rejection.detail
+    rejection.to_string()
 }
 
 fn details_of(pairs: &[(&str, &str)]) -> String {
@@ -376,11 +376,11 @@ proptest! {
             Ok(head) => prop_assert!(!head.properties.message_id.is_empty()),
             Err(rejection) => {
                 prop_assert_eq!(rejection.outcome, Outcome::InvalidRequest);
-                prop_assert!(named(&rejection.detail), "{}", rejection.detail);
+                prop_assert!(named(&rejection.to_string()), "{rejection}");
             }
         }
         if let Err(rejection) = envelope_control(&headers) {
-            prop_assert!(named(&rejection.detail), "{}", rejection.detail);
+            prop_assert!(named(&rejection.to_string()), "{rejection}");
         }
     }
 }

@@ -7,22 +7,27 @@ const DETAIL_BYTES_MAX: usize = 512;
 
 /// Why a request is refused at the door.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
+#[error("{}", detail.as_deref().unwrap_or(outcome.row().title))]
 pub(super) struct Rejection {
     /// The outcome that is answered.
     pub(super) outcome: Outcome,
-    /// Which header or field is wrong, and what was expected.
-    pub(super) detail: String,
+    /// Which header or field is wrong, and what was expected; where there is more to say than the outcome.
+    pub(super) detail: Option<String>,
 }
 
 impl Rejection {
     /// `field` has a value that is not acceptable.
     pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Self {
-        Self { outcome: Outcome::InvalidRequest, detail: shortened(format!("{field}: {problem}")) }
+        Self { outcome: Outcome::InvalidRequest, detail: Some(shortened(format!("{field}: {problem}"))) }
+    }
+
+    /// The outcome says it all.
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self { outcome, detail: None }
     }
 
     pub(super) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self { outcome, detail: detail.into() }
+        Self { outcome, detail: Some(detail.into()) }
     }
 }
 

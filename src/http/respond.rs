@@ -6,7 +6,7 @@ use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What every problem type starts with. An identifier, not an address; docs/problems.md lists them.
 pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
@@ -69,10 +69,19 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
+/// The identifier of a problem with this code.
+struct ProblemType(&'static str);
+
+impl Serialize for ProblemType {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{PROBLEM_TYPE_BASE}{}", self.0))
+    }
+}
+
 /// RFC 9457, with the contract's members.
 #[derive(Serialize)]
 struct Problem<'a> {
-    r#type: String,
+    r#type: ProblemType,
     title: &'static str,
     status: u16,
     detail: &'a str,
@@ -143,7 +152,7 @@ impl Answer<'_> {
             return ("application/json", json(&Success { outcome, code, message_id, attempts }));
         }
         let problem = Problem {
-            r#type: format!("{PROBLEM_TYPE_BASE}{code}"),
+            r#type: ProblemType(code),
             title: row.title,
             status: row.status,
             detail: self.detail.unwrap_or(row.title),

@@ -20,8 +20,8 @@ pub(super) struct Families {
     pub(super) publish_duration: Vec<Histogram>,
     pub(super) confirm_duration: Histogram,
     pub(super) requests: IntCounterVec,
-    /// Of the above, those that ended well, by method and route: nearly all.
-    pub(super) requests_ended_well: Vec<EndedWell>,
+    /// Of the above, nearly all: those that ended well, or were refused because of the broker.
+    pub(super) requests_as_a_rule: Vec<AsARule>,
     pub(super) connects: IntCounterVec,
     pub(super) disconnects: IntCounterVec,
     pub(super) link_down_seconds: Counter,
@@ -128,21 +128,27 @@ const fn is_about_a_message(outcome: Outcome) -> bool {
 /// In the order of their numbers.
 const CLASSES: [Class; 4] = [Class::Confirmed, Class::Spooled, Class::NotPublished, Class::Unknown];
 
-/// The requests of one method and route that were answered 200.
-pub(super) struct EndedWell {
+/// The requests of one method and route that were answered with one status.
+pub(super) struct AsARule {
     method: &'static str,
     route: &'static str,
+    status: u16,
     pub(super) count: IntCounter,
 }
 
-impl EndedWell {
+impl AsARule {
     fn of_all(routes: &[(&'static str, &'static str)], requests: &IntCounterVec) -> Vec<Self> {
-        let count = |method, route| requests.with_label_values(&[method, route, "200"]);
-        routes.iter().map(|&(method, route)| Self { method, route, count: count(method, route) }).collect()
+        let of = |(method, route), status: u16| Self {
+            method,
+            route,
+            status,
+            count: requests.with_label_values(&[method, route, &status.to_string()]),
+        };
+        [200, 503].iter().flat_map(|&status| routes.iter().map(move |&path| of(path, status))).collect()
     }
 
     pub(super) fn is_of(&self, method: &str, route: &str, status: u16) -> bool {
-        status == 200 && self.method == method && self.route == route
+        self.status == status && self.method == method && self.route == route
     }
 }
 
@@ -166,7 +172,7 @@ impl Families {
             publish_duration: CLASSES.map(|of| publish_duration.with_label_values(&[of.as_str()])).into(),
             confirm_duration: declare.register(Histogram::with_opts(confirms))?,
             retries: of_outcomes(is_tried_again, |outcome| retries.with_label_values(&[outcome.code()])),
-            requests_ended_well: EndedWell::of_all(vocabulary.routes, &requests),
+            requests_as_a_rule: AsARule::of_all(vocabulary.routes, &requests),
             requests,
             connects: declare.counters(
                 "connects_total",

@@ -147,8 +147,8 @@ impl Metrics {
     /// A request was answered.
     pub fn request_finished(&self, method: &str, route: &str, status: u16) {
         let families = &self.0.families;
-        let mut ended_well = families.requests_ended_well.iter();
-        match ended_well.find(|requests| requests.is_of(method, route, status)) {
+        let mut as_a_rule = families.requests_as_a_rule.iter();
+        match as_a_rule.find(|requests| requests.is_of(method, route, status)) {
             Some(requests) => requests.count.inc(),
             None => families.requests.with_label_values(&[method, route, &status.to_string()]).inc(),
         }

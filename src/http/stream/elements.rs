@@ -72,7 +72,7 @@ mod tests {
     fn a_broken_array_is_refused_as_a_whole() {
         for broken in ["[", "[{}", "[{},]", "[{}{}]", "[{}] x", "[{]"] {
             let refused = elements(broken).unwrap_err();
-            assert!(refused.detail.starts_with("array: "), "{broken}: {}", refused.detail);
+            assert!(refused.to_string().starts_with("array: "), "{broken}: {refused}");
         }
     }
 

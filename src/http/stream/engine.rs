@@ -272,7 +272,7 @@ impl Engine {
             Err(rejection) => return self.answer(index, began, &rejection.into()),
         };
         if let Some(outcome) = self.door.modes.refusal(Some(draft.mode), draft.key.is_some()) {
-            let rejection = Rejection::new(outcome, outcome.row().title);
+            let rejection = Rejection::of(outcome);
             let message_id = Some(draft.message_id().clone());
             return self.answer(index, began, &Finished::refused(rejection, message_id));
         }
