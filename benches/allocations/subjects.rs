@@ -4,8 +4,9 @@ use crate::child::Part;
 use crate::drive::Worker;
 use crate::sites::Sites;
 use crate::wire::{Address, Http1, Post};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -52,6 +53,16 @@ impl Count {
     }
 }
 
+/// What all processes say of failures, printed at the end, without what dhat says to people.
+struct Complaints(PathBuf);
+
+impl Drop for Complaints {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        text.lines().filter(|line| !line.starts_with("dhat: ")).for_each(|line| eprintln!("{line}"));
+    }
+}
+
 /// All of them, and the broker that only acks.
 pub(crate) struct Subjects {
     runtime: Runtime,
@@ -61,11 +72,19 @@ pub(crate) struct Subjects {
     to_http_floor: Http1,
     to_amqpost: Http1,
     _sink: Part,
+    _complaints: Complaints,
 }
 
 impl Subjects {
     pub(crate) fn start(directory: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let complaints = Complaints(directory.join("complaints"));
+        let file = File::create(&complaints.0).expect("a fresh path");
+        let part = |arguments: &[&str]| {
+            let program = std::env::current_exe().expect("this one");
+            let complaints = file.try_clone().expect("it is open");
+            Part::start_program(Command::new(program).args(arguments).stderr(complaints))
+        };
         let mut sink = part(&["sink"]);
         let uri = format!("amqp://guest:guest@{}/%2f", sink.line());
         let socket = |name: &str| directory.join(name).to_str().expect("UTF-8").to_owned();
@@ -84,7 +103,8 @@ impl Subjects {
         let amqpost = part(&["serve"].into_iter().chain(settings).collect::<Vec<_>>());
         let [to_http_floor, to_amqpost] =
             [of_floor, of_amqpost].map(|socket| runtime.block_on(connected(&Address::Unix(socket.into()))));
-        Self { runtime, http_floor, amqp_floor, amqpost, to_http_floor, to_amqpost, _sink: sink }
+        let (_sink, _complaints) = (sink, complaints);
+        Self { runtime, http_floor, amqp_floor, amqpost, to_http_floor, to_amqpost, _sink, _complaints }
     }
 
     /// Counts so many publishes, by means of a file.
@@ -119,11 +139,6 @@ impl Subjects {
             }
         });
     }
-}
-
-fn part(arguments: &[&str]) -> Part {
-    let program = std::env::current_exe().expect("this one");
-    Part::start_program(Command::new(program).args(arguments).stderr(Stdio::null()))
 }
 
 /// A connection on which publishes are answered with 200 by now.
