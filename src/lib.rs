@@ -42,3 +42,8 @@ pub mod shutdown;
 pub mod spool;
 pub mod tasks;
 pub mod telemetry;
+
+/// Instructions are counted in the unit tests, with the allocator of the executable (ADR-0007).
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

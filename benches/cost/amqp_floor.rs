@@ -58,7 +58,7 @@ pub(crate) async fn run(uri: &str, queue: &str) {
 }
 
 /// As amqpost connects: its own socket without delay, its frame size and heartbeat.
-async fn connect(uri: &str) -> Connection {
+pub(crate) async fn connect(uri: &str) -> Connection {
     let mut uri: AMQPUri = uri.parse().expect("a URI");
     uri.query.frame_max = Some(FRAME_MAX);
     uri.query.heartbeat = Some(HEARTBEAT);
@@ -77,7 +77,7 @@ async fn connect(uri: &str) -> Connection {
 
 /// One task's place on the one channel.
 #[derive(Clone)]
-struct Publisher {
+pub(crate) struct Publisher {
     channel: Channel,
     queue: ShortString,
     body: Arc<[u8]>,
@@ -85,7 +85,8 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn new(channel: &Channel, queue: &str, bytes: usize) -> Self {
+    /// One that publishes so many bytes to a queue each time.
+    pub(crate) fn new(channel: &Channel, queue: &str, bytes: usize) -> Self {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_message_id("01a20773-75b3-737a-be79-8f769451d59e".into());

@@ -7,6 +7,8 @@
 mod body;
 mod clock;
 mod control;
+#[cfg(test)]
+mod counted;
 mod draft;
 mod envelope;
 mod envelope_text;

@@ -275,3 +275,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Without a sender the sidecar itself is gone.
     drop(stop.wait_for(|stop| *stop).await);
 }
+
+#[cfg(test)]
+#[path = "serve_counted_tests.rs"]
+mod counted;

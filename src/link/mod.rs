@@ -19,6 +19,8 @@ mod breaker;
 mod breakers;
 mod checkup;
 mod closing;
+#[cfg(test)]
+mod counted;
 mod destination;
 mod dial;
 mod dispatch;

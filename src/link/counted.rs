@@ -1,0 +1,125 @@
+//! What `scripts/instructions` counts of the link: what the owner of a connection's channels does with each publish.
+
+use super::acceptance::unacceptable;
+use super::attribution::{Attribution, BrokerVerdict};
+use super::breaker::Thresholds;
+use super::breakers::Breakers;
+use super::destination::Destination;
+use super::exchanges::{ProvenDestinations, may_close_its_channel};
+use super::standstill::{Standing, Standstill};
+use super::ticket::{Job, Parcel, Reply, Ticket};
+use super::verdict::{deliver, of_broker};
+use super::waiting::Waiting;
+use crate::admission::Admission;
+use crate::message::{Message, Properties, ShortText};
+use crate::metrics::{Metrics, Vocabulary};
+use crate::outcome::Outcome;
+use bytes::Bytes;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Publishes in one pass.
+const TOGETHER: usize = 32;
+
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Does it as often as the script says; once in an ordinary run of the tests.
+fn repeat<T>(mut work: impl FnMut() -> T) {
+    let times = std::env::var("COUNTED_TIMES").map_or(1, |times| times.parse().unwrap());
+    for _ in 0..times {
+        black_box(work());
+    }
+}
+
+fn message(number: usize) -> Message {
+    let message_id = ShortText::new(format!("01a20773-75b3-737a-be79-8f769451{number:04x}")).unwrap();
+    Message {
+        exchange: ShortText::new("orders").unwrap(),
+        routing_key: ShortText::new("eu.created").unwrap(),
+        mandatory: true,
+        properties: Properties { message_id, ..Properties::default() },
+        payload: Bytes::from_static(&[b'x'; 1024]),
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(Vocabulary {
+        link_states: &[],
+        breaker_states: &["closed", "open", "half_open"],
+        connect_failures: &[],
+        loss_reasons: &[],
+        spool_appends: &[],
+        spool_deliveries: &[],
+        routes: &[],
+    })
+}
+
+/// 32 mandatory publishes enter, and are confirmed in one pass.
+#[test]
+fn a_pass_of_attribution() {
+    let ids: Vec<ShortText> = (0..TOGETHER).map(|number| message(number).properties.message_id).collect();
+    // Each has maps with seeds of their own, so that the count is one of many seeds.
+    let mut attributions: Vec<Attribution> = (0..64).map(|_| Attribution::default()).collect();
+    let mut turns = (0..attributions.len()).cycle();
+    let mut verdicts = Vec::new();
+    repeat(|| {
+        let attribution = &mut attributions[turns.next().unwrap()];
+        for (slot, id) in ids.iter().enumerate() {
+            attribution.expect(id.clone(), slot);
+        }
+        for (slot, id) in ids.iter().enumerate() {
+            attribution.completed(slot, Some(id.clone()), true, None);
+        }
+        verdicts.clear();
+        attribution.end_of_pass(0, &mut verdicts);
+        assert_eq!(verdicts.len(), TOGETHER);
+    });
+}
+
+/// From a ticket to its reply, as the owner sees it: judged, queued, handed over, answered.
+#[test]
+fn a_ticket_to_its_reply() {
+    let (admission, metrics, message) = (Admission::new(1, 1 << 20), metrics(), Arc::new(message(0)));
+    let mut proven = ProvenDestinations::default();
+    proven.insert(&message);
+    let (standstill, mut waiting) = (Standstill::new(STALL_TIMEOUT), Waiting::new(1024));
+    repeat(|| {
+        let parcel = Parcel { message: Arc::clone(&message), permit: admission.admit().unwrap() };
+        let (reply, mut answer) = oneshot::channel();
+        let job = Job { ticket: Ticket::new(parcel), reply, alone: false };
+        let goes_together = job.ticket.peek(|message| {
+            unacceptable(message, 1 << 15).is_none()
+                && standstill.of(&Destination::of(message)) == Standing::Moving
+                && proven.contains(message)
+                && !may_close_its_channel(message, "guest")
+        });
+        assert_eq!(goes_together, Some(true));
+        waiting.shared.push_back(job);
+        waiting.sweep();
+        let Job { ticket, reply, .. } = waiting.shared.pop_front().unwrap();
+        let parcel = ticket.hand_over().unwrap();
+        let verdict = of_broker(BrokerVerdict::Acked, &parcel.message);
+        drop(parcel);
+        deliver(reply, verdict, &ticket, &metrics);
+        assert!(matches!(answer.try_recv(), Ok(Reply::Settled(Outcome::Confirmed, None))));
+    });
+}
+
+/// Past the breakers, of which another destination has one.
+#[test]
+fn a_passage_of_the_breakers() {
+    let thresholds = Thresholds {
+        failures: 5,
+        percent: 50,
+        window: Duration::from_secs(10),
+        open_for: Duration::from_secs(10),
+        probe_for: STALL_TIMEOUT,
+    };
+    let breakers = Breakers::new(thresholds, STALL_TIMEOUT, metrics());
+    let failing = Message { exchange: ShortText::new("failing").unwrap(), ..message(1) };
+    breakers.admit(&failing).unwrap().ended(Outcome::Nacked);
+    let message = message(0);
+    repeat(|| breakers.admit(black_box(&message)).unwrap().ended(Outcome::Confirmed));
+}
