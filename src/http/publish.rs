@@ -266,8 +266,13 @@ impl Door {
             return Err(Rejection::of(outcome));
         }
         let mut permit = self.admission.admit().map_err(|_| Rejection::of(Outcome::Overloaded))?;
-        let reading = body::read(body, &mut permit, self.max_body);
-        let payload = body::in_time(reading, deadline, self.modes.draining()).await?;
+        let payload = tokio::select! {
+            // Most bodies are there already: whether the link drains is asked of those that are not.
+            biased;
+            payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
+            // Past its budget a shutdown waits for no body.
+            () = self.modes.draining() => return Err(Rejection::of(Outcome::Draining)),
+        };
         Ok((payload, permit))
     }
 
