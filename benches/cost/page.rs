@@ -13,7 +13,8 @@ time. `scripts/bench --write` measured this page and its chart; `scripts/bench -
 
 How it is measured:
 
-* **HTTP floor**: axum and hyper with amqpost's settings, in a process of its own, that reads the body and answers 200.
+* **HTTP floor**: axum and hyper with amqpost's settings, in a process of its own, that reads the body and answers 200;
+  with axum's router, which amqpost does without.
 * **AMQP floor**: lapin in a process of its own, mandatory and persistent, one connection, one channel, as many tasks as the load
   has requests at a time, each waiting for its confirm. It makes no message ids.
 * **amqpost**: the release build with its default configuration, two connections.

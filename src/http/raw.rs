@@ -50,11 +50,11 @@ pub(super) fn queue_destination(path: &str, query: Option<&str>) -> Result<Desti
     Ok(Destination { exchange: ShortText::default(), routing_key: name_in_path("queue", path)? })
 }
 
-/// The router matched `/v1/{kind}/{name}/messages`, so the name is the fourth part of the undecoded path.
+/// The route is `/v1/{kind}/{name}/messages`, so the name is the fourth part of the undecoded path.
 fn name_in_path(field: &str, path: &str) -> Result<ShortText, Rejection> {
     let segment = path.split('/').nth(3).unwrap_or_default();
     let name = percent::decode(segment).map_err(|broken| Rejection::invalid(field, broken))?;
-    // The router lets it through; it would be a message to the default exchange that nobody asked for.
+    // The route lets it through; it would be a message to the default exchange that nobody asked for.
     if name.is_empty() {
         return Err(Rejection::invalid(field, "the name is missing"));
     }

@@ -247,9 +247,10 @@ async fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> (Response
 async fn every_endpoint_allows_post_and_nothing_else() {
     for uri in ["/v1/exchanges/e/messages", "/v1/queues/q/messages", "/v1/messages"] {
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            let (response, answer) = asked(method, uri, &[]).await;
+            let (response, answer) = asked(method.clone(), uri, &[]).await;
             assert_eq!(answer, "405 method_not_allowed", "{uri}");
             assert_eq!(header(&response, "allow").as_deref(), Some("POST"), "{uri}");
+            assert_eq!(text(response).await.is_empty(), method == Method::HEAD, "{method} {uri}");
         }
     }
 }

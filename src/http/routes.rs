@@ -51,7 +51,12 @@ pub fn routes(door: Arc<Door>) -> impl Answering {
         async move {
             // The whole of it: it counts when the request ends, however that is.
             let mut counted = counted;
-            let response = route.answer(&counted.door, request).await;
+            let is_head = request.method() == Method::HEAD;
+            let mut response = route.answer(&counted.door, request).await;
+            if is_head {
+                // hyper leaves the content out over HTTP/1 only.
+                *response.body_mut() = Body::empty();
+            }
             counted.status = response.status().as_u16();
             Ok(response)
         }

@@ -7,6 +7,7 @@ use super::destinations::Destinations;
 use super::entry::{Appended, Seq};
 use super::expiry::Expiry;
 use super::ledger::{Ledger, Prepared, Verdict};
+use super::record;
 use super::settings::Settings;
 use rusqlite::{CachedStatement, Connection, params};
 
@@ -35,7 +36,7 @@ impl<'a> Appends<'a> {
 
     pub(super) fn append(&mut self, record: &Prepared) -> rusqlite::Result<Verdict> {
         let (now_ms, connection) = (self.now_ms, self.connection);
-        let Prepared { destination, meta, body, checksum, expiration_ms, idempotency } = record;
+        let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
         if let Some(with) = idempotency
             && let Some(seen) = self.generations.seen(connection, with, now_ms)?
         {
@@ -52,7 +53,7 @@ impl<'a> Appends<'a> {
         };
         let seq = Seq::new(self.given.number() + 1);
         *self.given = seq;
-        let crc = checksum.at(seq.number(), dest);
+        let crc = record::checksum(seq.number(), dest, meta, body);
         let expires_ms = self.settings.expires_ms(now_ms, *expiration_ms);
         let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
         self.insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;

@@ -12,10 +12,11 @@ const BYTES_MAX: usize = 4 << 20;
 /// Nobody waits for the confirms, so that they gather for an append to take them along: this long, or so many.
 const LINGER: Duration = Duration::from_millis(5);
 const LINGER_ROWS: usize = 256;
-/// Fewer rows wait for those who were just answered to come back, since a sync costs the same with them; for a part
-/// of the time that the last commit took, so that it is never lost to those who do not come.
+/// Fewer rows wait for the clients that were just answered to come back, since a sync costs the same with them: for a
+/// part of the time that the last commit took, so that little is lost to those who do not come.
 const FEW_ROWS: usize = 64;
 const GRACE_PART: u32 = 8;
+const GRACE_MAX: Duration = Duration::from_millis(5);
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub(super) struct Inbox {
     /// Taken out, and too large for the batch that it would have joined.
     held: Option<Job>,
     closed: bool,
-    /// The rows of the last batch, and when it was handed over.
+    /// How many clients the batch that was just committed had, and when it was handed over; nothing after a pause.
     last: Option<(usize, Instant)>,
 }
 
@@ -60,6 +61,8 @@ struct Gathering {
     jobs: Vec<Job>,
     rows: usize,
     bytes: usize,
+    /// Those who wait for an answer, to go on with the next message perhaps.
+    clients: usize,
     urgent: bool,
 }
 
@@ -92,6 +95,7 @@ impl Gathering {
     fn add(&mut self, job: Job) {
         self.rows += job.rows();
         self.bytes += job.bytes();
+        self.clients += usize::from(matches!(job.change, Change::Append(_) | Change::Remember(_)));
         self.urgent |= job.is_urgent();
         self.jobs.push(job);
     }
@@ -116,8 +120,9 @@ impl Inbox {
         let asked = Instant::now();
         let mut batch = Gathering::default();
         self.gather(&mut batch, |_| None);
-        let (answered, took) = self.last.map_or((0, Duration::ZERO), |(rows, at)| (rows, asked - at));
+        let (answered, took) = self.last.take().map_or((0, Duration::ZERO), |(rows, at)| (rows, asked - at));
         let expected = FEW_ROWS.min(batch.rows + answered);
+        let grace = GRACE_MAX.min(took / GRACE_PART);
         if batch.jobs.is_empty() {
             match self.held.take().or_else(|| self.receive(Some(until))) {
                 Some(first) => batch.add(first),
@@ -128,10 +133,10 @@ impl Inbox {
         let begun = Instant::now();
         self.gather(&mut batch, |batch| match batch {
             batch if batch.may_linger() => Some(begun + LINGER),
-            batch if batch.rows < expected => Some(begun + took / GRACE_PART),
+            batch if batch.rows < expected => Some(begun + grace),
             _ => None,
         });
-        self.last = Some((batch.rows, Instant::now()));
+        self.last = Some((batch.clients, Instant::now()));
         Next::Commit(batch.jobs)
     }
 
@@ -181,48 +186,75 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::store::entry::Seq;
+    use crate::spool::store::dedup::Idempotency;
     use std::sync::{Arc, mpsc};
     use tokio::sync::Semaphore;
 
-    /// As long as a commit takes here; whoever comes back has an eighth of it.
-    const COMMIT: Duration = Duration::from_millis(800);
+    /// As long as a commit takes here: whoever comes back has the longest grace there is.
+    const COMMIT: Duration = Duration::from_millis(100);
 
     fn job() -> Letter {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
-        let change = Change::Park(vec![Seq::new(1)], "tested".to_owned());
+        let (code, message_id) = ("confirmed".to_owned(), "m-1".to_owned());
+        let change = Change::Remember(Idempotency { key: [0; 16], request: [0; 16], code, message_id });
         Letter::Job(Job { change, reply: oneshot::channel().0, room })
     }
 
-    /// The size of the batch that follows one of `before` jobs when `waiting` are there and one more comes at once.
-    fn batch_after(before: usize, waiting: usize) -> usize {
+    /// An inbox whose last batch had so many clients, and the way to send more jobs.
+    fn after_a_batch_of(clients: usize) -> (Inbox, impl Fn(usize)) {
         let (sender, letters) = mpsc::channel();
-        let send = |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
+        let send = move |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
         let mut inbox = Inbox::new(letters);
-        let mut next = || match inbox.next(Instant::now() + COMMIT) {
+        send(clients);
+        assert_eq!(batch_of(&mut inbox), clients);
+        std::thread::sleep(COMMIT);
+        (inbox, send)
+    }
+
+    fn batch_of(inbox: &mut Inbox) -> usize {
+        match inbox.next(Instant::now() + COMMIT) {
             Next::Commit(jobs) => jobs.len(),
             other @ (Next::Quiet | Next::Closed) => panic!("{other:?}"),
-        };
-        send(before);
-        assert_eq!(next(), before);
-        std::thread::sleep(COMMIT);
+        }
+    }
+
+    /// The batch that comes of `waiting` jobs, when one more is sent just behind them.
+    fn batch_with_one_behind(inbox: &mut Inbox, send: impl Fn(usize) + Sync, waiting: usize) -> usize {
         send(waiting);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(COMMIT / 80);
+                std::thread::sleep(GRACE_MAX / 5);
                 send(1);
             });
-            next()
+            batch_of(inbox)
         })
     }
 
     #[test]
     fn few_wait_for_one_that_was_just_answered() {
-        assert_eq!(batch_after(2, 1), 2);
+        let (mut inbox, send) = after_a_batch_of(2);
+        assert_eq!(batch_with_one_behind(&mut inbox, send, 1), 2);
     }
 
     #[test]
     fn many_wait_for_nobody() {
-        assert_eq!(batch_after(2, FEW_ROWS), FEW_ROWS);
+        let (mut inbox, send) = after_a_batch_of(2);
+        assert_eq!(batch_with_one_behind(&mut inbox, send, FEW_ROWS), FEW_ROWS);
+    }
+
+    #[test]
+    fn after_a_pause_nobody_is_expected_back() {
+        let (mut inbox, send) = after_a_batch_of(2);
+        assert!(matches!(inbox.next(Instant::now()), Next::Quiet));
+        assert_eq!(batch_with_one_behind(&mut inbox, send, 1), 1);
+    }
+
+    #[test]
+    fn who_does_not_come_back_is_waited_for_no_longer_than_the_grace() {
+        let (mut inbox, send) = after_a_batch_of(2);
+        send(1);
+        let begun = Instant::now();
+        assert_eq!(batch_of(&mut inbox), 1);
+        assert!(begun.elapsed() >= GRACE_MAX, "it was waited for");
     }
 }

@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::entry::{Appended, Destination, NewRecord, Selection, Seq};
 use super::errors::FullReason;
 use super::expiry::Expiry;
-use super::record::{self, Checksum};
+use super::record;
 use super::settings::{PAGE_BYTES, Settings};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
@@ -19,7 +19,6 @@ pub(super) struct Prepared {
     pub(super) destination: Destination,
     pub(super) meta: Vec<u8>,
     pub(super) body: Bytes,
-    pub(super) checksum: Checksum,
     pub(super) expiration_ms: Option<u32>,
     pub(super) idempotency: Option<Idempotency>,
 }
@@ -89,11 +88,9 @@ pub(super) struct Ledger {
 impl Prepared {
     pub(super) fn of(record: NewRecord) -> Self {
         let NewRecord { message, idempotency } = record;
-        let meta = record::encode(&message);
         Self {
             destination: Destination::of(&message),
-            checksum: Checksum::of(&meta, &message.payload),
-            meta,
+            meta: record::encode(&message),
             expiration_ms: message.properties.expiration_ms,
             body: message.payload,
             idempotency,

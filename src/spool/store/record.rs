@@ -14,23 +14,10 @@ pub(super) struct Unreadable;
 
 /// The checksum of a record. It covers its number and its place, so that bytes in the wrong row do not pass.
 pub(super) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
-    Checksum::of(meta, body).at(seq, dest)
-}
-
-/// The checksum of a record that has no number yet: what takes long is done before the one thread that writes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Checksum(u32);
-
-impl Checksum {
-    pub(super) fn of(meta: &[u8], body: &[u8]) -> Self {
-        let crc = crc32c::crc32c(&(meta.len() as u64).to_le_bytes());
-        Self(crc32c::crc32c_append(crc32c::crc32c_append(crc, meta), body))
-    }
-
-    pub(super) fn at(self, seq: i64, dest: i64) -> u32 {
-        let place = (u128::from(seq.cast_unsigned()) << 64) | u128::from(dest.cast_unsigned());
-        crc32c::crc32c_append(self.0, &place.to_le_bytes())
-    }
+    let crc = crc32c::crc32c(&seq.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &dest.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &(meta.len() as u64).to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, meta), body)
 }
 
 /// Everything of a message but its content.
