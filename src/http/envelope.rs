@@ -184,8 +184,11 @@ impl Document<'_> {
 }
 
 fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejection> {
-    let text = || -> Result<String, Rejection> {
-        serde_json::from_str(value.get()).map_err(|error| {
+    let text = || -> Result<Cow<'_, str>, Rejection> {
+        if let Some(plain) = plain(value) {
+            return Ok(Cow::Borrowed(plain));
+        }
+        serde_json::from_str(value.get()).map(Cow::Owned).map_err(|error| {
             if value.get().starts_with('"') {
                 Rejection::invalid("payload", error)
             } else {
@@ -195,18 +198,28 @@ fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejecti
     };
     match encoding {
         PayloadEncoding::Json => Ok(Bytes::copy_from_slice(value.get().as_bytes())),
-        PayloadEncoding::String => Ok(Bytes::from(text()?)),
+        PayloadEncoding::String => match text()? {
+            Cow::Borrowed(plain) => Ok(Bytes::copy_from_slice(plain.as_bytes())),
+            Cow::Owned(text) => Ok(Bytes::from(text)),
+        },
         PayloadEncoding::Base64 => base64::engine::general_purpose::STANDARD
-            .decode(text()?)
+            .decode(text()?.as_bytes())
             .map(Bytes::from)
             .map_err(|error| Rejection::invalid("payload", format_args!("is not base64: {error}"))),
     }
 }
 
+/// The text of a string that is written as it is, without an escape: it need not be read once more.
+fn plain(value: &RawValue) -> Option<&str> {
+    let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains('\\')).then_some(text)
+}
+
 impl DocumentProperties<'_> {
     fn into_properties(self, headers_text_max: usize) -> Result<Properties, Rejection> {
         let text = |name: &str, text: Option<String>| -> Result<Option<ShortText>, Rejection> {
-            text.map(|text| raw::short(&format!("properties.{name}"), &text)).transpose()
+            let named = |too_long| Rejection::invalid(&format!("properties.{name}"), too_long);
+            text.map(|text| ShortText::new(text).map_err(named)).transpose()
         };
         let delivery_mode = match self.delivery_mode {
             None => DeliveryMode::default(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Mode;
 use crate::link::RetryPolicy;
 use crate::outcome::Outcome;
+use proptest::prelude::*;
 use std::time::Duration;
 
 const HEADERS_TEXT_MAX: usize = 200 * 1024;
@@ -249,6 +250,16 @@ fn a_string_payload_is_its_text_with_escapes_resolved() {
     }
 }
 
+proptest! {
+    #[test]
+    fn any_text_arrives_as_it_is_however_it_is_written(text in ".*") {
+        let written = serde_json::to_string(&text).unwrap();
+        let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+        prop_assert_eq!(payload_of(&written, "string"), text.as_bytes());
+        prop_assert_eq!(payload_of(&format!("\"{escaped}\""), "string"), text.as_bytes());
+    }
+}
+
 #[test]
 fn a_base64_payload_is_the_bytes_it_stands_for() {
     assert_eq!(payload_of(r#""AP+A/w==""#, "base64"), [0x00, 0xff, 0x80, 0xff]);
@@ -265,6 +276,7 @@ fn a_payload_that_its_encoding_does_not_fit_is_refused() {
         payload_detail(r#"{"a":1}"#, "string"),
         payload_detail("null", "string"),
         payload_detail(r#""\ud800""#, "string"),
+        payload_detail("\"a\u{1}b\"", "string"),
         payload_detail(r#""p""#, "hex"),
     ];
     insta::assert_snapshot!(details.join("\n"), @r"
@@ -275,6 +287,7 @@ fn a_payload_that_its_encoding_does_not_fit_is_refused() {
     payload: expected a string with this payload_encoding
     payload: expected a string with this payload_encoding
     payload: unexpected end of hex escape at line 1 column 8
+    payload: control character (\u0000-\u001F) found while parsing a string at line 1 column 30
     payload_encoding: unknown variant `hex`, expected one of `string`, `base64`, `json` at line 1 column 54
     ");
 }
