@@ -1,7 +1,6 @@
 //! Which envelopes are refused, and under which path their detail names the wrong member.
 
 use super::*;
-use proptest::prelude::*;
 use serde_json::json;
 
 const HEADERS_TEXT_MAX: usize = 200 * 1024;

@@ -287,7 +287,7 @@ fn a_payload_that_its_encoding_does_not_fit_is_refused() {
     payload: expected a string with this payload_encoding
     payload: expected a string with this payload_encoding
     payload: unexpected end of hex escape at line 1 column 8
-    payload: control character (\u0000-\u001F) found while parsing a string at line 1 column 30
+    payload: control character (\u0000-\u001F) found while parsing a string at line 1 column 28
     payload_encoding: unknown variant `hex`, expected one of `string`, `base64`, `json` at line 1 column 54
     ");
 }
