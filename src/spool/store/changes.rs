@@ -40,8 +40,8 @@ impl Ledger {
     pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(changes.len());
         for alike in changes.chunk_by(|one, next| one.is_append() && next.is_append()) {
-            if !alike[0].is_append() {
-                verdicts.push(self.apply(alike[0], now_ms)?);
+            if let [alone] = alike {
+                verdicts.push(self.apply(alone, now_ms)?);
                 continue;
             }
             let mut appends = Appends::new(self, now_ms)?;

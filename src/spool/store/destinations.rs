@@ -111,16 +111,9 @@ impl Destinations {
         insert.execute(params![id, to.exchange.as_str(), to.routing_key.as_str()])?;
         self.last_id = id;
         self.ids.insert(to.clone(), id);
-        self.rows.insert(
-            id,
-            Row {
-                destination: to.clone(),
-                counts: Counts::default(),
-                last: Seq::new(0),
-                latest_ms: 0,
-                changed: false,
-            },
-        );
+        let (counts, last) = (Counts::default(), Seq::new(0));
+        let row = Row { destination: to.clone(), counts, last, latest_ms: 0, changed: false };
+        self.rows.insert(id, row);
         Ok(id)
     }
 

@@ -17,28 +17,27 @@ const BITS: usize = RUN_KEYS * 16;
 /// Runs whose filters lie together: as many as a word has bits.
 const BLOCK_RUNS: usize = 64;
 
-#[derive(Debug)]
-struct Run {
-    number: i64,
-    keys: usize,
-    /// Whether its filter is beside the tables, and no key is added any more.
-    sealed: bool,
-}
-
-/// Runs of one table, with their filters: the n-th bit of a word belongs to the n-th run.
+/// Runs of one table by their numbers, with their filters: the n-th bit of a word belongs to the n-th run.
 #[derive(Debug)]
 struct Block {
-    runs: Vec<Run>,
+    runs: Vec<i64>,
     words: Vec<u64>,
+}
+
+/// The last run, as long as keys are added to it: its filter is not beside the tables yet.
+#[derive(Debug)]
+struct Open {
+    table: usize,
+    keys: usize,
 }
 
 /// All runs of the two tables, each in the order in which they were begun.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     tables: [Vec<Block>; 2],
-    /// The last run that was begun, and its table.
+    /// The number of the last run that was begun.
     last: i64,
-    last_table: usize,
+    open: Option<Open>,
 }
 
 impl Block {
@@ -47,13 +46,12 @@ impl Block {
     }
 
     fn begin(&mut self, number: i64) {
-        self.runs.push(Run { number, keys: 0, sealed: false });
+        self.runs.push(number);
     }
 
     /// Adds a key to its last run.
     fn add(&mut self, key: &[u8; 16]) {
         let last = self.runs.len() - 1;
-        self.runs[last].keys += 1;
         for place in places(key) {
             self.words[place] |= 1 << last;
         }
@@ -65,9 +63,9 @@ impl Block {
         std::iter::from_fn(move || {
             let next = found.trailing_zeros() as usize;
             // Without a bit left there is no 64th run either.
-            let run = self.runs.get(next)?;
+            let number = self.runs.get(next)?;
             found &= found - 1;
-            Some(run.number)
+            Some(*number)
         })
     }
 
@@ -81,15 +79,17 @@ impl Block {
         bytes
     }
 
-    /// Takes in a run that is full, with its filter. A damaged one excludes nothing: the run is asked for every key.
+    /// Takes in a run with its filter. A damaged one excludes nothing: the run is asked for every key.
     fn take_sealed(&mut self, number: i64, filter: &[u8]) {
         let last = self.runs.len();
-        self.runs.push(Run { number, keys: RUN_KEYS, sealed: true });
+        self.runs.push(number);
         let (bits, checksum) = filter.split_at_checked(BITS / 8).unwrap_or_default();
         let is_whole = !bits.is_empty() && crc32c::crc32c(bits).to_le_bytes() == checksum;
-        for (place, word) in self.words.iter_mut().enumerate() {
-            let is_set = !is_whole || bits[place / 8] >> (place % 8) & 1 == 1;
-            *word |= u64::from(is_set) << last;
+        let bits = if is_whole { bits } else { &[u8::MAX; BITS / 8] };
+        for (byte, words) in bits.iter().zip(self.words.chunks_exact_mut(8)) {
+            for (bit, word) in words.iter_mut().enumerate() {
+                *word |= u64::from(byte >> bit & 1) << last;
+            }
         }
     }
 }
@@ -110,7 +110,7 @@ impl Runs {
         while let Some(row) = rows.next()? {
             let (number, table) = (row.get(0)?, usize::from(row.get::<_, i64>(1)? == 1));
             all.with_room(table).take_sealed(number, row.get_ref(2)?.as_blob().unwrap_or_default());
-            (all.last, all.last_table) = (number, table);
+            all.last = number;
         }
         let mut select = connection.prepare_cached(
             "SELECT run, key, 0 FROM dedup_a WHERE run > ?1 UNION ALL SELECT run, key, 1 FROM dedup_b WHERE run > ?1
@@ -119,7 +119,7 @@ impl Runs {
         let mut rows = select.query([all.last])?;
         while let Some(row) = rows.next()? {
             let (number, table) = (row.get(0)?, usize::from(row.get::<_, i64>(2)? == 1));
-            all.open_run(number, table).add(&row.get(1)?);
+            all.add_to(number, table, &row.get(1)?);
         }
         Ok(all)
     }
@@ -134,18 +134,16 @@ impl Runs {
         &mut blocks[last]
     }
 
-    /// The block whose last run is the open one with this number; it is begun where there is none.
-    fn open_run(&mut self, number: i64, table: usize) -> &mut Block {
-        if !self.last_run(table).is_some_and(|run| !run.sealed && run.number == number) {
+    /// Adds a key to the open run with this number, which is begun where there is none.
+    fn add_to(&mut self, number: i64, table: usize, key: &[u8; 16]) {
+        if self.open.is_none() || number != self.last {
             self.with_room(table).begin(number);
-            (self.last, self.last_table) = (number, table);
+            (self.last, self.open) = (number, Some(Open { table, keys: 0 }));
         }
-        let last = self.tables[table].len() - 1;
-        &mut self.tables[table][last]
-    }
-
-    fn last_run(&mut self, table: usize) -> Option<&mut Run> {
-        self.tables[table].last_mut()?.runs.last_mut()
+        if let (Some(open), Some(block)) = (&mut self.open, self.tables[table].last_mut()) {
+            open.keys += 1;
+            block.add(key);
+        }
     }
 
     /// The runs that may have the key, the newest first, each with its table.
@@ -167,28 +165,25 @@ impl Runs {
         table: usize,
         key: &[u8; 16],
     ) -> rusqlite::Result<i64> {
-        let goes_on = |run: &mut Run| !run.sealed && run.keys < RUN_KEYS;
-        if self.last_table != table || !self.last_run(table).is_some_and(goes_on) {
+        let goes_on = |open: &Open| open.table == table && open.keys < RUN_KEYS;
+        let number = if self.open.as_ref().is_some_and(goes_on) {
+            self.last
+        } else {
             self.seal(connection)?;
-            self.last += 1;
-        }
-        let number = self.last;
-        self.open_run(number, table).add(key);
+            self.last + 1
+        };
+        self.add_to(number, table, key);
         Ok(number)
     }
 
-    /// Ends the last run.
+    /// Ends the open run.
     pub(super) fn seal(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let table = self.last_table;
+        let Some(Open { table, .. }) = self.open.take() else { return Ok(()) };
         let Some(block) = self.tables[table].last() else { return Ok(()) };
-        let Some(run) = block.runs.last().filter(|run| !run.sealed) else { return Ok(()) };
         let mut insert = connection.prepare_cached(
             "INSERT OR REPLACE INTO dedup_run(run, generation, filter) VALUES (?1, ?2, ?3)",
         )?;
-        insert.execute(params![run.number, i64::from(table == 1), block.last_filter()])?;
-        if let Some(run) = self.last_run(table) {
-            run.sealed = true;
-        }
+        insert.execute(params![self.last, i64::from(table == 1), block.last_filter()])?;
         Ok(())
     }
 
@@ -197,6 +192,7 @@ impl Runs {
         let mut delete = connection.prepare_cached("DELETE FROM dedup_run WHERE generation = ?1")?;
         delete.execute([i64::from(table == 1)])?;
         self.tables[table].clear();
+        self.open.take_if(|open| open.table == table);
         Ok(())
     }
 }
