@@ -2,7 +2,7 @@
 
 use super::looking::PAGE_MAX;
 use super::wire::{Change, Done, Live, Order};
-use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Selection, Seq, State, StoreReader};
+use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Seq, State, StoreReader};
 use crate::spool::{Pending, SpoolHandle};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Desk {
             Change::Drop => {
                 self.park(&in_state(&entries, State::Ready), DROPPED).await?;
                 let all = entries.iter().map(|entry| entry.seq).collect();
-                self.spool.store.discard(Selection::Seqs(all)).await?
+                self.spool.store.discard(all).await?
             }
         };
         tracing::info!(?change, matched, changed, "an operator changed the spool");
@@ -98,7 +98,7 @@ impl Desk {
         let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
         let under_way: Vec<_> = destinations.into_iter().map(|of| backlog.pending(of.clone())).collect();
         let seqs = parked.iter().map(|entry| entry.seq).collect();
-        let changed = store.redrive(Selection::Seqs(seqs)).await?;
+        let changed = store.redrive(seqs).await?;
         under_way.into_iter().for_each(Pending::settled);
         Ok(changed)
     }

@@ -80,7 +80,7 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::message::{Message, Properties, ShortText};
-    use crate::spool::store::{Appended, NewRecord, Selection, Seq, Settings, Store};
+    use crate::spool::store::{Appended, NewRecord, Seq, Settings, Store};
     use tempfile::TempDir;
 
     fn to(queue: &str) -> Destination {
@@ -146,7 +146,7 @@ mod tests {
         assert!(backlog.has(&to("q")), "the second one waits");
         backlog.store.park(vec![seqs[1]], "operator").await.unwrap();
         assert!(!backlog.has(&to("q")));
-        backlog.store.redrive(Selection::Seqs(vec![seqs[1]])).await.unwrap();
+        backlog.store.redrive(vec![seqs[1]]).await.unwrap();
         assert!(backlog.has(&to("q")));
         store.close();
     }

@@ -1,4 +1,4 @@
-//! Appends one after the other: what most transactions consist of, with the statement looked up once for all of them.
+//! Appends together: what most transactions consist of, with the statement looked up once for all of them.
 
 use super::bounds::Bounds;
 use super::changes::ROW_OVERHEAD;
@@ -9,6 +9,7 @@ use super::expiry::Expiry;
 use super::ledger::{Ledger, Prepared, Verdict};
 use super::record;
 use super::settings::Settings;
+use super::stretches::Stretches;
 use rusqlite::{CachedStatement, Connection, params};
 
 /// The parts of the ledger that an append needs.
@@ -16,6 +17,7 @@ pub(super) struct Appends<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
     destinations: &'a mut Destinations,
+    stretches: &'a mut Stretches,
     generations: &'a Generations,
     bounds: &'a mut Bounds,
     expiry: &'a mut Expiry,
@@ -26,15 +28,50 @@ pub(super) struct Appends<'a> {
 
 impl<'a> Appends<'a> {
     pub(super) fn new(ledger: &'a mut Ledger, now_ms: i64) -> rusqlite::Result<Self> {
-        let Ledger { connection, destinations, generations, bounds, expiry, settings, given, .. } = ledger;
+        let Ledger {
+            connection, destinations, stretches, generations, bounds, expiry, settings, given, ..
+        } = ledger;
         let insert = connection.prepare_cached(
             "INSERT INTO msg(seq, dest, created_ms, expires_ms, ages, crc, meta, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        Ok(Self { connection, insert, destinations, generations, bounds, expiry, settings, given, now_ms })
+        Ok(Self {
+            connection,
+            insert,
+            destinations,
+            stretches,
+            generations,
+            bounds,
+            expiry,
+            settings,
+            given,
+            now_ms,
+        })
     }
 
-    pub(super) fn append(&mut self, record: &Prepared) -> rusqlite::Result<Verdict> {
+    /// Appends the records, destination by destination, so that those of one have consecutive numbers, and each
+    /// destination's in the order given. The verdicts are in that order, too.
+    pub(super) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Verdict>> {
+        let known = |record: &Prepared| self.destinations.id(&record.destination);
+        let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
+        places.sort_by_key(|(dest, _)| *dest);
+        let mut verdicts = vec![Verdict::Failed; records.len()];
+        for (dest, place) in places {
+            let record: &Prepared = records[place];
+            // One that was not known may have come in with another record meanwhile.
+            let dest = dest.or_else(|| self.destinations.id(&record.destination));
+            verdicts[place] = self.append(record, dest)?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Appends one record.
+    pub(super) fn one(&mut self, record: &Prepared) -> rusqlite::Result<Verdict> {
+        let known = self.destinations.id(&record.destination);
+        self.append(record, known)
+    }
+
+    fn append(&mut self, record: &Prepared, known: Option<i64>) -> rusqlite::Result<Verdict> {
         let (now_ms, connection) = (self.now_ms, self.connection);
         let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
         if let Some(with) = idempotency
@@ -43,14 +80,15 @@ impl<'a> Appends<'a> {
             return Ok(Verdict::Appended(Appended::Seen(seen)));
         }
         let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
-        let known = self.destinations.id(destination);
-        if let Err(reason) = self.bounds.admit(bytes, known.map_or(0, |id| self.destinations.bytes(id))) {
+        let (held, last) = known.map_or((0, Seq::new(0)), |id| self.destinations.standing(id));
+        if let Err(reason) = self.bounds.admit(bytes, held) {
             return Ok(Verdict::Full(reason));
         }
         let dest = match known {
             Some(dest) => dest,
             None => self.destinations.enter(connection, destination)?,
         };
+        let follows = last == *self.given;
         let seq = Seq::new(self.given.number() + 1);
         *self.given = seq;
         let crc = record::checksum(seq.number(), dest, meta, body);
@@ -60,6 +98,7 @@ impl<'a> Appends<'a> {
         if let Some(with) = idempotency {
             self.generations.put(connection, with, Some(seq), now_ms)?;
         }
+        self.stretches.appended(connection, dest, seq, follows)?;
         self.destinations.added(dest, bytes, seq, expires_ms);
         Ok(Verdict::Appended(Appended::Stored(seq)))
     }

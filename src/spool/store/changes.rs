@@ -2,7 +2,7 @@
 
 use super::appends::Appends;
 use super::dedup::Idempotency;
-use super::entry::{Selection, Seq, State};
+use super::entry::{Seq, State};
 use super::ledger::{Change, Ledger, Verdict};
 use rusqlite::{OptionalExtension, params};
 
@@ -10,27 +10,33 @@ use rusqlite::{OptionalExtension, params};
 pub(super) const SET_MAX: usize = 256;
 
 /// What a record takes beside its bytes, for a destination's share.
-pub(super) const ROW_OVERHEAD: u64 = 64;
+pub(super) const ROW_OVERHEAD: u64 = 32;
+
+/// What an idempotency key takes beside its texts.
+const KEY_OVERHEAD: u64 = 64;
 
 /// The reason of records that were not delivered in time.
 pub(super) const EXPIRED: &str = "expired";
 
 /// What is counted about a record.
 struct Found {
+    seq: Seq,
     dest: i64,
     state: State,
     bytes: u64,
 }
 
 /// The lengths are in the row's head: the content stays where it is.
-const FOUND: &str = "SELECT dest, state, length(meta), length(body) FROM msg WHERE seq = ?1";
+const FOUND: &str =
+    "SELECT seq, dest, state, length(meta), length(body) FROM msg WHERE seq BETWEEN ?1 AND ?2";
 
 impl Found {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            dest: row.get(0)?,
-            state: State::from_number(row.get(1)?),
-            bytes: (row.get::<_, i64>(2)? + row.get::<_, i64>(3)?).cast_unsigned() + ROW_OVERHEAD,
+            seq: Seq::new(row.get(0)?),
+            dest: row.get(1)?,
+            state: State::from_number(row.get(2)?),
+            bytes: (row.get::<_, i64>(3)? + row.get::<_, i64>(4)?).cast_unsigned() + ROW_OVERHEAD,
         })
     }
 }
@@ -39,16 +45,12 @@ impl Ledger {
     /// Makes the changes in their order; the verdict on each.
     pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(changes.len());
-        for alike in changes.chunk_by(|one, next| one.is_append() && next.is_append()) {
+        for alike in changes.chunk_by(|one, next| one.appended().is_some() && next.appended().is_some()) {
             if let [alone] = alike {
                 verdicts.push(self.apply(alone, now_ms)?);
-                continue;
-            }
-            let mut appends = Appends::new(self, now_ms)?;
-            for change in alike {
-                if let Change::Append(record) = change {
-                    verdicts.push(appends.append(record)?);
-                }
+            } else {
+                let records: Vec<_> = alike.iter().filter_map(|change| change.appended()).collect();
+                verdicts.extend(Appends::new(self, now_ms)?.all(&records)?);
             }
         }
         Ok(verdicts)
@@ -56,7 +58,7 @@ impl Ledger {
 
     fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
         match change {
-            Change::Append(record) => Appends::new(self, now_ms)?.append(record),
+            Change::Append(record) => Appends::new(self, now_ms)?.one(record),
             Change::Remember(with) => self.remember(with, now_ms),
             Change::Confirm(seqs) => self.remove(seqs),
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
@@ -65,14 +67,8 @@ impl Ledger {
                 let expired = self.expiry.expired(&self.connection, *then, (*limit).min(SET_MAX))?;
                 self.each(&expired, |ledger, seq| ledger.park(seq, EXPIRED, now_ms))
             }
-            Change::Redrive(selection) => {
-                let seqs = self.selected(selection)?;
-                self.each(&seqs, |ledger, seq| ledger.redrive(seq, now_ms))
-            }
-            Change::Discard(selection) => {
-                let seqs = self.selected(selection)?;
-                self.remove(&seqs)
-            }
+            Change::Redrive(seqs) => self.each(seqs, |ledger, seq| ledger.redrive(seq, now_ms)),
+            Change::Discard(seqs) => self.remove(seqs),
         }
     }
 
@@ -92,7 +88,7 @@ impl Ledger {
     fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Verdict> {
         let seen = self.generations.seen(&self.connection, with, now_ms)?;
         if seen.is_none() {
-            let bytes = (with.code.len() + with.message_id.len()) as u64 + ROW_OVERHEAD;
+            let bytes = (with.code.len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
             if let Err(reason) = self.bounds.admit(bytes, 0) {
                 return Ok(Verdict::Full(reason));
             }
@@ -102,24 +98,35 @@ impl Ledger {
     }
 
     fn found(&self, seq: Seq) -> rusqlite::Result<Option<Found>> {
-        self.connection.prepare_cached(FOUND)?.query_row([seq.number()], Found::read).optional()
+        self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], Found::read).optional()
     }
 
-    /// Removes each record; how many there were. The statements are looked up once for all of them.
+    /// Removes each record; how many there were. Those whose numbers follow each other are looked up and removed together.
     fn remove(&mut self, seqs: &[Seq]) -> rusqlite::Result<Verdict> {
-        let Self { connection, destinations, noted, .. } = self;
+        let Self { connection, destinations, stretches, noted, .. } = self;
         let mut select = connection.prepare_cached(FOUND)?;
-        let mut delete = connection.prepare_cached("DELETE FROM msg WHERE seq = ?1")?;
-        let mut delete_note = connection.prepare_cached("DELETE FROM note WHERE seq = ?1")?;
+        let mut delete = connection.prepare_cached("DELETE FROM msg WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut delete_notes = connection.prepare_cached("DELETE FROM note WHERE seq BETWEEN ?1 AND ?2")?;
+        let mut numbers: Vec<i64> = seqs.iter().map(|seq| seq.number()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
         let mut removed = 0;
-        for seq in seqs {
-            let Some(found) = select.query_row([seq.number()], Found::read).optional()? else { continue };
-            delete.execute([seq.number()])?;
-            if *noted {
-                delete_note.execute([seq.number()])?;
+        for consecutive in numbers.chunk_by(|one, next| one + 1 == *next) {
+            let range = [consecutive[0], consecutive[consecutive.len() - 1]];
+            let mut rows = select.query(range)?;
+            while let Some(row) = rows.next()? {
+                let Found { seq, dest, state, bytes } = Found::read(row)?;
+                if state == State::Ready {
+                    stretches.taken(connection, dest, seq)?;
+                }
+                destinations.removed(dest, state, bytes);
+                removed += 1;
             }
-            destinations.removed(found.dest, found.state, found.bytes);
-            removed += 1;
+            drop(rows);
+            delete.execute(range)?;
+            if *noted {
+                delete_notes.execute(range)?;
+            }
         }
         Ok(Verdict::Changed(removed))
     }
@@ -140,6 +147,7 @@ impl Ledger {
     fn park(&mut self, seq: Seq, reason: &str, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(Found { dest, state: State::Ready, .. }) = self.found(seq)? else { return Ok(false) };
         self.set_state(seq, State::Parked)?;
+        self.stretches.taken(&self.connection, dest, seq)?;
         let mut note = self.connection.prepare_cached(
             "INSERT INTO note(seq, reason, parked_ms, attempts) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT(seq) DO UPDATE SET reason = excluded.reason, parked_ms = excluded.parked_ms,
@@ -163,6 +171,7 @@ impl Ledger {
         update.execute([seq.number(), self.settings.expires_ms(now_ms, None)])?;
         drop(update);
         self.set_state(seq, State::Ready)?;
+        self.stretches.restored(&self.connection, dest, seq)?;
         for sql in [
             "DELETE FROM note WHERE seq = ?1 AND attempts = 0",
             "UPDATE note SET reason = NULL, parked_ms = NULL WHERE seq = ?1",
@@ -177,28 +186,5 @@ impl Ledger {
         let mut update = self.connection.prepare_cached("UPDATE msg SET state = ?2 WHERE seq = ?1")?;
         update.execute([seq.number(), state.as_number()])?;
         Ok(())
-    }
-
-    fn selected(&self, selection: &Selection) -> rusqlite::Result<Vec<Seq>> {
-        let (state, destination) = match selection {
-            Selection::Seqs(seqs) => return Ok(seqs.clone()),
-            Selection::All(state, destination) => (*state, destination),
-        };
-        let dest = match destination {
-            None => None,
-            Some(destination) => match self.destinations.id(destination) {
-                None => return Ok(Vec::new()),
-                found => found,
-            },
-        };
-        let mut select = self.connection.prepare_cached(match dest {
-            Some(_) => "SELECT seq FROM msg WHERE dest = ?1 AND state = ?2 ORDER BY seq LIMIT ?3",
-            None => {
-                "SELECT seq FROM msg WHERE ?1 IS NULL AND dest IN (SELECT id FROM dest) AND state = ?2
-                 LIMIT ?3"
-            }
-        })?;
-        let limit = i64::try_from(SET_MAX).unwrap_or(i64::MAX);
-        select.query_map(params![dest, state.as_number(), limit], |row| row.get(0).map(Seq::new))?.collect()
     }
 }

@@ -98,9 +98,9 @@ impl Destinations {
         self.ids.get(destination).copied()
     }
 
-    /// What the destination with this number holds.
-    pub(super) fn bytes(&self, id: i64) -> u64 {
-        self.rows.get(&id).map_or(0, |row| row.counts.bytes)
+    /// The bytes that the destination with this number holds, and the highest number that was given to a record of it.
+    pub(super) fn standing(&self, id: i64) -> (u64, Seq) {
+        self.rows.get(&id).map_or((0, Seq::new(0)), |row| (row.counts.bytes, row.last))
     }
 
     /// A number for a destination that has none, with its row.

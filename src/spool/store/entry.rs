@@ -4,7 +4,8 @@ use super::dedup::Idempotency;
 use crate::message::{Message, ShortText};
 use std::fmt;
 
-/// The number of a record: ascending in the order of arrival, over all destinations, never used twice.
+/// The number of a record: ascending in the order of arrival for each destination, never used twice. Those of one
+/// transaction are numbered destination by destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(i64);
 
@@ -188,13 +189,4 @@ pub struct Whole {
     pub entry: Entry,
     /// Its message; `None` when its bytes are not those that were appended.
     pub message: Option<Message>,
-}
-
-/// Which records an operator means.
-#[derive(Clone, Debug)]
-pub enum Selection {
-    /// These, whatever their state.
-    Seqs(Vec<Seq>),
-    /// All in this state, of one destination or of all.
-    All(State, Option<Destination>),
 }

@@ -23,8 +23,8 @@ impl Expiry {
     /// From the first record that is ready on: none before it can expire.
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let latest = "SELECT coalesce(max(latest_ms), 0) FROM dest WHERE ready + parked > 0";
-        let first = "SELECT coalesce(min((SELECT seq FROM msg WHERE msg.dest = dest.id AND state = 0
-                         ORDER BY seq LIMIT 1)), 1) FROM dest WHERE ready > 0";
+        let first = "SELECT coalesce(min((SELECT first FROM stretch WHERE stretch.dest = dest.id
+                         ORDER BY first LIMIT 1)), 1) FROM dest WHERE ready > 0";
         let latest_ms = connection.query_row(latest, [], |row| row.get(0))?;
         let first: i64 = connection.query_row(first, [], |row| row.get(0))?;
         Ok(Self { latest_ms, passed: Seq::new(first - 1) })

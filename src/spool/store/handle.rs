@@ -3,7 +3,7 @@
 use super::changes::SET_MAX;
 use super::dedup::{self, Idempotency, Seen, SharedRuns};
 use super::entry::{
-    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Selection, Seq, Whole,
+    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Seq, Whole,
 };
 use super::errors::{AppendError, ChangeError, ReadError};
 use super::inbox::{Job, Letter};
@@ -111,16 +111,16 @@ impl StoreHandle {
     ///
     /// # Errors
     /// When not all of them could be.
-    pub async fn redrive(&self, selection: Selection) -> Result<u64, ChangeError> {
-        self.whole_set(selection, Change::Redrive).await
+    pub async fn redrive(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
+        self.in_parts(seqs, Change::Redrive).await
     }
 
     /// Removes records undelivered, for ever; how many.
     ///
     /// # Errors
     /// When not all of them could be.
-    pub async fn discard(&self, selection: Selection) -> Result<u64, ChangeError> {
-        self.whole_set(selection, Change::Discard).await
+    pub async fn discard(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
+        self.in_parts(seqs, Change::Discard).await
     }
 
     /// The next records of a destination that are ready and not expired, after the given one: at most
@@ -183,27 +183,15 @@ impl StoreHandle {
         self.stats.clone()
     }
 
-    /// A set is changed part by part, so that it holds up nobody.
-    async fn whole_set(
+    /// Many are changed part by part, so that they hold up nobody.
+    async fn in_parts(
         &self,
-        selection: Selection,
-        change: impl Fn(Selection) -> Change,
+        seqs: Vec<Seq>,
+        change: impl Fn(Vec<Seq>) -> Change,
     ) -> Result<u64, ChangeError> {
-        let parts = match selection {
-            Selection::Seqs(seqs) => {
-                seqs.chunks(SET_MAX).map(|part| Selection::Seqs(part.to_vec())).collect()
-            }
-            all @ Selection::All(..) => vec![all],
-        };
         let mut sum = 0;
-        for part in parts {
-            loop {
-                let changed = self.changed(change(part.clone())).await?;
-                sum += changed;
-                if matches!(part, Selection::Seqs(_)) || changed < SET_MAX as u64 {
-                    break;
-                }
-            }
+        for part in seqs.chunks(SET_MAX) {
+            sum += self.changed(change(part.to_vec())).await?;
         }
         Ok(sum)
     }

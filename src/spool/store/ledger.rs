@@ -4,11 +4,12 @@ use super::bounds::Bounds;
 use super::dedup::{Generations, Idempotency, Seen};
 use super::destinations::Destinations;
 use super::directory::Directory;
-use super::entry::{Appended, Destination, NewRecord, Selection, Seq};
+use super::entry::{Appended, Destination, NewRecord, Seq};
 use super::errors::FullReason;
 use super::expiry::Expiry;
 use super::record;
 use super::settings::{PAGE_BYTES, Settings};
+use super::stretches::Stretches;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,8 +33,8 @@ pub(super) enum Change {
     Attempted(Vec<Seq>),
     Park(Vec<Seq>, String),
     ParkExpired { now_ms: i64, limit: usize },
-    Redrive(Selection),
-    Discard(Selection),
+    Redrive(Vec<Seq>),
+    Discard(Vec<Seq>),
 }
 
 /// What became of a change.
@@ -74,6 +75,7 @@ pub(super) struct Ledger {
     pub(super) settings: Settings,
     pub(super) bounds: Bounds,
     pub(super) destinations: Destinations,
+    pub(super) stretches: Stretches,
     pub(super) generations: Generations,
     pub(super) expiry: Expiry,
     /// Whether any record may have a note; few have, and to look for each is a third of a removal.
@@ -99,8 +101,9 @@ impl Prepared {
 }
 
 impl Change {
-    pub(super) fn is_append(&self) -> bool {
-        matches!(self, Change::Append(_))
+    /// The record, where this is an append.
+    pub(super) fn appended(&self) -> Option<&Prepared> {
+        if let Change::Append(record) = self { Some(record) } else { None }
     }
 }
 
@@ -130,6 +133,7 @@ impl Ledger {
         self.begin().map_err(trouble(false))?;
         let changes: Vec<_> = changes.into_iter().collect();
         let flushed = self.apply_all(&changes, now_ms()).and_then(|verdicts| {
+            self.stretches.flush(&self.connection)?;
             self.destinations.flush(&self.connection)?;
             Ok(verdicts)
         });
@@ -162,6 +166,7 @@ impl Ledger {
             if !self.connection.is_autocommit() {
                 self.connection.execute_batch("ROLLBACK")?;
             }
+            self.stretches.rolled_back();
             self.expiry = Expiry::load(&self.connection)?;
             self.generations.rolled_back(&self.connection)?;
             self.destinations.rolled_back(&self.connection)

@@ -2,8 +2,8 @@
 //!
 //! * `open` takes the directory and checks everything; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `dedup` with its `runs` and `expiry`
-//!   are what it consults;
+//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `stretches`,
+//!   `dedup` with its `runs`, and `expiry` are what it consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
 //! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
@@ -34,6 +34,7 @@ mod runs;
 mod schema;
 mod settings;
 mod stats;
+mod stretches;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -42,8 +43,7 @@ mod writer;
 
 pub use dedup::{Idempotency, Seen};
 pub use entry::{
-    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Selection, Seq, State,
-    Stored, Whole,
+    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Seq, State, Stored, Whole,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;

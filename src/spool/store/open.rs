@@ -14,6 +14,8 @@ use super::ready::ReadyCounts;
 use super::schema;
 use super::settings::{PAGE_BYTES, Settings};
 use super::stats::LostTail;
+use super::stretches::Stretches;
+use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
@@ -50,6 +52,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
+        stretches: Stretches::default(),
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
         expiry: Expiry::load(&connection)?,
         noted: true,
@@ -134,6 +137,10 @@ fn reading(path: &Path) -> Result<Connection, OpenError> {
 fn common(connection: &Connection) -> Result<(), OpenError> {
     // Not in every build; where it is, a mapped file would turn a failing disk into a signal.
     connection.pragma_update(None, "mmap_size", 0)?;
+    // Statements are compiled once, whatever is bound to them: a range would have them compiled anew for each of its ends.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // To let a destination go would look through all records. What belongs to what is the ledger's, and `verify` looks.
+    set(connection, "foreign_keys", 0)?;
     set(connection, "temp_store", 2)?;
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)

@@ -44,11 +44,14 @@ pub(super) fn next_batch(connection: &Connection, of: &Destination, want: Want) 
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
     let mut select = connection.prepare_cached(
         "SELECT msg.seq, created_ms, expires_ms, coalesce(attempts, 0), crc, meta, body
-         FROM msg LEFT JOIN note ON note.seq = msg.seq
-         WHERE dest = ?1 AND state = 0 AND msg.seq > ?2 AND expires_ms > ?4
-         ORDER BY msg.seq LIMIT ?3",
+         FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(first, ?2 + 1) AND last
+         LEFT JOIN note ON note.seq = msg.seq
+         WHERE stretch.dest = ?1
+             AND first >= (SELECT coalesce(max(first), 0) FROM stretch WHERE dest = ?1 AND first <= ?2)
+             AND msg.dest = ?1 AND state = 0 AND expires_ms > ?4
+         ORDER BY first, msg.seq LIMIT ?3",
     )?;
-    let after = want.after.map_or(i64::MIN, Seq::number);
+    let after = want.after.map_or(0, Seq::number);
     let limit = i64::try_from(want.rows).unwrap_or(i64::MAX);
     let mut rows = select.query(params![dest, after, limit, want.now_ms])?;
     let mut bytes = 0;
@@ -86,17 +89,20 @@ pub(super) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Opti
     Ok(record::decode(meta, Bytes::copy_from_slice(body)).ok())
 }
 
+/// The first record of a row of `dest` that is ready.
+const FIRST_READY: &str = "(SELECT found.seq FROM stretch
+    CROSS JOIN msg AS found ON found.seq BETWEEN stretch.first AND stretch.last
+    WHERE stretch.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
+
 /// Destinations with records that are ready, the one with the oldest record first.
 pub(super) fn destinations(
     connection: &Connection,
     limit: usize,
 ) -> Result<Vec<ReadyDestination>, ReadError> {
-    let mut select = connection.prepare_cached(
+    let mut select = connection.prepare_cached(&format!(
         "SELECT exchange, routing_key, ready, parked, bytes, msg.seq, created_ms
-         FROM dest JOIN msg ON msg.seq =
-             (SELECT seq FROM msg WHERE msg.dest = dest.id AND state = 0 ORDER BY seq LIMIT 1)
-         WHERE ready > 0 ORDER BY msg.seq LIMIT ?1",
-    )?;
+         FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0 ORDER BY msg.seq LIMIT ?1"
+    ))?;
     let found = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
         let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
         Ok(ReadyDestination {
@@ -113,10 +119,9 @@ pub(super) fn destinations(
 
 /// When the oldest record that is ready was appended.
 pub(super) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let mut select = connection.prepare_cached(
-        "SELECT min((SELECT created_ms FROM msg WHERE msg.dest = dest.id AND state = 0
-                     ORDER BY seq LIMIT 1)) FROM dest WHERE ready > 0",
-    )?;
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT min(created_ms) FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0"
+    ))?;
     select.query_row([], |row| row.get(0))
 }
 
@@ -126,6 +131,10 @@ const ENTRY: &str = "SELECT msg.seq, exchange, routing_key, state, note.reason, 
 const RECORDS: &str = "FROM msg CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
 /// Every parked record has a note, and few others have: the way past a million that are ready.
 const NOTED: &str = "FROM note CROSS JOIN msg ON msg.seq = note.seq CROSS JOIN dest ON dest.id = msg.dest";
+/// The records of destination ?2 that are ready: the way past a million of others.
+const OF_ONE: &str =
+    "FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(stretch.first, ?1 + 1) AND stretch.last
+    CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let meta = row.get_ref(8)?.as_blob().unwrap_or_default();
@@ -143,42 +152,61 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-/// A part of the list of records, without their contents, in order.
+/// A part of the list of records, without their contents, in order and as of one moment.
 pub(super) fn list(connection: &Connection, filter: &Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
-    let dest = match &filter.destination() {
-        None => None,
-        Some(wanted) => match id(connection, wanted)? {
-            None => return Ok(Vec::new()),
-            found => found,
-        },
+    let moment = connection.unchecked_transaction()?;
+    let narrowed = |state| Filter { state: Some(state), ..filter.clone() };
+    let is_parked = filter.state == Some(State::Parked) || filter.reason.is_some();
+    let Some(wanted) = filter.destination().filter(|_| !is_parked) else {
+        let (from, key) = if is_parked { (NOTED, "note.seq") } else { (RECORDS, "msg.seq") };
+        return Ok(listed(&moment, &format!("{from} WHERE {key} > ?1"), key, None, filter, page)?);
     };
-    let is_noted = filter.state == Some(State::Parked) || filter.reason.is_some();
-    let (from, key) = if is_noted { (NOTED, "note.seq") } else { (RECORDS, "msg.seq") };
+    let Some(dest) = id(&moment, &wanted)? else { return Ok(Vec::new()) };
+    let ready = format!(
+        "{OF_ONE} WHERE stretch.dest = ?2
+         AND first >= (SELECT coalesce(max(first), 0) FROM stretch WHERE dest = ?2 AND first <= ?1)"
+    );
+    let mut found = listed(&moment, &ready, "first, msg.seq", Some(dest), &narrowed(State::Ready), page)?;
+    if filter.state.is_none() {
+        let parked = format!("{NOTED} WHERE note.seq > ?1");
+        found.extend(listed(&moment, &parked, "note.seq", None, &narrowed(State::Parked), page)?);
+        found.sort_unstable_by_key(|entry| entry.seq);
+        found.truncate(page.limit.min(PAGE_MAX));
+    }
+    Ok(found)
+}
+
+/// The entries of one way to the records, which begins after ?1 and leads to destination ?2.
+fn listed(
+    connection: &Connection,
+    way: &str,
+    order: &str,
+    dest: Option<i64>,
+    filter: &Filter,
+    page: Page,
+) -> rusqlite::Result<Vec<Entry>> {
+    let Filter { exchange, routing_key, state, reason } = filter;
     let condition = |given: bool, condition: &'static str| if given { condition } else { "" };
     let conditions = [
-        condition(dest.is_some(), "AND msg.dest = ?2"),
-        condition(filter.exchange.is_some(), "AND exchange = ?3"),
-        condition(filter.routing_key.is_some(), "AND routing_key = ?4"),
-        condition(filter.state.is_some(), "AND state = ?5"),
-        condition(filter.reason.is_some(), "AND note.reason = ?6"),
+        condition(exchange.is_some(), "AND exchange = ?3"),
+        condition(routing_key.is_some(), "AND routing_key = ?4"),
+        condition(state.is_some(), "AND state = ?5"),
+        condition(reason.is_some(), "AND note.reason = ?6"),
     ];
-    let conditions = conditions.join(" ");
-    let sql = format!("{ENTRY} {from} WHERE {key} > ?1 {conditions} ORDER BY {key} LIMIT ?7");
+    let sql = format!("{ENTRY} {way} {} ORDER BY {order} LIMIT ?7", conditions.join(" "));
     let mut select = connection.prepare_cached(&sql)?;
-    let after = page.after.map_or(i64::MIN, Seq::number);
+    let after = page.after.map_or(0, Seq::number);
     let limit = i64::try_from(page.limit.min(PAGE_MAX)).unwrap_or(i64::MAX);
-    let (exchange, routing_key) = (&filter.exchange, &filter.routing_key);
     let given = params![
         after,
         dest,
         exchange.as_ref().map(ShortText::as_str),
         routing_key.as_ref().map(ShortText::as_str),
-        filter.state.map(State::as_number),
-        filter.reason,
+        state.map(State::as_number),
+        reason,
         limit
     ];
-    let found = select.query_map(given, entry)?;
-    Ok(found.collect::<Result<_, _>>()?)
+    select.query_map(given, entry)?.collect()
 }
 
 /// What the store holds, as of one moment.

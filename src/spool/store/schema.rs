@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
 
 /// Each brings the tables from the version that is its index to the next one. Never changed once released.
-pub(super) const MIGRATIONS: &[&str] = &[V1];
+pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
 /// content and all.
@@ -68,6 +68,28 @@ CREATE TABLE dedup_run(
     generation INTEGER NOT NULL,
     filter     BLOB NOT NULL) STRICT;
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// Records are found by the stretches that they lie in, not by an index with an entry for each; see `stretches`. A
+/// stretch ends where a record of another destination or a parked one is, and at each multiple of 256.
+///
+/// A record has 32 bytes less to be counted for, which were its entry's. The filters of idempotency keys have eight bits for a key since, not four: they are made anew from the keys.
+const V2: &str = "
+CREATE TABLE stretch(
+    dest  INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last  INTEGER NOT NULL,
+    ready INTEGER NOT NULL,
+    PRIMARY KEY(dest, first)) STRICT, WITHOUT ROWID;
+INSERT INTO stretch(dest, first, last, ready)
+    SELECT dest, min(seq), max(seq), count(*) FROM (
+        SELECT seq, dest, state, row_number() OVER (ORDER BY seq)
+            - row_number() OVER (PARTITION BY dest, state ORDER BY seq) AS uninterrupted
+        FROM msg)
+    WHERE state = 0 GROUP BY dest, uninterrupted, seq / 256;
+DROP INDEX msg_dest;
+UPDATE dest SET bytes = bytes - 32 * (ready + parked);
+DELETE FROM dedup_run;
 ";
 
 /// Whether the tables are of the version that is read here, for a connection that cannot bring them there.

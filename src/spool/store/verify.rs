@@ -41,7 +41,7 @@ pub struct Found {
 pub struct WrongCounter {
     /// Of which destination; `None` when its name cannot be read either.
     pub destination: Option<Destination>,
-    /// What it counts: `ready`, `parked`, `bytes`, or `index` for what the index of records has.
+    /// What it counts: `ready`, `parked`, `bytes`, or `reached` for the ready records that deliveries find.
     pub counter: &'static str,
     /// What it says.
     pub says: u64,
@@ -120,6 +120,15 @@ fn structure(connection: &Connection) -> Result<Vec<String>, ReadError> {
         ("records without a destination", "SELECT count(*) FROM msg WHERE dest NOT IN (SELECT id FROM dest)"),
         ("records of an unknown state", "SELECT count(*) FROM msg WHERE state NOT IN (0, 1)"),
         ("notes without a record", "SELECT count(*) FROM note WHERE seq NOT IN (SELECT seq FROM msg)"),
+        (
+            "parked records without a note",
+            "SELECT count(*) FROM msg WHERE state = 1 AND seq NOT IN (SELECT seq FROM note WHERE reason IS NOT NULL)",
+        ),
+        (
+            "stretches that count wrong",
+            "SELECT count(*) FROM stretch WHERE ready <> (SELECT count(*) FROM msg
+                 WHERE seq BETWEEN first AND last AND msg.dest = stretch.dest AND state = 0)",
+        ),
     ] {
         let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         if count > 0 {
@@ -147,12 +156,12 @@ fn contents(connection: &Connection, after: Option<Seq>) -> Result<Slice, ReadEr
     Ok(slice)
 }
 
-/// What a destination has: by its own counters, by the rows, and by the index that deliveries go by.
+/// What a destination has: by its own counters, by the rows, and by the stretches that deliveries go by.
 #[derive(Debug, Default)]
 struct Tally {
     says: [u64; 3],
     is: [u64; 3],
-    indexed: u64,
+    reached: u64,
 }
 
 fn counters(connection: &Connection) -> Result<Vec<WrongCounter>, ReadError> {
@@ -164,24 +173,26 @@ fn counters(connection: &Connection) -> Result<Vec<WrongCounter>, ReadError> {
         let says = [row.get(1)?, row.get(2)?, row.get(3)?].map(i64::cast_unsigned);
         tallies.insert(row.get(0)?, Tally { says, ..Tally::default() });
     }
-    let mut select =
-        moment.prepare("SELECT dest, state, length(meta) + length(body) FROM msg NOT INDEXED")?;
+    let mut select = moment.prepare("SELECT dest, state, length(meta) + length(body) FROM msg")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let is = &mut tallies.entry(row.get(0)?).or_default().is;
         is[usize::from(row.get::<_, i64>(1)? != 0)] += 1;
         is[2] += row.get::<_, i64>(2)?.cast_unsigned() + ROW_OVERHEAD;
     }
-    let mut select = moment.prepare("SELECT dest, count(*) FROM msg INDEXED BY msg_dest GROUP BY dest")?;
+    let mut select = moment.prepare(
+        "SELECT stretch.dest, count(*) FROM stretch CROSS JOIN msg ON msg.seq BETWEEN first AND last
+         WHERE msg.dest = stretch.dest AND state = 0 GROUP BY stretch.dest",
+    )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
-        tallies.entry(row.get(0)?).or_default().indexed = row.get::<_, i64>(1)?.cast_unsigned();
+        tallies.entry(row.get(0)?).or_default().reached = row.get::<_, i64>(1)?.cast_unsigned();
     }
     let mut wrong = Vec::new();
-    for (dest, Tally { says, is, indexed }) in tallies {
+    for (dest, Tally { says, is, reached }) in tallies {
         let both = [("ready", says[0], is[0]), ("parked", says[1], is[1]), ("bytes", says[2], is[2])];
-        let index = [("index", indexed, is[0] + is[1])];
-        for (counter, says, is) in both.into_iter().chain(index).filter(|(_, says, is)| says != is) {
+        let stretches = [("reached", reached, is[0])];
+        for (counter, says, is) in both.into_iter().chain(stretches).filter(|(_, says, is)| says != is) {
             wrong.push(WrongCounter { destination: name(&moment, dest), counter, says, is });
         }
     }

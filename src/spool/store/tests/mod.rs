@@ -9,6 +9,7 @@ mod order;
 mod reading;
 mod records;
 mod size;
+mod stretches;
 mod verified;
 
 use super::*;

@@ -54,13 +54,43 @@ fn a_newer_version_is_refused() {
     let mut bench = Bench::new();
     bench.close();
     let db = Connection::open(bench.file("spool.db")).unwrap();
-    assert_eq!(db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)), Ok(1));
+    assert_eq!(db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)), Ok(2));
     assert_eq!(db.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0)), Ok(APPLICATION_ID));
-    db.pragma_update(None, "user_version", 2).unwrap();
+    db.pragma_update(None, "user_version", 3).unwrap();
     drop(db);
     let error = Store::open(bench.settings.clone()).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, known: 2 }), "{error}");
     assert!(error.to_string().contains("start the newer one"));
+}
+
+/// What version 2 has changed, taken back.
+const BACK_TO_1: &str = "
+    CREATE INDEX msg_dest ON msg(dest, state, seq);
+    UPDATE dest SET bytes = bytes + 32 * (ready + parked);
+    DROP TABLE stretch;
+    PRAGMA user_version = 1;";
+
+#[tokio::test]
+async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
+    let mut bench = Bench::new();
+    let mut seqs = Vec::new();
+    for number in 0..700 {
+        let key = if number % 100 < 60 { "a" } else { "b" };
+        seqs.push(bench.append(key, number.to_string()).await);
+    }
+    bench.handle.confirm(seqs[..10].to_vec()).await.unwrap();
+    bench.handle.park(vec![seqs[20], seqs[300]], "unroutable").await.unwrap();
+    let before = (bench.ready("a").await, bench.ready("b").await);
+    bench.close();
+    Connection::open(bench.file("spool.db")).unwrap().execute_batch(BACK_TO_1).unwrap();
+
+    bench.open();
+
+    assert_eq!((bench.ready("a").await, bench.ready("b").await), before);
+    let found = StoreReader::open(&bench.settings.directory).unwrap().verify(|_| {}).await.unwrap();
+    assert_eq!(found, Found { records: 690, ..Found::default() });
+    assert_eq!(bench.handle.redrive(vec![seqs[20]]).await, Ok(1));
+    assert!(bench.seqs("a").await.contains(&seqs[20]));
 }
 
 #[test]

@@ -75,8 +75,7 @@ async fn a_parked_record_is_kept_with_its_reason_and_redriven_into_its_place() {
     assert_eq!((parked[0].reason.as_deref(), parked[0].attempts), (Some("unroutable"), 2));
     assert_eq!(parked[0].payload_bytes, 1);
     assert_eq!((bench.handle.stats().ready, bench.handle.stats().parked), (2, 1));
-    let all = Selection::All(State::Parked, Some(destination("a")));
-    assert_eq!(bench.handle.redrive(all).await, Ok(1));
+    assert_eq!(bench.handle.redrive(seqs[..1].to_vec()).await, Ok(1));
     assert_eq!(bench.seqs("a").await, seqs[..2]);
     assert_eq!(bench.ready("a").await[0].attempts, 2, "the broker may have it from one of them");
     assert_eq!(bench.handle.get(seqs[0]).await.unwrap().unwrap().entry.reason, None);
@@ -94,7 +93,7 @@ async fn what_a_run_may_have_delivered_that_did_not_end_well_counts_an_attempt_w
     std::fs::remove_file(bench.file(DELIVERING)).unwrap();
     bench.reopen();
     bench.handle.park(vec![before[1]], "operator").await.unwrap();
-    bench.handle.redrive(Selection::All(State::Parked, None)).await.unwrap();
+    bench.handle.redrive(vec![before[0], before[1], since]).await.unwrap();
     let attempts: Vec<_> = bench.ready("a").await.iter().map(|stored| stored.attempts).collect();
     assert_eq!(attempts, [1, 0, 0]);
 }
@@ -107,9 +106,10 @@ async fn whole_sets_are_redriven_and_discarded_in_parts() {
         seqs.push(bench.append(key, number.to_string()).await);
     }
     assert_eq!(bench.handle.park(seqs.clone(), "test").await, Ok(600));
-    assert_eq!(bench.handle.redrive(Selection::All(State::Parked, Some(destination("a")))).await, Ok(300));
-    assert_eq!(bench.handle.discard(Selection::All(State::Parked, None)).await, Ok(300));
-    assert_eq!(bench.handle.discard(Selection::Seqs(seqs)).await, Ok(300));
+    assert_eq!(bench.handle.redrive(seqs[..500].to_vec()).await, Ok(500));
+    assert_eq!(bench.handle.redrive(seqs.clone()).await, Ok(100));
+    assert_eq!(bench.handle.discard(seqs.clone()).await, Ok(600));
+    assert_eq!(bench.handle.discard(seqs).await, Ok(0));
     let stats = bench.handle.stats();
     assert_eq!((stats.ready, stats.parked, stats.oldest_ms), (0, 0, None));
 }
@@ -130,7 +130,7 @@ async fn expired_records_are_not_delivered_and_are_parked_not_dropped() {
     assert_eq!(kept.message.unwrap().payload, "1");
     let day = 24 * 60 * 60 * 1000;
     assert_eq!(bench.handle.take_expired(created + 2 * day, 256).await, Ok(1), "older than max_age");
-    assert_eq!(bench.handle.redrive(Selection::Seqs(vec![seq])).await, Ok(1));
+    assert_eq!(bench.handle.redrive(vec![seq]).await, Ok(1));
     assert_eq!(bench.seqs("a").await, [seq], "its time begins anew");
 }
 
@@ -174,7 +174,7 @@ async fn records_expire_each_at_its_time_whatever_was_before_them_and_after_a_re
     let third = bench.append("b", "3").await;
     let begun = bench.handle.get(first).await.unwrap().unwrap().entry.created_ms;
     assert_eq!(bench.handle.take_expired(begun + DAY / 2, 256).await, Ok(1));
-    bench.handle.redrive(Selection::Seqs(vec![second])).await.unwrap();
+    bench.handle.redrive(vec![second]).await.unwrap();
     bench.settings.max_age = Duration::from_secs(60 * 60);
     bench.reopen();
     let fourth = bench.append("b", "4").await;
@@ -183,7 +183,7 @@ async fn records_expire_each_at_its_time_whatever_was_before_them_and_after_a_re
     bench.reopen();
     assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 1).await, Ok(1));
     assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 1).await, Ok(1));
-    assert_eq!(bench.handle.redrive(Selection::Seqs(vec![first, fourth])).await, Ok(2));
+    assert_eq!(bench.handle.redrive(vec![first, fourth]).await, Ok(2));
     assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 256).await, Ok(3), "and the redriven");
     assert_eq!((bench.handle.stats().ready, bench.handle.stats().parked), (0, 4));
 }
