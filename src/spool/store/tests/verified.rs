@@ -69,6 +69,33 @@ async fn rows_that_belong_to_nothing_are_found() {
 }
 
 #[tokio::test]
+async fn ready_records_that_deliveries_do_not_find_are_counted_and_found_again_when_they_are_parked_and_redriven()
+ {
+    let mut bench = Bench::new();
+    let seqs = vec![bench.append("a", "x").await, bench.append("a", "x").await];
+    meddle(&mut bench, "DELETE FROM stretch");
+    let wrong = WrongCounter { destination: Some(destination("a")), counter: "reached", says: 0, is: 2 };
+    assert_eq!(verified(&bench).await.counters, [wrong]);
+    bench.open();
+    assert_eq!(bench.seqs("a").await, []);
+    bench.handle.park(seqs.clone(), "lost").await.unwrap();
+    bench.handle.redrive(seqs.clone()).await.unwrap();
+    assert_eq!(bench.seqs("a").await, seqs);
+    assert!(verified(&bench).await.is_sound());
+}
+
+#[tokio::test]
+async fn what_the_ways_to_records_say_wrongly_is_found() {
+    let mut bench = Bench::new();
+    let seq = bench.append("a", "x").await;
+    bench.append("b", "x").await;
+    bench.handle.park(vec![seq], "unroutable").await.unwrap();
+    meddle(&mut bench, "UPDATE stretch SET ready = 3; DELETE FROM note;");
+    let found = verified(&bench).await;
+    assert_eq!(found.structure, ["1 parked records without a note", "1 stretches that count wrong"]);
+}
+
+#[tokio::test]
 async fn a_lost_end_is_found() {
     let mut bench = Bench::new();
     let known = bench.append("a", "x").await;
