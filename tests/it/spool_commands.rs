@@ -3,8 +3,9 @@
 use crate::harness::{AmqpClient, Sidecar, amqpost, arguments, eventually, shared};
 use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties, ShortText};
 use amqpost::spool::store::{Appended, NewRecord, Seq, Settings, Store, StoreHandle};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -81,6 +82,10 @@ impl Stocked {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    async fn status(&self) -> Value {
+        serde_json::from_str(&self.said(&["status", "--json"]).await).expect("JSON")
+    }
+
     /// Its exit code and what it says of why.
     async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = self.run(arguments).await;
@@ -102,7 +107,7 @@ fn documents(lines: &str) -> Vec<Value> {
 
 /// Everything that looks and changes, whoever has the spool.
 async fn everything_works(stocked: &Stocked, sidecar: bool) {
-    let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).expect("JSON");
+    let status = stocked.status().await;
     assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
     assert_eq!(status["live"]["health"] == "working", sidecar, "{status}");
     assert_eq!(status["live"]["deliveries_per_second"] == 0.0, sidecar, "{status}");
@@ -210,8 +215,64 @@ async fn a_spool_of_a_process_without_a_socket_is_not_changed() {
             let holder = format!("(pid {})", std::process::id());
             assert!(why.contains(&holder) && why.contains("no control socket"), "{why}");
             assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7], "looking goes on");
+            assert_eq!(stocked.status().await["sidecar"]["why"], "it has no control socket");
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_has_the_spool_and_does_not_answer_is_told_from_none() {
+    let stocked = Stocked::new().await;
+    assert_eq!(stocked.status().await["sidecar"], json!({"state": "none"}));
+    assert!(stocked.said(&["status"]).await.starts_with("sidecar   none has the spool\n"));
+
+    let sidecar = stocked.sidecar().await;
+    assert_eq!(stocked.status().await["sidecar"], json!({"state": "answers"}));
+    sidecar.signal("STOP");
+    let silent = stocked.status().await;
+    assert_eq!((&silent["sidecar"]["state"], &silent["live"]), (&json!("silent"), &Value::Null));
+    assert_eq!(silent["sidecar"]["pid"], sidecar.pid());
+    assert_eq!((&silent["ready"], &silent["parked"]), (&json!(5), &json!(4)), "the disk knows them");
+    let said = stocked.said(&["status"]).await;
+    let expected = format!("sidecar   process {} has the spool and does not answer: ", sidecar.pid());
+    assert!(said.starts_with(&expected), "{said}");
+
+    sidecar.signal("CONT");
+    eventually("it answers again", PATIENCE, async || {
+        let status = stocked.status().await;
+        if status["sidecar"]["state"] == "answers" { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_through_a_sidecar_that_does_not_answer_is_given_up_and_nothing_is_changed() {
+    let stocked = Stocked::new().await;
+    let sidecar = stocked.sidecar().await;
+    sidecar.signal("STOP");
+    let (code, why) = stocked.refused(&["redrive", "1"]).await;
+    assert_eq!(code, Some(1), "{why}");
+    let holder = format!("(pid {})", sidecar.pid());
+    assert!(why.contains(&holder) && why.contains("nothing was changed"), "{why}");
+    assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_answers_on_is_silent_while_a_process_has_the_spool() {
+    let stocked = Stocked::new().await;
+    // The socket of a process that accepts nothing, as one does that hangs.
+    let _hanging = UnixListener::bind(stocked.path().join("control.sock")).expect("the path is free");
+    stocked
+        .filled(async |_| {
+            let sidecar = &stocked.status().await["sidecar"];
+            assert_eq!(
+                (&sidecar["state"], &sidecar["pid"]),
+                (&json!("silent"), &json!(std::process::id())),
+                "{sidecar}"
+            );
+        })
+        .await;
+    assert_eq!(stocked.status().await["sidecar"]["state"], "none", "a socket alone has no spool");
 }
 
 // === what is wrong is found, what is kept can be published again ===

@@ -2,7 +2,7 @@
 
 use super::place::{Place, PlaceArguments};
 use super::{Ended, Failure, StateName, Which, table};
-use crate::control::{self, Query, Shown};
+use crate::control::{self, Query, Shown, Status};
 use crate::spool::store::now_ms;
 use base64::Engine;
 use clap::Args;
@@ -62,8 +62,9 @@ fn json(value: &impl serde::Serialize) -> String {
 
 pub(super) async fn status(arguments: StatusArguments) -> Ended {
     let place = Place::of(arguments.place)?;
-    let mut status = control::status(&place.reader()?, None, arguments.destinations).await?;
-    status.live = place.live().await;
+    let held = control::status(&place.reader()?, arguments.destinations).await?;
+    let (sidecar, live) = place.sidecar().await?;
+    let status = Status { sidecar, live, ..held };
     let text = if arguments.json { json(&status) + "\n" } else { table::status(&status, now_ms()) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

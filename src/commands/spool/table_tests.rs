@@ -41,6 +41,7 @@ fn held() -> Status {
         bytes: 20_000,
     };
     Status {
+        sidecar: Sidecar::None,
         live: None,
         ready: 24,
         parked: 3,
@@ -67,6 +68,20 @@ fn the_status_of_a_spool_that_nobody_has() {
 }
 
 #[test]
+fn the_status_of_a_spool_whose_process_does_not_answer() {
+    let first = |sidecar| status(&Status { sidecar, ..held() }, NOW).lines().next().map(str::to_owned);
+    let silent = |pid| Sidecar::Silent { pid, why: "no answer within 2s".to_owned() };
+    assert_eq!(
+        first(silent(Some(4711))).as_deref(),
+        Some("sidecar   process 4711 has the spool and does not answer: no answer within 2s")
+    );
+    assert_eq!(
+        first(silent(None)).as_deref(),
+        Some("sidecar   a process has the spool and does not answer: no answer within 2s")
+    );
+}
+
+#[test]
 fn the_status_of_a_full_spool_that_has_lost_its_end() {
     let live = Live {
         health: "working".to_owned(),
@@ -79,7 +94,7 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         deliveries_per_second: 0.0,
         lost: Some(LostView { known: 10, committed: 12 }),
     };
-    insta::assert_snapshot!(status(&Status { live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
+    insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
     sidecar   working, 1000 stored in 50 commits
     rates     12.5 stored and 0.0 delivered a second
     ready     24, oldest 5m
