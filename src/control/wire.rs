@@ -129,7 +129,7 @@ pub struct Line {
     pub created_unix_ms: i64,
     /// When it is parked instead of delivered.
     pub expires_unix_ms: Option<i64>,
-    /// Deliveries tried so far.
+    /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
     pub attempts: u32,
     /// Bytes of its content.
     pub payload_bytes: u64,

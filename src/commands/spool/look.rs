@@ -34,7 +34,7 @@ pub(super) struct ListArguments {
     /// Only messages after this number.
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// At most so many; 0 is all.
+    /// At most so many; 0 is all. Where there may be more, standard error says how to go on.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
     /// One JSON document a line.
@@ -135,6 +135,9 @@ fn payload(shown: &Shown) -> Result<Vec<u8>, Failure> {
 /// The line of the list, and what makes up the message, one member a line.
 fn people(shown: &Shown) -> Result<String, Failure> {
     let mut text = table::lines(std::slice::from_ref(&shown.line), now_ms());
+    if shown.damaged {
+        return Ok(text);
+    }
     let envelope = envelope(shown)?;
     let members = ["mandatory"].into_iter().map(|name| (name, &envelope[name]));
     let properties = envelope["properties"].as_object().into_iter().flatten();

@@ -63,7 +63,14 @@ impl Place {
 
     /// A connection that cannot write.
     pub(super) fn reader(&self) -> Result<StoreReader, Failure> {
-        Ok(StoreReader::open(&self.settings.directory)?)
+        let directory = &self.settings.directory;
+        let opened = StoreReader::open(directory);
+        if let Err(OpenError::Files { source, .. }) = &opened
+            && source.kind() == io::ErrorKind::NotFound
+        {
+            return Err(Failure::Failed(format!("there is no spool in {}", directory.display())));
+        }
+        Ok(opened?)
     }
 
     /// Whether a process has the spool, and what it says of itself.

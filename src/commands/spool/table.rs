@@ -68,7 +68,7 @@ pub(super) fn lines(lines: &[Line], now_ms: i64) -> String {
         ("SEQ", Right),
         ("STATE", Left),
         ("AGE", Right),
-        ("TRIES", Right),
+        ("UNSURE", Right),
         ("SIZE", Right),
         ("EXCHANGE", Left),
         ("ROUTING KEY", Left),
@@ -138,7 +138,9 @@ fn sidecar(status: &Status) -> String {
 fn health(live: &Live) -> String {
     match &live.failure {
         Some(failure) => format!("{}: {}", live.health, plain(failure)),
-        None => format!("{}, {} stored in {} commits", live.health, live.appended, live.commits),
+        None => {
+            format!("{}, {} stored and {} commits since its start", live.health, live.appended, live.commits)
+        }
     }
 }
 

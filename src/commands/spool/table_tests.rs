@@ -25,10 +25,10 @@ fn line(seq: i64, reason: Option<&str>) -> Line {
 fn a_list_is_a_table() {
     let escaping = Line { routing_key: "red\u{1b}[31m\n".to_owned(), message_id: None, ..line(90_000, None) };
     insta::assert_snapshot!(lines(&[line(7, None), line(4000, Some("unroutable")), escaping], NOW), @r"
-      SEQ  STATE   AGE  TRIES       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
-        7  ready    7s      3    8.9 KiB  orders    order.created                01a20773
-     4000  parked   1h      3    5.0 MiB  orders    order.created    unroutable  01a20773
-    90000  ready   25h      3  111.6 MiB  orders    red\u{1b}[31m\n              (damaged)
+      SEQ  STATE   AGE  UNSURE       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
+        7  ready    7s       3    8.9 KiB  orders    order.created                01a20773
+     4000  parked   1h       3    5.0 MiB  orders    order.created    unroutable  01a20773
+    90000  ready   25h       3  111.6 MiB  orders    red\u{1b}[31m\n              (damaged)
     ");
 }
 
@@ -95,7 +95,7 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         lost: Some(LostView { known: 10, committed: 12 }),
     };
     insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
-    sidecar   working, 1000 stored in 50 commits
+    sidecar   working, 1000 stored and 50 commits since its start
     rates     12.5 stored and 0.0 delivered a second
     ready     24, oldest 5m
     parked    3
