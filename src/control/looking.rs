@@ -1,6 +1,6 @@
 //! Questions about a spool, answered through a connection that cannot write.
 
-use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Status};
+use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Sidecar, Status};
 use crate::http::envelope_of;
 use crate::spool::Rates;
 use crate::spool::store::{Filter, Page, Progress, ReadError, Seq, Stats, StoreHealth, StoreReader};
@@ -12,14 +12,15 @@ const PAGE: usize = 100;
 /// Messages of a page, at most.
 pub(super) const PAGE_MAX: usize = 1000;
 
-/// What the spool holds. `live` is from the process that has it open.
+/// What the spool holds, for whoever does not know of a process that has it.
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub async fn status(reader: &StoreReader, live: Option<Live>, largest: usize) -> Result<Status, ReadError> {
+pub async fn status(reader: &StoreReader, largest: usize) -> Result<Status, ReadError> {
     let summary = reader.summary(largest.min(PAGE_MAX)).await?;
     Ok(Status {
-        live,
+        sidecar: Sidecar::None,
+        live: None,
         ready: summary.ready,
         parked: summary.parked,
         oldest_unix_ms: summary.oldest_ms,

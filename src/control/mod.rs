@@ -19,7 +19,7 @@ pub use looking::{Export, Exported, lines, report, shown, status};
 pub use socket::SocketPath;
 pub use wire::{
     Change, Counter, Done, Fault, HoldingView, Line, LinesPage, Live, LostView, Order, Query, Report, Shown,
-    Status,
+    Sidecar, Status,
 };
 
 use crate::config::{HttpConfig, ListenAddress};

@@ -2,7 +2,7 @@
 
 use super::desk::{Desk, DeskError};
 use super::looking::{self, Export, Exported};
-use super::wire::{Change, Fault, Order, Query};
+use super::wire::{Change, Fault, Order, Query, Sidecar, Status};
 use crate::spool::store::StoreReader;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -82,7 +82,8 @@ type Asked = Result<QueryString<Query>, QueryRejection>;
 type Ordered = Result<Json<Order>, JsonRejection>;
 
 async fn status(State(room): State<Arc<Room>>) -> Response {
-    answer(looking::status(room.desk.reader(), Some(room.desk.live()), LARGEST).await)
+    let held = looking::status(room.desk.reader(), LARGEST).await;
+    answer(held.map(|held| Status { sidecar: Sidecar::Answers, live: Some(room.desk.live()), ..held }))
 }
 
 async fn list(State(room): State<Arc<Room>>, query: Asked) -> Response {

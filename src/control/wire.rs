@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// What a spool holds, and how the sidecar that has it is doing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// What only the process that has it open knows; absent when none does.
+    /// Whether a process has it.
+    pub sidecar: Sidecar,
+    /// What only the process that has it open knows; absent when none does, or it does not answer.
     pub live: Option<Live>,
     /// Messages to be delivered.
     pub ready: u64,
@@ -22,6 +24,23 @@ pub struct Status {
     pub destinations: u64,
     /// The largest of them.
     pub largest: Vec<HoldingView>,
+}
+
+/// Whether a process has the spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum Sidecar {
+    /// None has it.
+    None,
+    /// One has it and does not answer: it hangs, is stopped, or makes a change for another command.
+    Silent {
+        /// Its number, when it left one.
+        pid: Option<u32>,
+        /// What became of the question.
+        why: String,
+    },
+    /// One has it, and `live` is what it says.
+    Answers,
 }
 
 /// What only the process knows that has the spool open.
@@ -110,7 +129,7 @@ pub struct Line {
     pub created_unix_ms: i64,
     /// When it is parked instead of delivered.
     pub expires_unix_ms: Option<i64>,
-    /// Deliveries tried so far.
+    /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
     pub attempts: u32,
     /// Bytes of its content.
     pub payload_bytes: u64,

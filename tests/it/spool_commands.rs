@@ -1,108 +1,21 @@
 //! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without one.
 
-use crate::harness::{AmqpClient, Sidecar, amqpost, arguments, eventually, shared};
-use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties, ShortText};
-use amqpost::spool::store::{Appended, NewRecord, Seq, Settings, Store, StoreHandle};
-use serde_json::Value;
+use crate::harness::stocked::{Stocked, append, documents, message, short};
+use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
+use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties};
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Nobody listens there, so that nothing is delivered.
-const NO_BROKER: &str = "amqp://127.0.0.1:1";
-
-/// A spool with nine messages, three each for `a`, `b` and `c`; those for `a` and the first for `b` are parked.
-struct Stocked {
-    directory: TempDir,
-}
-
-fn short(text: &str) -> ShortText {
-    ShortText::new(text).expect("short")
-}
-
-fn message(key: &str, id: &str, payload: &'static [u8]) -> Message {
-    let properties = Properties { message_id: short(id), ..Properties::default() };
-    let (exchange, routing_key) = (short("amq.topic"), short(key));
-    Message { exchange, routing_key, mandatory: true, properties, payload: payload.into() }
-}
-
-async fn append(handle: &StoreHandle, message: Message) -> Seq {
-    match handle.append(NewRecord { message, idempotency: None }).await {
-        Ok(Appended::Stored(seq)) => seq,
-        other => panic!("{other:?}"),
-    }
-}
-
-impl Stocked {
-    async fn new() -> Self {
-        let stocked = Self { directory: tempfile::tempdir().expect("a directory") };
-        stocked
-            .filled(async |handle| {
-                let mut seqs = Vec::new();
-                for (number, key) in ["a", "b", "c"].into_iter().cycle().take(9).enumerate() {
-                    seqs.push(append(handle, message(key, &format!("id-{}", number + 1), b"content")).await);
-                }
-                handle.park(vec![seqs[0], seqs[3], seqs[6]], "unroutable").await.expect("the disk works");
-                handle.park(vec![seqs[1]], "expired").await.expect("the disk works");
-            })
-            .await;
-        stocked
-    }
-
-    async fn filled(&self, fill: impl AsyncFnOnce(&StoreHandle)) {
-        let (store, handle) = Store::open(Settings::new(self.path())).expect("nobody has it");
-        fill(&handle).await;
-        store.close();
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("spool")
-    }
-
-    /// A sidecar that has it, and cannot deliver.
-    async fn sidecar(&self) -> Sidecar {
-        let path = format!("{:?}", self.path().display().to_string());
-        Sidecar::builder(NO_BROKER).set("spool.path", &path).start().await
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let path = self.path();
-        amqpost(&[&["spool"], arguments, &["--path", path.to_str().expect("text")]].concat()).await
-    }
-
-    /// What it prints when it does what it should.
-    async fn said(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments).await;
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Its exit code and what it says of why.
-    async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = self.run(arguments).await;
-        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
-    }
-
-    /// The numbers of the messages that a list shows.
-    async fn listed(&self, arguments: &[&str]) -> Vec<i64> {
-        let said = self.said(&[&["ls", "--json"], arguments].concat()).await;
-        documents(&said).iter().map(|line| line["seq"].as_i64().expect("a number")).collect()
-    }
-}
-
-fn documents(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
 
 // === looking, and changing, both ways ===
 
 /// Everything that looks and changes, whoever has the spool.
 async fn everything_works(stocked: &Stocked, sidecar: bool) {
-    let status: Value = serde_json::from_str(&stocked.said(&["status", "--json"]).await).expect("JSON");
+    let status = stocked.status().await;
     assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
     assert_eq!(status["live"]["health"] == "working", sidecar, "{status}");
     assert_eq!(status["live"]["deliveries_per_second"] == 0.0, sidecar, "{status}");
@@ -163,24 +76,6 @@ async fn a_spool_that_a_sidecar_has_is_looked_into_and_changed_through_it() {
     assert_eq!(stocked.listed(&[]).await, [3, 4, 5, 6, 7, 9], "and it stays so");
 }
 
-#[tokio::test]
-async fn a_command_that_makes_no_sense_is_refused_before_anything_happens() {
-    let stocked = Stocked::new().await;
-    for arguments in [&["redrive"][..], &["park"], &["drop"], &["drop", "--state", "parked"]] {
-        assert_eq!(stocked.refused(arguments).await.0, Some(2), "{arguments:?}");
-    }
-    for arguments in [&["redrive", "1", "--all"][..], &["drop", "--all"], &["ls", "--state", "lost"]] {
-        assert_eq!(stocked.refused(arguments).await.0, Some(2), "{arguments:?}");
-    }
-    assert_eq!(stocked.listed(&[]).await.len(), 9);
-    let nowhere = Stocked { directory: tempfile::tempdir().unwrap() };
-    for command in ["status", "ls", "verify", "export"] {
-        assert_eq!(nowhere.refused(&[command]).await.0, Some(1), "{command}");
-    }
-    assert_eq!(nowhere.refused(&["redrive", "1"]).await.0, Some(1));
-    assert!(!nowhere.path().exists(), "nothing is made by looking");
-}
-
 // === the socket ===
 
 #[tokio::test]
@@ -210,8 +105,64 @@ async fn a_spool_of_a_process_without_a_socket_is_not_changed() {
             let holder = format!("(pid {})", std::process::id());
             assert!(why.contains(&holder) && why.contains("no control socket"), "{why}");
             assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7], "looking goes on");
+            assert_eq!(stocked.status().await["sidecar"]["why"], "it has no control socket");
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_has_the_spool_and_does_not_answer_is_told_from_none() {
+    let stocked = Stocked::new().await;
+    assert_eq!(stocked.status().await["sidecar"], json!({"state": "none"}));
+    assert!(stocked.said(&["status"]).await.starts_with("sidecar   none has the spool\n"));
+
+    let sidecar = stocked.sidecar().await;
+    assert_eq!(stocked.status().await["sidecar"], json!({"state": "answers"}));
+    sidecar.signal("STOP");
+    let silent = stocked.status().await;
+    assert_eq!((&silent["sidecar"]["state"], &silent["live"]), (&json!("silent"), &Value::Null));
+    assert_eq!(silent["sidecar"]["pid"], sidecar.pid());
+    assert_eq!((&silent["ready"], &silent["parked"]), (&json!(5), &json!(4)), "the disk knows them");
+    let said = stocked.said(&["status"]).await;
+    let expected = format!("sidecar   process {} has the spool and does not answer: ", sidecar.pid());
+    assert!(said.starts_with(&expected), "{said}");
+
+    sidecar.signal("CONT");
+    eventually("it answers again", PATIENCE, async || {
+        let status = stocked.status().await;
+        if status["sidecar"]["state"] == "answers" { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_through_a_sidecar_that_does_not_answer_is_given_up_and_nothing_is_changed() {
+    let stocked = Stocked::new().await;
+    let sidecar = stocked.sidecar().await;
+    sidecar.signal("STOP");
+    let (code, why) = stocked.refused(&["redrive", "1"]).await;
+    assert_eq!(code, Some(1), "{why}");
+    let holder = format!("(pid {})", sidecar.pid());
+    assert!(why.contains(&holder) && why.contains("nothing was changed"), "{why}");
+    assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_answers_on_is_silent_while_a_process_has_the_spool() {
+    let stocked = Stocked::new().await;
+    // The socket of a process that accepts nothing, as one does that hangs.
+    let _hanging = UnixListener::bind(stocked.path().join("control.sock")).expect("the path is free");
+    stocked
+        .filled(async |_| {
+            let sidecar = &stocked.status().await["sidecar"];
+            assert_eq!(
+                (&sidecar["state"], &sidecar["pid"]),
+                (&json!("silent"), &json!(std::process::id())),
+                "{sidecar}"
+            );
+        })
+        .await;
+    assert_eq!(stocked.status().await["sidecar"]["state"], "none", "a socket alone has no spool");
 }
 
 // === what is wrong is found, what is kept can be published again ===
@@ -230,7 +181,11 @@ async fn verify_names_what_is_damaged_and_exits_with_1() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["sound"], &report["damaged_count"]), (&false.into(), &1.into()));
     let damaged = report["damaged"][0].to_string();
-    assert_eq!(stocked.refused(&["show", &damaged]).await.0, Some(1));
+    let shown = stocked.run(&["show", &damaged]).await;
+    assert_eq!(shown.status.code(), Some(1));
+    let (shown, why) = (String::from_utf8(shown.stdout).unwrap(), String::from_utf8(shown.stderr).unwrap());
+    assert_eq!(shown.lines().count(), 2, "nothing below the line of the list: {shown}");
+    assert_eq!(why, format!("message {damaged} is damaged\n"));
     let output = stocked.run(&["export"]).await;
     assert_eq!(
         (output.status.code(), output.stdout.iter().filter(|byte| **byte == b'\n').count()),
@@ -258,7 +213,7 @@ async fn what_is_exported_is_published_again_as_it_was() {
         },
         ..message("order.binary", "", b"\xff\x00\xfe")
     };
-    let stocked = Stocked { directory: tempfile::tempdir().unwrap() };
+    let stocked = Stocked::empty();
     stocked
         .filled(async |handle| {
             append(handle, binary).await;

@@ -2,9 +2,11 @@
 
 use super::place::{Hands, Place, PlaceArguments};
 use super::progress::Progress;
-use super::{EXIT_FAILED, Ended, Failure, StateName, Which};
+use super::{Ended, Failure, StateName, Which, distinct, missing};
 use crate::control::{self, Change, Done, Order, Query};
+use crate::spool::store::StoreReader;
 use clap::Args;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Messages changed with one request.
@@ -39,7 +41,7 @@ pub(super) struct ParkArguments {
     place: PlaceArguments,
     #[command(flatten)]
     chosen: Chosen,
-    /// What a list is to say of why.
+    /// The reason they get: lists show it, and --reason of the other commands finds them by it.
     #[arg(long = "because", value_name = "REASON", default_value = "operator")]
     because: String,
 }
@@ -73,14 +75,17 @@ impl Wanted {
         let choices = [!seqs.is_empty(), !which.is_any(), all].into_iter().filter(|given| *given).count();
         // A state alone is no choice: "all that are parked" is what --all says as well.
         if choices != 1 {
-            return Err(Failure::Usage(
-                "expected either numbers of messages, or --exchange, --routing-key or --reason, or --all"
-                    .to_owned(),
-            ));
+            return Err(unclear());
         }
-        let seqs = Some(seqs).filter(|seqs| !seqs.is_empty());
+        let seqs = Some(distinct(seqs)).filter(|seqs| !seqs.is_empty());
         Ok(Self { change, seqs, query: which.query(state), reason: None, json })
     }
+}
+
+fn unclear() -> Failure {
+    Failure::Usage(
+        "expected either numbers of messages, or --exchange, --routing-key or --reason, or --all".to_owned(),
+    )
 }
 
 pub(super) async fn redrive(arguments: RedriveArguments) -> Ended {
@@ -89,11 +94,21 @@ pub(super) async fn redrive(arguments: RedriveArguments) -> Ended {
 }
 
 pub(super) async fn park(arguments: ParkArguments) -> Ended {
+    if arguments.chosen.which.reason.is_some() {
+        return Err(Failure::Usage(
+            "--reason chooses among messages that are parked already; --because says why these are to be"
+                .to_owned(),
+        ));
+    }
     let wanted = Wanted::new(Change::Park, arguments.chosen, Some(StateName::Ready))?;
     run(arguments.place, Wanted { reason: Some(arguments.because), ..wanted }, true).await
 }
 
 pub(super) async fn drop_messages(arguments: DropArguments) -> Ended {
+    // With numbers the state would be passed over, and what is in another one removed.
+    if arguments.state.is_some() && !arguments.chosen.seqs.is_empty() {
+        return Err(unclear());
+    }
     let wanted = Wanted::new(Change::Drop, arguments.chosen, arguments.state)?;
     run(arguments.place, wanted, arguments.yes).await
 }
@@ -101,9 +116,10 @@ pub(super) async fn drop_messages(arguments: DropArguments) -> Ended {
 async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     let place = Place::of(place)?;
     let reader = place.reader()?;
+    let progress = Progress::new();
     let (total, until) = match &wanted.seqs {
         Some(seqs) => (seqs.len() as u64, None),
-        None => (count(&reader, &wanted.query).await?, Some(reader.newest().await?.number())),
+        None => (count(&reader, &wanted.query, &progress).await?, Some(reader.newest().await?.number())),
     };
     drop(reader);
     if total > 1 && !sure {
@@ -111,22 +127,18 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
             "this means {total} messages; say --yes to remove them for ever"
         )));
     }
+    progress.show("asking the process that has the spool", 0, 0);
     let hands = place.hands().await?;
-    let progress = Progress::new();
     let ended = all_parts(&hands, &wanted, until, |done| {
         progress.show("messages", done.matched, total);
     });
     let (sum, ended) = ended.await;
     drop(progress);
     hands.done();
-    report(&wanted, sum);
+    let reported = report(&wanted, sum);
     ended?;
-    // Numbers were given, and some of them are not there: said, and not passed over.
-    let missing = wanted.seqs.is_some() && sum.matched < total;
-    if missing {
-        eprintln!("{} of them are not in the spool", total - sum.matched);
-    }
-    Ok(if missing { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+    reported?;
+    Ok(wanted.seqs.map_or(ExitCode::SUCCESS, |seqs| missing(seqs.len(), sum.matched)))
 }
 
 /// Changes part by part; how much was done, also when it ended early.
@@ -167,12 +179,13 @@ async fn all_parts(
     }
 }
 
-async fn count(reader: &crate::spool::store::StoreReader, query: &Query) -> Result<u64, Failure> {
+async fn count(reader: &StoreReader, query: &Query, progress: &Progress) -> Result<u64, Failure> {
     let mut query = Query { limit: Some(PART), ..query.clone() };
     let mut count = 0;
     loop {
         let page = control::lines(reader, &query).await.map_err(Failure::Usage)?;
         count += page.messages.len() as u64;
+        progress.show("counting messages", count, 0);
         if page.next.is_none() {
             return Ok(count);
         }
@@ -180,16 +193,16 @@ async fn count(reader: &crate::spool::store::StoreReader, query: &Query) -> Resu
     }
 }
 
-fn report(wanted: &Wanted, sum: Done) {
+fn report(wanted: &Wanted, sum: Done) -> std::io::Result<()> {
     let Done { matched, changed, next: _ } = sum;
+    let mut out = std::io::stdout().lock();
     if wanted.json {
-        println!("{{\"matched\":{matched},\"changed\":{changed}}}");
-        return;
+        return writeln!(out, "{{\"matched\":{matched},\"changed\":{changed}}}");
     }
     let what = match wanted.change {
         Change::Redrive => "to be delivered again",
         Change::Park => "parked",
         Change::Drop => "removed",
     };
-    println!("{changed} of {matched} messages {what}");
+    writeln!(out, "{changed} of {matched} messages {what}")
 }

@@ -2,8 +2,9 @@
 
 use super::place::{Place, PlaceArguments};
 use super::progress::Progress;
-use super::{EXIT_FAILED, Ended, Failure, StateName, Which};
-use crate::control::{Export, Exported};
+use super::{EXIT_FAILED, Ended, Failure, StateName, Which, distinct, missing};
+use crate::control::{self, Export, Exported};
+use crate::spool::store::StoreReader;
 use clap::Args;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -17,32 +18,38 @@ pub(super) struct ExportArguments {
     /// Only messages in this state.
     #[arg(long)]
     state: Option<StateName>,
-    /// These messages; all that the options mean when absent.
+    /// The messages' numbers; all that the options mean when absent.
     seqs: Vec<i64>,
+    /// As the other commands have it; without it one JSON document a line is written as well.
+    #[arg(long)]
+    json: bool,
 }
 
-/// Writes to standard output. Exit code 1 when a message is damaged; the others are written all the same.
+/// Writes to standard output. Exit code 1 when a message is damaged or not there; the others are written all the same.
 pub(super) async fn run(arguments: ExportArguments) -> Ended {
-    let ExportArguments { place, which, state, seqs } = arguments;
+    let ExportArguments { place, which, state, seqs, json: _ } = arguments;
+    let seqs = distinct(seqs);
+    if !seqs.is_empty() && !(which.is_any() && state.is_none()) {
+        return Err(Failure::Usage("expected either numbers of messages or options that choose".to_owned()));
+    }
     let reader = Place::of(place)?.reader()?;
-    let mut export = match (seqs.is_empty(), which.is_any() && state.is_none()) {
-        (true, _) => Export::begin(&reader, &which.query(state)).await.map_err(Failure::Usage)?,
-        (false, true) => Export::of(seqs),
-        (false, false) => {
-            return Err(Failure::Usage(
-                "expected either numbers of messages or options that choose".to_owned(),
-            ));
+    let named = seqs.len();
+    let (mut export, total) = match named {
+        0 => {
+            let total = total(&reader, &which, state).await?;
+            (Export::begin(&reader, &which.query(state)).await.map_err(Failure::Usage)?, total)
         }
+        named => (Export::of(seqs), named as u64),
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let progress = Progress::new();
+    let progress = Progress::beside_lines();
     let (mut written, mut damaged) = (0, Vec::new());
     while let Some(exported) = export.next(&reader).await? {
         match exported {
             Exported::Envelope(line) => {
                 writeln!(out, "{line}")?;
                 written += 1;
-                progress.show("messages", written, 0);
+                progress.show("messages", written, total);
             }
             Exported::Damaged(seq) => damaged.push(seq),
         }
@@ -52,5 +59,19 @@ pub(super) async fn run(arguments: ExportArguments) -> Ended {
     for seq in &damaged {
         eprintln!("message {seq} is damaged and not written");
     }
-    Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    let ended = missing(named, written + damaged.len() as u64);
+    Ok(if damaged.is_empty() { ended } else { ExitCode::from(EXIT_FAILED) })
+}
+
+/// How many there are to write, where that costs one look; otherwise 0.
+async fn total(reader: &StoreReader, which: &Which, state: Option<StateName>) -> Result<u64, Failure> {
+    if !which.is_any() {
+        return Ok(0);
+    }
+    let held = control::status(reader, 0).await?;
+    Ok(match state {
+        None => held.ready + held.parked,
+        Some(StateName::Ready) => held.ready,
+        Some(StateName::Parked) => held.parked,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::place::{Place, PlaceArguments};
 use super::{Ended, Failure, StateName, Which, table};
-use crate::control::{self, Query, Shown};
+use crate::control::{self, Query, Shown, Status};
 use crate::spool::store::now_ms;
 use base64::Engine;
 use clap::Args;
@@ -34,7 +34,7 @@ pub(super) struct ListArguments {
     /// Only messages after this number.
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// At most so many; 0 is all.
+    /// At most so many; 0 is all. Where there may be more, standard error says how to go on.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
     /// One JSON document a line.
@@ -62,8 +62,9 @@ fn json(value: &impl serde::Serialize) -> String {
 
 pub(super) async fn status(arguments: StatusArguments) -> Ended {
     let place = Place::of(arguments.place)?;
-    let mut status = control::status(&place.reader()?, None, arguments.destinations).await?;
-    status.live = place.live().await;
+    let held = control::status(&place.reader()?, arguments.destinations).await?;
+    let (sidecar, live) = place.sidecar().await?;
+    let status = Status { sidecar, live, ..held };
     let text = if arguments.json { json(&status) + "\n" } else { table::status(&status, now_ms()) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -134,6 +135,9 @@ fn payload(shown: &Shown) -> Result<Vec<u8>, Failure> {
 /// The line of the list, and what makes up the message, one member a line.
 fn people(shown: &Shown) -> Result<String, Failure> {
     let mut text = table::lines(std::slice::from_ref(&shown.line), now_ms());
+    if shown.damaged {
+        return Ok(text);
+    }
     let envelope = envelope(shown)?;
     let members = ["mandatory"].into_iter().map(|name| (name, &envelope[name]));
     let properties = envelope["properties"].as_object().into_iter().flatten();

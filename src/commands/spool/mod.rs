@@ -13,6 +13,7 @@ mod verify;
 
 use crate::spool::store::{OpenError, ReadError};
 use clap::{Args, Subcommand};
+use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
@@ -76,6 +77,24 @@ impl StateName {
         match self {
             StateName::Ready => "ready",
             StateName::Parked => "parked",
+        }
+    }
+}
+
+/// The numbers that somebody gave, each once: one that is given twice is no message that is missing.
+fn distinct(mut seqs: Vec<i64>) -> Vec<i64> {
+    let mut seen = HashSet::new();
+    seqs.retain(|seq| seen.insert(*seq));
+    seqs
+}
+
+/// How many of the numbers that somebody gave are not there: said, and not passed over.
+fn missing(named: usize, found: u64) -> ExitCode {
+    match (named as u64).saturating_sub(found) {
+        0 => ExitCode::SUCCESS,
+        missing => {
+            eprintln!("{missing} of them are not in the spool");
+            ExitCode::from(EXIT_FAILED)
         }
     }
 }

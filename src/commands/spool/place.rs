@@ -3,21 +3,24 @@
 use super::Failure;
 use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
-use crate::control::{Change, Desk, Done, Fault, Live, Order, SocketPath, Status};
-use crate::spool::store::{OpenError, Settings, Store, StoreReader};
+use crate::control::{Change, Desk, Done, Fault, Live, Order, Sidecar, SocketPath};
+use crate::spool::store::{self, Holder, OpenError, Settings, Store, StoreReader};
 use crate::spool::{self, SpoolHandle};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
 use hyper::{Method, Request, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A sidecar that has not even said hello by then is not asked for the status.
+/// A sidecar that has not answered by then is shown as silent.
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
+/// One that has said nothing by then is not told to change anything.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Longer than the sidecar's own deadline, so that it is the sidecar who says that it is late.
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
 
@@ -60,26 +63,36 @@ impl Place {
 
     /// A connection that cannot write.
     pub(super) fn reader(&self) -> Result<StoreReader, Failure> {
-        Ok(StoreReader::open(&self.settings.directory)?)
-    }
-
-    /// What the sidecar says of itself, if one has the spool.
-    pub(super) async fn live(&self) -> Option<Live> {
-        let request = request::<()>(Method::GET, "/v1/status", None);
-        let response = client::send(&at(&self.socket), request, STATUS_WITHIN).await.ok()?;
-        serde_json::from_slice::<Status>(response.body()).ok()?.live
-    }
-
-    /// The way to make changes.
-    pub(super) async fn hands(&self) -> Result<Hands, Failure> {
-        let request = request::<()>(Method::GET, "/v1/status", None);
-        match client::send(&at(&self.socket), request, CHANGE_WITHIN).await {
-            Ok(_) => return Ok(Hands::Sidecar(Arc::clone(&self.socket))),
-            Err(ClientError::Connect(..)) => {}
-            Err(error @ (ClientError::Http(_) | ClientError::Timeout(_))) => {
-                return Err(Failure::Failed(format!("the sidecar does not answer: {error}")));
-            }
+        let directory = &self.settings.directory;
+        let opened = StoreReader::open(directory);
+        if let Err(OpenError::Files { source, .. }) = &opened
+            && source.kind() == io::ErrorKind::NotFound
+        {
+            return Err(Failure::Failed(format!("there is no spool in {}", directory.display())));
         }
+        Ok(opened?)
+    }
+
+    /// Whether a process has the spool, and what it says of itself.
+    pub(super) async fn sidecar(&self) -> Result<(Sidecar, Option<Live>), Failure> {
+        let why = match self.ask(STATUS_WITHIN).await {
+            Ok(response) => match live(&response) {
+                Ok(live) => return Ok((Sidecar::Answers, Some(live))),
+                Err(why) => why,
+            },
+            Err(error) => silence(&error),
+        };
+        // The lock alone says who has it: a socket may be left from the dead.
+        let holder = store::holder(&self.settings.directory)?;
+        Ok((holder.map_or(Sidecar::None, |Holder { pid }| Sidecar::Silent { pid, why }), None))
+    }
+
+    /// The way to make changes. Nothing is changed yet.
+    pub(super) async fn hands(&self) -> Result<Hands, Failure> {
+        let why = match self.ask(HELLO_WITHIN).await {
+            Ok(_) => return Ok(Hands::Sidecar(Arc::clone(&self.socket))),
+            Err(error) => silence(&error),
+        };
         // It looks first, since opening to write would make what is not there.
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
@@ -88,10 +101,40 @@ impl Place {
                 Ok(Hands::Own(store, Box::new(Desk::new(spool, reader))))
             }
             Err(error @ OpenError::InUse { .. }) => {
-                Err(Failure::Failed(format!("{error}, which has no control socket")))
+                Err(Failure::Failed(format!("{error}, which does not answer: {why}; nothing was changed")))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn ask(&self, within: Duration) -> Result<Response<Bytes>, ClientError> {
+        client::send(&at(&self.socket), request::<()>(Method::GET, "/v1/status", None), within).await
+    }
+}
+
+/// What a sidecar says of itself, or why that cannot be told.
+fn live(response: &Response<Bytes>) -> Result<Live, String> {
+    /// The rest of a status is read from the disk.
+    #[derive(Deserialize)]
+    struct Answer {
+        live: Live,
+    }
+    if response.status().is_success() {
+        let answer = serde_json::from_slice::<Answer>(response.body());
+        return answer.map(|answer| answer.live).map_err(|error| format!("it answers otherwise: {error}"));
+    }
+    let fault = serde_json::from_slice::<Fault>(response.body());
+    Err(fault.map_or_else(|_| format!("it answers {}", response.status()), |fault| fault.error))
+}
+
+/// Why a process that may be there was not heard.
+fn silence(error: &ClientError) -> String {
+    match error {
+        ClientError::Connect(_, error) if error.kind() == io::ErrorKind::NotFound => {
+            "it has no control socket".to_owned()
+        }
+        ClientError::Connect(_, error) => format!("no connection to its control socket: {error}"),
+        ClientError::Http(_) | ClientError::Timeout(_) => error.to_string(),
     }
 }
 

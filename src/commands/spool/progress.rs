@@ -11,7 +11,7 @@ const WIDTH: u64 = 30;
 /// The line. Gone when this is dropped.
 pub(super) struct Progress {
     shown: bool,
-    last: Mutex<Option<Instant>>,
+    last: Mutex<Option<(&'static str, Instant)>>,
 }
 
 impl Progress {
@@ -19,13 +19,22 @@ impl Progress {
         Self { shown: std::io::stderr().is_terminal(), last: Mutex::new(None) }
     }
 
-    /// How much is done of how much; of what has no measure, `total` is 0.
-    pub(super) fn show(&self, what: &str, done: u64, total: u64) {
+    /// For a command that writes line by line: none where it would stand between them on the same terminal.
+    pub(super) fn beside_lines() -> Self {
+        let mut progress = Self::new();
+        progress.shown &= !std::io::stdout().is_terminal();
+        progress
+    }
+
+    /// How much is done of how much; both are 0 where there is no measure, and `total` where only the end is not known.
+    pub(super) fn show(&self, what: &'static str, done: u64, total: u64) {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !self.shown || last.is_some_and(|last| last.elapsed() < PACE) {
+        // Something else is said at once, since it may take long itself.
+        let just_said = |(said, moment): (&str, Instant)| said == what && moment.elapsed() < PACE;
+        if !self.shown || last.is_some_and(just_said) {
             return;
         }
-        *last = Some(Instant::now());
+        *last = Some((what, Instant::now()));
         write(&format!("\r\x1b[K{}", line(what, done, total)));
     }
 }
@@ -45,8 +54,10 @@ fn write(text: &str) {
 }
 
 fn line(what: &str, done: u64, total: u64) -> String {
-    if total == 0 {
-        return format!("{what} {done}");
+    match (done, total) {
+        (0, 0) => return what.to_owned(),
+        (_, 0) => return format!("{what} {done}"),
+        (_, _) => {}
     }
     let filled = (done.min(total) * WIDTH / total) as usize;
     let bar: String = "#".repeat(filled) + &".".repeat(WIDTH as usize - filled);
@@ -59,6 +70,7 @@ mod tests {
 
     #[test]
     fn the_bar_fills_with_what_is_done() {
+        assert_eq!(line("redrive", 0, 0), "redrive");
         assert_eq!(line("redrive", 5, 0), "redrive 5");
         assert_eq!(line("redrive", 0, 10), "redrive [..............................] 0/10");
         assert_eq!(line("redrive", 5, 10), "redrive [###############...............] 5/10");

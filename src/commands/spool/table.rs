@@ -1,6 +1,6 @@
 //! What people read: tables, ages and sizes, with nothing in them that a terminal would obey.
 
-use crate::control::{HoldingView, Line, Live, Status};
+use crate::control::{HoldingView, Line, Live, Sidecar, Status};
 
 /// How a column's cells stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(super) fn lines(lines: &[Line], now_ms: i64) -> String {
         ("SEQ", Right),
         ("STATE", Left),
         ("AGE", Right),
-        ("TRIES", Right),
+        ("UNSURE", Right),
         ("SIZE", Right),
         ("EXCHANGE", Left),
         ("ROUTING KEY", Left),
@@ -98,7 +98,7 @@ pub(super) fn lines(lines: &[Line], now_ms: i64) -> String {
 pub(super) fn status(status: &Status, now_ms: i64) -> String {
     let mut text = String::new();
     let mut say = |name: &str, what: String| text.push_str(&format!("{name:<10}{what}\n"));
-    say("sidecar", status.live.as_ref().map_or("none has the spool".to_owned(), health));
+    say("sidecar", sidecar(status));
     let oldest =
         status.oldest_unix_ms.map_or(String::new(), |then| format!(", oldest {}", age(then, now_ms)));
     if let Some(live) = &status.live {
@@ -124,10 +124,23 @@ pub(super) fn status(status: &Status, now_ms: i64) -> String {
     text
 }
 
+fn sidecar(status: &Status) -> String {
+    match (&status.sidecar, &status.live) {
+        (Sidecar::Silent { pid, why }, _) => {
+            let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+            format!("{who} has the spool and does not answer: {}", plain(why))
+        }
+        (Sidecar::Answers, Some(live)) => health(live),
+        (Sidecar::None, _) | (Sidecar::Answers, None) => "none has the spool".to_owned(),
+    }
+}
+
 fn health(live: &Live) -> String {
     match &live.failure {
         Some(failure) => format!("{}: {}", live.health, plain(failure)),
-        None => format!("{}, {} stored in {} commits", live.health, live.appended, live.commits),
+        None => {
+            format!("{}, {} stored and {} commits since its start", live.health, live.appended, live.commits)
+        }
     }
 }
 

@@ -25,10 +25,10 @@ fn line(seq: i64, reason: Option<&str>) -> Line {
 fn a_list_is_a_table() {
     let escaping = Line { routing_key: "red\u{1b}[31m\n".to_owned(), message_id: None, ..line(90_000, None) };
     insta::assert_snapshot!(lines(&[line(7, None), line(4000, Some("unroutable")), escaping], NOW), @r"
-      SEQ  STATE   AGE  TRIES       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
-        7  ready    7s      3    8.9 KiB  orders    order.created                01a20773
-     4000  parked   1h      3    5.0 MiB  orders    order.created    unroutable  01a20773
-    90000  ready   25h      3  111.6 MiB  orders    red\u{1b}[31m\n              (damaged)
+      SEQ  STATE   AGE  UNSURE       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
+        7  ready    7s       3    8.9 KiB  orders    order.created                01a20773
+     4000  parked   1h       3    5.0 MiB  orders    order.created    unroutable  01a20773
+    90000  ready   25h       3  111.6 MiB  orders    red\u{1b}[31m\n              (damaged)
     ");
 }
 
@@ -41,6 +41,7 @@ fn held() -> Status {
         bytes: 20_000,
     };
     Status {
+        sidecar: Sidecar::None,
         live: None,
         ready: 24,
         parked: 3,
@@ -67,6 +68,20 @@ fn the_status_of_a_spool_that_nobody_has() {
 }
 
 #[test]
+fn the_status_of_a_spool_whose_process_does_not_answer() {
+    let first = |sidecar| status(&Status { sidecar, ..held() }, NOW).lines().next().map(str::to_owned);
+    let silent = |pid| Sidecar::Silent { pid, why: "no answer within 2s".to_owned() };
+    assert_eq!(
+        first(silent(Some(4711))).as_deref(),
+        Some("sidecar   process 4711 has the spool and does not answer: no answer within 2s")
+    );
+    assert_eq!(
+        first(silent(None)).as_deref(),
+        Some("sidecar   a process has the spool and does not answer: no answer within 2s")
+    );
+}
+
+#[test]
 fn the_status_of_a_full_spool_that_has_lost_its_end() {
     let live = Live {
         health: "working".to_owned(),
@@ -79,8 +94,8 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         deliveries_per_second: 0.0,
         lost: Some(LostView { known: 10, committed: 12 }),
     };
-    insta::assert_snapshot!(status(&Status { live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
-    sidecar   working, 1000 stored in 50 commits
+    insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
+    sidecar   working, 1000 stored and 50 commits since its start
     rates     12.5 stored and 0.0 delivered a second
     ready     24, oldest 5m
     parked    3

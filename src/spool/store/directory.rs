@@ -1,10 +1,17 @@
 //! The directory of a store: private, on a local disk, and one process's at a time.
 
 use super::errors::OpenError;
+use super::holder::Holder;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Held by the process that has the store.
+pub(super) const LOCK: &str = "lock";
+/// Who asks which process has a store holds its lock for microseconds, and is not to stop a start.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The directory and the right to be the only process in it, kept while this lives.
 #[derive(Debug)]
@@ -56,16 +63,18 @@ fn private(path: &Path) -> io::Result<File> {
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK);
     let failed = |source| OpenError::Files { doing: "locking", path: path.clone(), source };
     let mut file = private(&path).map_err(failed)?;
-    match file.try_lock() {
+    let taken = file.try_lock().or_else(|_| {
+        std::thread::sleep(GLANCE);
+        file.try_lock()
+    });
+    match taken {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            // Only to name it; without the number the refusal stands.
-            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let holder = if known { format!(" (pid {})", pid.trim()) } else { String::new() };
+            let pid = Holder::named_in(&mut file).pid;
+            let holder = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             return Err(OpenError::InUse { directory: directory.to_owned(), holder });
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),

@@ -97,7 +97,7 @@ pub struct Stored {
     pub created_ms: i64,
     /// When it is parked instead of delivered, in Unix milliseconds.
     pub expires_ms: Option<i64>,
-    /// Deliveries tried so far.
+    /// Deliveries whose outcome nobody knows.
     pub attempts: u32,
 }
 
@@ -174,7 +174,7 @@ pub struct Entry {
     pub created_ms: i64,
     /// When it expires, in Unix milliseconds.
     pub expires_ms: Option<i64>,
-    /// Deliveries tried so far.
+    /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
     pub attempts: u32,
     /// Its message id; `None` when its properties cannot be read.
     pub message_id: Option<ShortText>,

@@ -1,6 +1,6 @@
 //! The store: records on disk in SQLite, written by one thread, read by another.
 //!
-//! * `open` takes the directory and checks everything; `schema` has the tables;
+//! * `open` takes the directory and checks everything; `holder` tells who has it; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
 //!   together, `changes` is each of them as statements; `bounds`, `destinations`, `stretches`,
 //!   `dedup` with its `runs`, and `expiry` are what it consults;
@@ -21,6 +21,7 @@ mod errors;
 mod expiry;
 mod handle;
 mod high_water;
+mod holder;
 mod inbox;
 mod ledger;
 mod open;
@@ -47,6 +48,7 @@ pub use entry::{
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
+pub use holder::{Holder, holder};
 pub use ledger::now_ms;
 pub use reading::{Holding, StoreReader, Summary};
 pub use settings::Settings;

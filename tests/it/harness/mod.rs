@@ -61,6 +61,7 @@ mod queue;
 mod sidecar;
 mod slow_client;
 mod spool;
+pub mod stocked;
 mod tap;
 mod vhost;
 mod watchdog;
