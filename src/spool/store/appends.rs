@@ -54,7 +54,10 @@ impl<'a> Appends<'a> {
     pub(super) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Verdict>> {
         let known = |record: &Prepared| self.destinations.id(&record.destination);
         let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
-        places.sort_by_key(|(dest, _)| *dest);
+        // Those that are not known yet are told apart by their names.
+        let name =
+            |(dest, place): &(Option<i64>, usize)| dest.is_none().then(|| &records[*place].destination);
+        places.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| name(one).cmp(&name(other))));
         let mut verdicts = vec![Verdict::Failed; records.len()];
         for (dest, place) in places {
             let record: &Prepared = records[place];

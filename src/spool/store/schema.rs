@@ -1,6 +1,7 @@
 //! The tables, and the way from each version of them to the next.
 
 use super::errors::OpenError;
+use super::stretches::Stretches;
 use rusqlite::{Connection, Transaction};
 use std::cmp::Ordering;
 
@@ -8,7 +9,15 @@ use std::cmp::Ordering;
 pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
 
 /// Each brings the tables from the version that is its index to the next one. Never changed once released.
-pub(super) const MIGRATIONS: &[&str] = &[V1, V2];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(Stretches::find_all) }];
+
+/// One step: statements, and what has to be worked out of the rows after them.
+#[derive(Clone, Copy)]
+pub(super) struct Migration {
+    pub(super) sql: &'static str,
+    pub(super) then: Option<fn(&Connection) -> rusqlite::Result<()>>,
+}
 
 /// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
 /// content and all.
@@ -70,8 +79,7 @@ CREATE TABLE dedup_run(
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// Records are found by the stretches that they lie in, not by an index with an entry for each; see `stretches`. A
-/// stretch ends where a record of another destination or a parked one is, and at each multiple of 256.
+/// Records are found by the stretches that they lie in, not by an index with an entry for each; see `stretches`.
 ///
 /// A record has 32 bytes less to be counted for, which were its entry's. The filters of idempotency keys have eight bits for a key since, not four: they are made anew from the keys.
 const V2: &str = "
@@ -81,12 +89,6 @@ CREATE TABLE stretch(
     last  INTEGER NOT NULL,
     ready INTEGER NOT NULL,
     PRIMARY KEY(dest, first)) STRICT, WITHOUT ROWID;
-INSERT INTO stretch(dest, first, last, ready)
-    SELECT dest, min(seq), max(seq), count(*) FROM (
-        SELECT seq, dest, state, row_number() OVER (ORDER BY seq)
-            - row_number() OVER (PARTITION BY dest, state ORDER BY seq) AS uninterrupted
-        FROM msg)
-    WHERE state = 0 GROUP BY dest, uninterrupted, seq / 256;
 DROP INDEX msg_dest;
 UPDATE dest SET bytes = bytes - 32 * (ready + parked);
 DELETE FROM dedup_run;
@@ -104,7 +106,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
 }
 
 /// Brings the tables to the newest version, all steps or none.
-pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {
+pub(super) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     if found > known || found < 0 {
@@ -121,9 +123,10 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Resul
     Ok(())
 }
 
-fn step(transaction: &Transaction<'_>, migrations: &[&str]) -> Result<(), OpenError> {
-    for migration in migrations {
-        transaction.execute_batch(migration)?;
+fn step(transaction: &Transaction<'_>, migrations: &[Migration]) -> Result<(), OpenError> {
+    for Migration { sql, then } in migrations {
+        transaction.execute_batch(sql)?;
+        then.map_or(Ok(()), |then| then(transaction))?;
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Numbers from the first of a stretch to its last, at most: what is passed by to find one record.
 const LENGTH_MAX: i64 = 256;
+/// Stretches that are kept in memory while all of them are found.
+const FOUND_MAX: usize = 1024;
 
 /// The numbers from `first` to `last`, so many of them with ready records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,20 @@ impl Stretches {
         let found = [stored, changed].into_iter().flatten().max_by_key(|stretch| stretch.first);
         self.at_hand = found.map(|stretch| (dest, stretch));
         Ok(())
+    }
+
+    /// Fills the empty table from the records, one after the other: there may be more of them than memory.
+    pub(super) fn find_all(connection: &Connection) -> rusqlite::Result<()> {
+        let mut found = Self::default();
+        let mut select = connection.prepare("SELECT seq, dest FROM msg WHERE state = 0 ORDER BY seq")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            found.appended(connection, row.get(1)?, Seq::new(row.get(0)?), false)?;
+            if found.changed.len() >= FOUND_MAX {
+                found.flush(connection)?;
+            }
+        }
+        found.flush(connection)
     }
 
     fn put_down(&mut self) {

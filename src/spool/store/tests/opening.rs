@@ -1,7 +1,7 @@
 //! Opening: who may, what is private, which files are ours, and what a machine finds that was switched off.
 
 use super::*;
-use crate::spool::store::schema::{APPLICATION_ID, migrate};
+use crate::spool::store::schema::{APPLICATION_ID, Migration, migrate};
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -95,15 +95,20 @@ async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
 
 #[test]
 fn migrations_run_once_each_in_their_order_all_or_none() {
+    let sql = |sql| Migration { sql, then: None };
     let mut db = Connection::open_in_memory().unwrap();
-    let one = "CREATE TABLE a(x)";
+    let one = sql("CREATE TABLE a(x)");
+    let fill = |db: &Connection| db.execute("INSERT INTO a(x, y) VALUES (1, 2)", []).map(|_| ());
+    let two = Migration { sql: "ALTER TABLE a ADD COLUMN y", then: Some(fill) };
     migrate(&mut db, &[one]).unwrap();
     migrate(&mut db, &[one]).unwrap();
-    let broken = migrate(&mut db, &[one, "ALTER TABLE a ADD COLUMN y", "nonsense"]);
+    let broken = migrate(&mut db, &[one, two, sql("nonsense")]);
     assert!(matches!(broken, Err(OpenError::Database(_))));
     assert!(db.prepare("SELECT y FROM a").is_err(), "nothing of it stays");
-    migrate(&mut db, &[one, "ALTER TABLE a ADD COLUMN y"]).unwrap();
-    assert!(db.prepare("SELECT y FROM a").is_ok());
+    for _ in 0..2 {
+        migrate(&mut db, &[one, two]).unwrap();
+        assert_eq!(db.query_row("SELECT count(y) FROM a", [], |row| row.get::<_, i64>(0)), Ok(1));
+    }
 }
 
 #[tokio::test]
