@@ -218,7 +218,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     optional(
         "spool.path",
-        Kind::Path,
+        Kind::Directory,
         "The directory of the spool, made when it is missing; on a local disk. Unset: no spool.",
     ),
     key(

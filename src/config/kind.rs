@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Credential,
     /// The path of a file.
     Path,
+    /// The path of a directory.
+    Directory,
 }
 
 impl fmt::Display for Kind {
@@ -64,6 +66,7 @@ impl fmt::Display for Kind {
             }
             Self::Credential => formatter.write_str("a text that is not empty and has no control characters"),
             Self::Path => formatter.write_str("the path of a file"),
+            Self::Directory => formatter.write_str("the path of a directory"),
         }
     }
 }

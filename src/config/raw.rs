@@ -60,7 +60,8 @@ impl Raw {
             | Kind::Choice(_)
             | Kind::Listen
             | Kind::Address
-            | Kind::Path => false,
+            | Kind::Path
+            | Kind::Directory => false,
         };
         match self {
             Self::Plain(_) if secret => {

@@ -125,7 +125,8 @@ fn toml(kind: &Kind, default: &str) -> String {
         | Kind::Listen
         | Kind::Address
         | Kind::Credential
-        | Kind::Path => format!("\"{default}\""),
+        | Kind::Path
+        | Kind::Directory => format!("\"{default}\""),
     }
 }
 
@@ -133,6 +134,7 @@ fn toml(kind: &Kind, default: &str) -> String {
 fn example(kind: &Kind) -> &'static str {
     match kind {
         Kind::Path => "\"/path/to/file\"",
+        Kind::Directory => "\"/var/lib/amqpost/spool\"",
         Kind::Credential => "\"…\"",
         Kind::Text { .. } => "\"orders.*\"",
         Kind::Choice(_) => "\"fallback\"",

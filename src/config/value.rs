@@ -56,7 +56,7 @@ impl Value {
             Kind::Credential => {
                 raw.text().filter(|text| is_credential(text)).map(|text| Self::Credential(Secret::new(text)))
             }
-            Kind::Path => raw
+            Kind::Path | Kind::Directory => raw
                 .text()
                 .filter(|text| !text.is_empty() && !text.contains('\0'))
                 .map(|text| Self::Path(PathBuf::from(text))),

@@ -4,9 +4,11 @@ use crate::harness::stocked::{Stocked, append, documents, message, short};
 use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
 use amqpost::message::{DeliveryMode, HeaderValue, Message, Properties};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -145,6 +147,41 @@ async fn a_change_through_a_sidecar_that_does_not_answer_is_given_up_and_nothing
     let holder = format!("(pid {})", sidecar.pid());
     assert!(why.contains(&holder) && why.contains("nothing was changed"), "{why}");
     assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
+}
+
+/// The socket of a sidecar that gives each connection one of the answers, and hangs up on the one after them.
+fn scripted(socket: &Path, answers: [Value; 2]) -> JoinHandle<()> {
+    let listener = UnixListener::bind(socket).expect("the path is free");
+    std::thread::spawn(move || {
+        for answer in answers {
+            let mut asking = BufReader::new(listener.accept().expect("it is asked").0);
+            let (mut line, mut body) = (String::new(), 0);
+            while asking.read_line(&mut line).expect("a request") > 2 {
+                body = line
+                    .strip_prefix("content-length: ")
+                    .map_or(body, |n| n.trim().parse().expect("a number"));
+                line.clear();
+            }
+            asking.read_exact(&mut vec![0; body]).expect("its body");
+            let body = answer.to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            asking.get_mut().write_all((head + &body).as_bytes()).expect("it is read");
+        }
+        drop(listener.accept().expect("it is asked once more"));
+    })
+}
+
+#[tokio::test]
+async fn a_change_without_an_answer_is_told_as_unknown_with_what_was_done_before() {
+    let stocked = Stocked::new().await;
+    let part = json!({"matched": 4, "changed": 4, "next": 4});
+    let sidecar = scripted(&stocked.path().join("control.sock"), [json!({}), part]);
+    let output = stocked.run(&["drop", "--all", "--yes"]).await;
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{why}");
+    assert!(why.contains("the change may be made or not"), "{why}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "4 of 9 messages removed\n");
+    sidecar.join().expect("it was asked three times");
 }
 
 #[tokio::test]

@@ -135,7 +135,9 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     let (sum, ended) = ended.await;
     drop(progress);
     hands.done();
-    let reported = report(&wanted, sum);
+    // Where it ended early, those that it did not come to were meant as well.
+    let meant = if ended.is_ok() { sum.matched } else { total };
+    let reported = report(&wanted, sum, meant);
     ended?;
     reported?;
     Ok(wanted.seqs.map_or(ExitCode::SUCCESS, |seqs| missing(seqs.len(), sum.matched)))
@@ -193,7 +195,7 @@ async fn count(reader: &StoreReader, query: &Query, progress: &Progress) -> Resu
     }
 }
 
-fn report(wanted: &Wanted, sum: Done) -> std::io::Result<()> {
+fn report(wanted: &Wanted, sum: Done, meant: u64) -> std::io::Result<()> {
     let Done { matched, changed, next: _ } = sum;
     let mut out = std::io::stdout().lock();
     if wanted.json {
@@ -204,5 +206,5 @@ fn report(wanted: &Wanted, sum: Done) -> std::io::Result<()> {
         Change::Park => "parked",
         Change::Drop => "removed",
     };
-    writeln!(out, "{changed} of {matched} messages {what}")
+    writeln!(out, "{changed} of {meant} messages {what}")
 }

@@ -29,7 +29,8 @@ pub(super) struct ExportArguments {
 pub(super) async fn run(arguments: ExportArguments) -> Ended {
     let ExportArguments { place, which, state, seqs, json: _ } = arguments;
     let seqs = distinct(seqs);
-    if !seqs.is_empty() && !(which.is_any() && state.is_none()) {
+    let chooses = !which.is_any() || state.is_some();
+    if chooses && !seqs.is_empty() {
         return Err(Failure::Usage("expected either numbers of messages or options that choose".to_owned()));
     }
     let reader = Place::of(place)?.reader()?;
