@@ -18,7 +18,7 @@ const KEPT: i32 = 10_000;
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) span: Span,
-    /// How long the last section loads amqpost; none unless asked for.
+    /// How long the section `hour` loads amqpost.
     pub(crate) minutes: u64,
 }
 
