@@ -11,6 +11,7 @@ mod floors;
 mod growth;
 mod hour;
 mod http_floor;
+mod latency;
 mod lines;
 mod page;
 mod peers;
@@ -39,7 +40,7 @@ const SECTIONS: [(&str, Measure); 11] = [
     ("forms", floors::forms),
     ("stream", floors::stream),
     ("rabbitmq", floors::rabbitmq),
-    ("latency", floors::latency),
+    ("latency", latency::latency),
     ("peers", peers::peers),
     ("down", resources::down),
     ("memory", resources::memory),
