@@ -91,20 +91,16 @@ impl Readings {
     }
 
     fn judge(&self, section: &mut Section, concurrency: usize) {
-        let figures: [(&str, f64, fn(&Reading) -> f64); 2] = [
-            ("p50", 1.15, |reading| reading.latencies.exchanges.p50),
-            ("p99", 1.3, |reading| reading.latencies.exchanges.p99),
-        ];
-        for (name, bound, figure) in figures {
+        let mut judge = |name: &str, bound: f64, figure: fn(&Reading) -> f64| {
             let alone = less_lateness([&self.http, &self.amqp, &self.amqpost], figure);
             let beside = less_lateness([&self.http_beside, &self.amqp_beside, &self.amqpost], figure);
             let what = format!("{name} to that of both floors, {concurrency} at a time, RabbitMQ");
             section.judge(&what, Bound::AtMost(bound), "", alone);
-            section.say(format!(
-                "{name} to that of both floors side by side, {concurrency} at a time: {}\n",
-                shown(beside)
-            ));
-        }
+            let what = format!("{name} to that of both floors side by side, {concurrency} at a time");
+            section.say(format!("{what}: {}\n", shown(beside)));
+        };
+        judge("p50", 1.15, |reading| reading.latencies.exchanges.p50);
+        judge("p99", 1.3, |reading| reading.latencies.exchanges.p99);
     }
 }
 
