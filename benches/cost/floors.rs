@@ -1,6 +1,5 @@
-//! amqpost against both floors: before a broker that only acks, in other forms, and before RabbitMQ.
+//! CPU and rate of amqpost against both floors: before a broker that only acks, in other forms, and before RabbitMQ.
 
-use crate::drive::Pace;
 use crate::lines;
 use crate::sample::Spread;
 use crate::section::{Bar, Bound, COLUMNS, Section, number, shown};
@@ -109,6 +108,7 @@ pub(crate) fn stream(stage: &Stage) -> Section {
         let to_floor = against(&lines, &floor, Reading::rate);
         let what = format!("rate of a stream to that of lapin alone, {load}");
         section.judge(&what, Bound::AtLeast(0.9), "", to_floor);
+        section.say(by_cpu_alone(&load, &floor, &lines));
     }
     section
 }
@@ -130,61 +130,30 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
         let what = format!("rate to that of lapin alone, {load}, RabbitMQ");
         let ratio = against(&three.amqpost, &three.amqp, Reading::rate);
         section.judge(&what, Bound::AtLeast(0.85), "", ratio);
+        section.say(by_cpu_alone(&load, &three.amqp, &three.amqpost));
+        section.say(at_best(&load, &three));
     }
     section
 }
 
-/// Latency at a fixed rate before RabbitMQ.
-pub(crate) fn latency(stage: &Stage) -> Section {
-    let header = ["load", "process", "requests/s", "p50 µs", "p99 µs", "p99.9 µs", "p50 µs of lateness"];
-    let title = "Latency at a fixed rate, before RabbitMQ, a durable queue";
-    let mut section = Section::begin("latency", title, &header);
-    section.say(
-        "Latencies count from the moment a request was due, not from when it was sent (no coordinated omission). The \
-         lateness is the load's own, with a client idle; it is in every latency, so once of the two floors it is taken off."
-            .to_owned(),
-    );
-    let target = stage.rabbitmq(&[], &[]);
-    let mut trio = stage.trio(&target);
-    for concurrency in [1, 64] {
-        let closed = Load::of(concurrency, KIB);
-        let span = stage.plan.span;
-        let slowest =
-            trio.amqp.measure(&closed, span).rate().min(trio.amqpost.tcp.measure(&closed, span).rate());
-        let rate = (slowest / 2.0).round();
-        let three = trio.measure_for(stage, &closed.at(Pace::Open(rate)), stage.plan.long());
-        let load = format!("{concurrency} at a time, {rate}/s");
-        for (name, readings) in three.named() {
-            let of = |figure: fn(&Reading) -> f64| number(Spread::of(readings.iter().map(figure)).median);
-            let exchanges = [
-                of(Reading::rate),
-                of(|reading| reading.latencies.exchanges.p50),
-                of(|reading| reading.latencies.exchanges.p99),
-                of(|reading| reading.latencies.exchanges.p999),
-                of(|reading| reading.latencies.lateness.p50),
-            ];
-            section.row([vec![load.clone(), name.to_owned()], exchanges.to_vec()].concat());
-        }
-        let p50 = less_lateness(&three, |reading| reading.latencies.exchanges.p50);
-        let p99 = less_lateness(&three, |reading| reading.latencies.exchanges.p99);
-        let of = format!("to that of both floors, {concurrency} at a time, RabbitMQ");
-        section.judge(&format!("p50 {of}"), Bound::AtMost(1.15), "", p50);
-        section.judge(&format!("p99 {of}"), Bound::AtMost(1.3), "", p99);
-    }
-    section
+/// What the ratio of the rates would be where nothing but CPU is short: that of all processes together for a message.
+fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
+    let median = |readings: &[Reading]| number(Spread::of(readings.iter().map(Reading::cpu_of_all)).median);
+    format!(
+        "{load}, CPU of all processes together (broker, publisher, load): {} µs a message with lapin alone, {} with amqpost. Where nothing \
+         else is short, that makes {} of lapin's rate.\n",
+        median(lapin),
+        median(amqpost),
+        shown(against(lapin, amqpost, Reading::cpu_of_all)),
+    )
 }
 
-/// A latency against the floors' two, of which the load's own lateness is in both: it is taken off once. Of the medians:
-/// a disk that pauses in one second and not in the next makes the ratio of two seconds mean nothing.
-fn less_lateness(three: &Three, figure: fn(&Reading) -> f64) -> Spread {
-    let ratio = |http: &[Reading], amqp: &[Reading], amqpost: &[Reading]| {
-        let median = |readings: &[Reading], figure: fn(&Reading) -> f64| {
-            Spread::of(readings.iter().map(figure)).median
-        };
-        let late = median(http, |reading| reading.latencies.lateness.p50);
-        median(amqpost, figure) / (median(http, figure) + median(amqp, figure) - late)
-    };
-    let rounds = three.http.chunks(1).zip(three.amqp.chunks(1)).zip(three.amqpost.chunks(1));
-    let by_round = Spread::of(rounds.map(|((http, amqp), amqpost)| ratio(http, amqp, amqpost)));
-    Spread { median: ratio(&three.http, &three.amqp, &three.amqpost), ..by_round }
+/// The same for a sidecar that costs no more than both floors.
+fn at_best(load: &str, three: &Three) -> String {
+    let floors = three.http.iter().zip(&three.amqp);
+    let shares = floors.map(|(http, amqp)| amqp.cpu_of_all() / (amqp.cpu_of_all() + http.cpu_of_all()));
+    format!(
+        "{load}, for a sidecar that costs no more than both floors that would be {}.\n",
+        shown(Spread::of(shares))
+    )
 }

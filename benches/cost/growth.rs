@@ -1,11 +1,11 @@
-//! Costs that must not grow: with open connections, with destinations, with the size of bodies, with time.
+//! Costs that must not grow: with open connections, with destinations, with the size of bodies.
 
 use crate::drive::{Gauge, Pace, drive};
-use crate::process::{Cost, Memory};
+use crate::process::Memory;
 use crate::sample::Spread;
 use crate::section::{Section, number, shown};
 use crate::stage::{Amqpost, Stage};
-use crate::subject::{Load, Span};
+use crate::subject::Load;
 use crate::wire::{Address, Stream, connect};
 use std::time::Duration;
 
@@ -23,9 +23,6 @@ pub(crate) fn growth(stage: &Stage) -> Section {
     connections(stage, &mut section);
     destinations(stage, &mut section);
     bodies(stage, &mut section);
-    if stage.plan.minutes > 0 {
-        minutes(stage, &mut section);
-    }
     section
 }
 
@@ -130,26 +127,4 @@ fn bodies(stage: &Stage, section: &mut Section) {
         let load = Load::of(FEW, bytes);
         row(stage, section, &amqpost, &load, "bytes of a body, 4 at a time", name);
     }
-}
-
-/// The same load for minutes, in ten parts.
-fn minutes(stage: &Stage, section: &mut Section) {
-    let target = stage.sink();
-    let amqpost = stage.amqpost(&target.uri, &[], true);
-    let part = Duration::from_secs(stage.plan.minutes * 60) / 10;
-    let span = Span { warm: Duration::from_millis(100), measured: part };
-    for number in 1..=10 {
-        let reading = amqpost.tcp.measure(&Load::of(CONCURRENCY, KIB), span);
-        let many = format!("{number}/10 of {} min", stage.plan.minutes);
-        let resident = Memory::of(amqpost.pid()).resident as f64 / 1024.0;
-        section.row(vec![
-            "time under load".to_owned(),
-            many,
-            crate::section::number(reading.rate()),
-            crate::section::number(reading.cpu()),
-            crate::section::number(resident),
-        ]);
-    }
-    let threads = Cost::of(amqpost.pid()).threads;
-    section.say(format!("Threads at the end of the {} minutes: {threads}.", stage.plan.minutes));
 }

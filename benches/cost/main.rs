@@ -9,7 +9,9 @@ mod child;
 mod drive;
 mod floors;
 mod growth;
+mod hour;
 mod http_floor;
+mod latency;
 mod lines;
 mod page;
 mod peers;
@@ -33,18 +35,22 @@ use std::process::ExitCode;
 type Measure = fn(&Stage) -> Section;
 
 /// The sections by name, in the order of the page.
-const SECTIONS: [(&str, Measure); 10] = [
+const SECTIONS: [(&str, Measure); 11] = [
     ("cpu", floors::cpu),
     ("forms", floors::forms),
     ("stream", floors::stream),
     ("rabbitmq", floors::rabbitmq),
-    ("latency", floors::latency),
+    ("latency", latency::latency),
     ("peers", peers::peers),
     ("down", resources::down),
     ("memory", resources::memory),
     ("start", resources::start),
     ("growth", growth::growth),
+    (HOUR, hour::hour),
 ];
+
+/// The section that is measured only where it is named: it takes as long as it says.
+const HOUR: &str = "hour";
 
 /// Where the last results of each section are kept.
 const RESULTS: &str = "BENCH_RESULTS";
@@ -57,7 +63,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let has = |option: &str| words.contains(&option);
-    let minutes = words.iter().find_map(|word| word.strip_prefix("--minutes=")?.parse().ok()).unwrap_or(0);
+    let minutes = words.iter().find_map(|word| word.strip_prefix("--minutes=")?.parse().ok()).unwrap_or(60);
     let names: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with('-')).collect();
     let results = PathBuf::from(std::env::var_os(RESULTS).unwrap_or(env!("CARGO_TARGET_TMPDIR").into()));
     if !has("--render") {
@@ -89,11 +95,12 @@ fn play(role: Role, arguments: &[&str]) {
     }
 }
 
-/// Measures the sections of these names, or all of them, and keeps each.
+/// Measures the sections of these names, or all but the hour, and keeps each.
 fn measure(plan: Plan, names: &[&str], results: &Path) {
     let stage = Stage::set(plan);
     let mut verdicts = Vec::new();
-    for (name, section) in SECTIONS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+    let is_wanted = |name| names.contains(&name) || names.is_empty() && name != HOUR;
+    for (name, section) in SECTIONS.iter().filter(|(name, _)| is_wanted(*name)) {
         let section = section(&stage);
         section.end();
         let text = serde_json::to_string_pretty(&section).expect("plain data");

@@ -33,10 +33,10 @@ pub(crate) fn peers(stage: &Stage) -> Section {
     let port = free_port();
     let lines = ["management.tcp.ip = 127.0.0.1".to_owned(), format!("management.tcp.port = {port}")];
     let target = stage.rabbitmq(&MANAGEMENT, &lines);
-    let broker = target.broker.as_ref().and_then(|broker| broker.pid()).expect("it runs");
+    let broker = target.pid().expect("it runs");
     let amqpost = stage.amqpost(&target.uri, &[], true);
     let load = Load::of(CONCURRENCY, BYTES);
-    let sidecar = Server { beside: Some(broker), ..amqpost.tcp.clone() };
+    let sidecar = Server { broker: Some(broker), ..amqpost.tcp.clone() };
 
     is_listening(stage, port);
     let (management, through_management) = (server(port, broker, broker), management_load());
@@ -50,8 +50,9 @@ pub(crate) fn peers(stage: &Stage) -> Section {
          its confirm. It runs inside RabbitMQ: its own CPU is what RabbitMQ takes more than with amqpost."
             .to_owned(),
     );
-    let share =
-        Spread::of(ours.iter().zip(&theirs).map(|(our, their)| (their.cpu() - our.cpu_beside()) / our.cpu()));
+    let share = Spread::of(
+        ours.iter().zip(&theirs).map(|(our, their)| (their.cpu() - our.cpu_of_broker()) / our.cpu()),
+    );
     section.judge("management API's CPU to amqpost's, 64 at a time", Bound::AtLeast(20.0), "", share);
     let rate = against(&ours, &theirs, Reading::rate);
     section.judge("amqpost's rate to the management API's, 64 at a time", Bound::AtLeast(6.0), "", rate);
@@ -84,7 +85,7 @@ pub(crate) fn peers(stage: &Stage) -> Section {
 
 fn server(port: u16, pid: u32, broker: u32) -> Server {
     let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    Server { address, pid, beside: Some(broker) }
+    Server { address, pid, broker: Some(broker) }
 }
 
 fn row(section: &mut Section, process: &str, readings: &[Reading], is_apart: bool) {
@@ -93,7 +94,7 @@ fn row(section: &mut Section, process: &str, readings: &[Reading], is_apart: boo
         process.to_owned(),
         number(of(Reading::rate).median),
         if is_apart { shown(of(Reading::cpu)) } else { "in RabbitMQ's".to_owned() },
-        shown(of(Reading::cpu_beside)),
+        shown(of(Reading::cpu_of_broker)),
         number(of(|reading| reading.latencies.exchanges.p50).median),
         number(of(|reading| reading.latencies.exchanges.p99).median),
     ]);

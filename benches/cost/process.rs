@@ -1,4 +1,4 @@
-//! What Linux counts for a process: CPU, context switches, memory, threads; never of the one that asks.
+//! What Linux counts for a process: CPU, context switches, memory, threads, files; never of the one that asks.
 
 use std::fs;
 use std::path::PathBuf;
@@ -61,6 +61,11 @@ impl Memory {
         let kib = |name| number(&status, name).expect("Linux says it");
         Self { resident: kib("VmRSS:"), peak: kib("VmHWM:") }
     }
+}
+
+/// The files and sockets that a process has open.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
 /// The number behind the first line that begins with a name.

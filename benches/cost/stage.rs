@@ -18,7 +18,7 @@ const KEPT: i32 = 10_000;
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) span: Span,
-    /// How long the last section loads amqpost; none unless asked for.
+    /// How long the section `hour` loads amqpost.
     pub(crate) minutes: u64,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Target {
     pub(crate) uri: String,
     /// None for the broker that only acks.
     pub(crate) broker: Option<Broker>,
-    _sink: Option<Part>,
+    sink: Option<Part>,
 }
 
 /// amqpost, and where it listens.
@@ -94,7 +94,7 @@ impl Stage {
     pub(crate) fn sink(&self) -> Target {
         let mut sink = Part::start(Role::Sink, &[]);
         let uri = format!("amqp://guest:guest@{}/%2f", sink.line());
-        Target { uri, broker: None, _sink: Some(sink) }
+        Target { uri, broker: None, sink: Some(sink) }
     }
 
     /// A private RabbitMQ with a durable queue that keeps the last messages.
@@ -106,7 +106,7 @@ impl Stage {
             let client = AmqpClient::connect(&vhost.uri()).await;
             let last = arguments([("x-max-length", KEPT.into()), ("x-overflow", text("drop-head"))]);
             client.declare_queue(QUEUE, true, last).await;
-            Target { uri: vhost.uri(), broker: Some(broker), _sink: None }
+            Target { uri: vhost.uri(), broker: Some(broker), sink: None }
         })
     }
 
@@ -121,7 +121,7 @@ impl Stage {
             if is_up { sidecar.with_link_up().await } else { sidecar }
         });
         let address = sidecar.http().split(',').next().and_then(|address| address.parse().ok());
-        let server = |address| Server { address, pid: sidecar.pid(), beside: None };
+        let server = |address| Server { address, pid: sidecar.pid(), broker: None };
         let tcp = server(Address::Tcp(address.expect("an address")));
         Amqpost { tcp, unix: server(Address::Unix(socket)), sidecar }
     }
@@ -131,13 +131,14 @@ impl Stage {
         drop(std::fs::remove_file(&socket));
         let mut part = Part::start(Role::HttpFloor, &[utf8(&socket)]);
         let address = Address::Tcp(part.line().parse().expect("an address"));
-        let server = |address| Server { address, pid: part.pid(), beside: None };
+        let server = |address| Server { address, pid: part.pid(), broker: None };
         HttpFloor { tcp: server(address), unix: server(Address::Unix(socket)), _part: part }
     }
 
     pub(crate) fn trio(&self, target: &Target) -> Trio {
-        let amqpost = self.amqpost(&target.uri, &[], true);
-        Trio { http: self.http_floor(), amqp: AmqpFloor::start(&target.uri), amqpost }
+        let mut amqpost = self.amqpost(&target.uri, &[], true);
+        amqpost.tcp.broker = target.pid();
+        Trio { http: self.http_floor(), amqp: AmqpFloor::start(&target.uri, target.pid()), amqpost }
     }
 
     /// Each of several measurements once a round, so that what happens to the machine happens to all of them.
@@ -148,7 +149,8 @@ impl Stage {
         self.interleave_for(self.plan.span, measures)
     }
 
-    fn interleave_for<const N: usize>(
+    /// The same for another span.
+    pub(crate) fn interleave_for<const N: usize>(
         &self,
         span: Span,
         mut measures: [&mut dyn FnMut(Span) -> Reading; N],
@@ -163,6 +165,13 @@ impl Stage {
     }
 }
 
+impl Target {
+    /// The broker's process.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.sink.as_ref().map(Part::pid).or_else(|| self.broker.as_ref()?.pid())
+    }
+}
+
 impl Amqpost {
     pub(crate) fn pid(&self) -> u32 {
         self.sidecar.pid()
@@ -172,17 +181,12 @@ impl Amqpost {
 impl Trio {
     /// All three under the same load.
     pub(crate) fn measure(&mut self, stage: &Stage, load: &Load) -> Three {
-        self.measure_for(stage, load, stage.plan.span)
-    }
-
-    /// The same for another span.
-    pub(crate) fn measure_for(&mut self, stage: &Stage, load: &Load, span: Span) -> Three {
         let Self { http, amqp, amqpost } = self;
         let measures: [&mut dyn FnMut(Span) -> Reading; 3] =
             [&mut |span| http.tcp.measure(load, span), &mut |span| amqp.measure(load, span), &mut |span| {
                 amqpost.tcp.measure(load, span)
             }];
-        let [http, amqp, amqpost] = stage.interleave_for(span, measures);
+        let [http, amqp, amqpost] = stage.interleave(measures);
         Three { http, amqp, amqpost }
     }
 }

@@ -83,8 +83,10 @@ pub(crate) struct Reading {
     pub(crate) requests: u64,
     pub(crate) seconds: f64,
     pub(crate) cost: Cost,
-    /// What the other process cost that was looked at.
-    pub(crate) beside: Cost,
+    /// What the broker cost.
+    pub(crate) broker: Cost,
+    /// What the load cost, where it is not in the process itself.
+    pub(crate) load: Cost,
     pub(crate) latencies: Latencies,
 }
 
@@ -99,9 +101,14 @@ impl Reading {
         self.cost.cpu as f64 / 1e3 / self.requests as f64
     }
 
-    /// µs of CPU a request in the other process.
-    pub(crate) fn cpu_beside(&self) -> f64 {
-        self.beside.cpu as f64 / 1e3 / self.requests as f64
+    /// µs of the broker's CPU a request.
+    pub(crate) fn cpu_of_broker(&self) -> f64 {
+        self.broker.cpu as f64 / 1e3 / self.requests as f64
+    }
+
+    /// µs of CPU a request in all processes that have a part in it.
+    pub(crate) fn cpu_of_all(&self) -> f64 {
+        (self.cost.cpu + self.broker.cpu + self.load.cpu) as f64 / 1e3 / self.requests as f64
     }
 
     /// Context switches a request.
@@ -115,8 +122,8 @@ impl Reading {
 pub(crate) struct Server {
     pub(crate) address: Address,
     pub(crate) pid: u32,
-    /// Another process that works for its requests: the broker, where that matters.
-    pub(crate) beside: Option<u32>,
+    /// The broker that works for its requests.
+    pub(crate) broker: Option<u32>,
 }
 
 impl Server {
@@ -128,7 +135,12 @@ impl Server {
             move || send(&load, &address, gauge)
         });
         under_way(load, || gauge.done(), || gauge.failure());
-        let counted = window(&[Some(self.pid), self.beside], span, || gauge.mark(), || gauge.done());
+        let counted = window(
+            &[Some(self.pid), self.broker, Some(std::process::id())],
+            span,
+            || gauge.mark(),
+            || gauge.done(),
+        );
         gauge.stop();
         let latencies = client.join().expect("the client does not panic");
         if let Some(failure) = gauge.failure() {
@@ -179,7 +191,7 @@ struct Counted {
 impl Counted {
     fn with(self, latencies: Latencies) -> Reading {
         let Self { requests, seconds, costs } = self;
-        Reading { requests, seconds, cost: costs[0], beside: costs[1], latencies }
+        Reading { requests, seconds, cost: costs[0], broker: costs[1], load: costs[2], latencies }
     }
 }
 
@@ -199,14 +211,17 @@ fn window(
 }
 
 /// lapin without HTTP.
-pub(crate) struct AmqpFloor(Part);
+pub(crate) struct AmqpFloor {
+    part: Part,
+    broker: Option<u32>,
+}
 
 impl AmqpFloor {
-    /// Connects to a broker.
-    pub(crate) fn start(uri: &str) -> Self {
+    /// Connects to a broker, whose process is known.
+    pub(crate) fn start(uri: &str, broker: Option<u32>) -> Self {
         let mut part = Part::start(Role::AmqpFloor, &[uri, QUEUE]);
         part.line();
-        Self(part)
+        Self { part, broker }
     }
 
     /// Has it publish, and measures its process.
@@ -215,12 +230,12 @@ impl AmqpFloor {
             Pace::Closed => 0.0,
             Pace::Open(rate) => rate,
         };
-        let (pid, part) = (self.0.pid(), std::cell::RefCell::new(&mut self.0));
+        let (pid, part) = (self.part.pid(), std::cell::RefCell::new(&mut self.part));
         let ask = |order: &str| part.borrow_mut().ask_number(order);
         let (concurrency, bytes) = (load.concurrency, load.post.body.len());
         part.borrow_mut().ask(format_args!("start {concurrency} {bytes} {rate}"));
         under_way(load, || ask("count"), || None);
-        let counted = window(&[Some(pid), None], span, || ask("mark"), || ask("count"));
+        let counted = window(&[Some(pid), self.broker, None], span, || ask("mark"), || ask("count"));
         let latencies = part.borrow_mut().ask_latencies();
         counted.with(latencies)
     }

@@ -1,6 +1,7 @@
 //! The JSON envelope: a whole message in one document, with typed headers and binary payloads.
 
 use super::control::{self, Control};
+use super::json_text;
 use super::raw;
 use super::rejection::Rejection;
 use crate::message::{
@@ -184,35 +185,29 @@ impl Document<'_> {
 }
 
 fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejection> {
-    let text = || -> Result<Cow<'_, str>, Rejection> {
-        if let Some(plain) = plain(value) {
-            return Ok(Cow::Borrowed(plain));
-        }
-        serde_json::from_str(value.get()).map(Cow::Owned).map_err(|error| {
-            if value.get().starts_with('"') {
-                Rejection::invalid("payload", error)
-            } else {
-                Rejection::invalid("payload", "expected a string with this payload_encoding")
-            }
-        })
+    let text = || match json_text::text_of(value) {
+        Some(text) => Ok(text),
+        None => serde_json::from_str(value.get()).map(|text: String| Cow::Owned(text.into_bytes())).map_err(
+            |error| {
+                if value.get().starts_with('"') {
+                    Rejection::invalid("payload", error)
+                } else {
+                    Rejection::invalid("payload", "expected a string with this payload_encoding")
+                }
+            },
+        ),
     };
     match encoding {
         PayloadEncoding::Json => Ok(Bytes::copy_from_slice(value.get().as_bytes())),
         PayloadEncoding::String => match text()? {
-            Cow::Borrowed(plain) => Ok(Bytes::copy_from_slice(plain.as_bytes())),
+            Cow::Borrowed(text) => Ok(Bytes::copy_from_slice(text)),
             Cow::Owned(text) => Ok(Bytes::from(text)),
         },
         PayloadEncoding::Base64 => base64::engine::general_purpose::STANDARD
-            .decode(text()?.as_bytes())
+            .decode(text()?)
             .map(Bytes::from)
             .map_err(|error| Rejection::invalid("payload", format_args!("is not base64: {error}"))),
     }
-}
-
-/// The text of a string that is written as it is, without an escape: it need not be read once more.
-fn plain(value: &RawValue) -> Option<&str> {
-    let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    (!text.contains('\\')).then_some(text)
 }
 
 impl DocumentProperties<'_> {
@@ -265,41 +260,79 @@ impl Expiration {
     }
 }
 
-fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Rejection> {
-    const PATH: &str = "properties.headers";
-    if text.get().len() > text_max {
-        return Err(Rejection::invalid(PATH, format_args!("has more than {text_max} bytes of JSON")));
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(text.get());
-    let map = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { PATH.to_owned() } else { format!("{PATH}.{path}") };
-        // The position is one in this table, not in the document.
-        let problem = without_text(error.inner());
-        Rejection::invalid(&path, problem.split(" at line ").next().unwrap_or_default())
-    })?;
-    table(PATH, map, 1)
+/// Where in the headers table a value is. Its path is written only where something is wrong there.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Headers,
+    Member(&'a Place<'a>, &'a str),
+    Element(&'a Place<'a>, usize),
 }
 
-fn table(path: &str, map: serde_json::Map<String, Value>, depth: usize) -> Result<HeaderTable, Rejection> {
+impl Place<'_> {
+    fn invalid(&self, problem: impl fmt::Display) -> Rejection {
+        Rejection::invalid(&self.to_string(), problem)
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Headers => f.write_str("properties.headers"),
+            Place::Member(table, name) => write!(f, "{table}.{name}"),
+            Place::Element(array, index) => write!(f, "{array}[{index}]"),
+        }
+    }
+}
+
+fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Rejection> {
+    if text.get().len() > text_max {
+        let problem = format_args!("has more than {text_max} bytes of JSON");
+        return Err(Place::Headers.invalid(problem));
+    }
+    match serde_json::from_str(text.get()) {
+        Ok(map) => table(&Place::Headers, map, 1),
+        Err(error) => Err(named_in_headers(text, &error)),
+    }
+}
+
+/// What is wrong with a headers table, which is read once more for the path.
+fn named_in_headers(text: &RawValue, error: &serde_json::Error) -> Rejection {
+    let mut deserializer = serde_json::Deserializer::from_str(text.get());
+    let read: Result<serde_json::Map<String, Value>, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let path = read.err().map(|error| error.path().to_string()).filter(|path| path != ".");
+    // The position is one in this table, not in the document.
+    let problem = without_text(error);
+    let problem = problem.split(" at line ").next().unwrap_or_default();
+    match path {
+        Some(path) => Place::Member(&Place::Headers, &path).invalid(problem),
+        None => Place::Headers.invalid(problem),
+    }
+}
+
+fn table(
+    place: &Place<'_>,
+    map: serde_json::Map<String, Value>,
+    depth: usize,
+) -> Result<HeaderTable, Rejection> {
     map.into_iter()
         .map(|(name, value)| {
-            let path = format!("{path}.{name}");
-            Ok((raw::short(&path, &name)?, header_value(&path, value, depth)?))
+            let place = Place::Member(place, &name);
+            let short = ShortText::new(name.as_str()).map_err(|too_long| place.invalid(too_long))?;
+            Ok((short, header_value(&place, value, depth)?))
         })
         .collect()
 }
 
-fn header_value(path: &str, value: Value, depth: usize) -> Result<HeaderValue, Rejection> {
+fn header_value(place: &Place<'_>, value: Value, depth: usize) -> Result<HeaderValue, Rejection> {
     if depth > MAX_HEADER_DEPTH {
-        return Err(Rejection::invalid(path, format_args!("nested deeper than {MAX_HEADER_DEPTH}")));
+        return Err(place.invalid(format_args!("nested deeper than {MAX_HEADER_DEPTH}")));
     }
     Ok(match value {
         Value::Null => HeaderValue::Void,
         Value::Bool(value) => HeaderValue::Bool(value),
         Value::Number(number) => match (number.as_i64(), number.is_u64()) {
             (Some(integer), _) => HeaderValue::Int(integer),
-            (None, true) => return Err(Rejection::invalid(path, "is above 9223372036854775807")),
+            (None, true) => return Err(place.invalid("is above 9223372036854775807")),
             (None, false) => HeaderValue::Double(number.as_f64().unwrap_or_default()),
         },
         Value::String(text) => HeaderValue::Text(text),
@@ -307,10 +340,10 @@ fn header_value(path: &str, value: Value, depth: usize) -> Result<HeaderValue, R
             values
                 .into_iter()
                 .enumerate()
-                .map(|(index, value)| header_value(&format!("{path}[{index}]"), value, depth + 1))
+                .map(|(index, value)| header_value(&Place::Element(place, index), value, depth + 1))
                 .collect::<Result<_, _>>()?,
         ),
-        Value::Object(map) => HeaderValue::Table(table(path, map, depth + 1)?),
+        Value::Object(map) => HeaderValue::Table(table(place, map, depth + 1)?),
     })
 }
 

@@ -12,6 +12,7 @@ mod counted;
 mod draft;
 mod envelope;
 mod envelope_text;
+mod json_text;
 mod percent;
 mod publish;
 mod raw;

@@ -39,6 +39,29 @@ async fn shown(answer: Answer<'_>) -> String {
     shown + &serde_json::to_string_pretty(&body).unwrap()
 }
 
+/// A line is written by hand: a text that is not escaped, or a word that would have to be, breaks every parser behind it.
+#[test]
+fn a_line_is_json_whatever_is_said_in_it() {
+    for outcome in Outcome::ALL {
+        let text = "\"quoted\" \\ \n \u{1} ünï";
+        let answer =
+            Answer { outcome, detail: Some(text), message_id: Some(text), attempts: 3, replayed: true };
+        let mut line = BytesMut::new();
+        answer.write_line(7, true, &mut line);
+        let line: Value = serde_json::from_slice(&line).unwrap();
+        let row = outcome.row();
+        let mut expected = serde_json::json!({
+            "index": 7, "outcome": row.class.as_str(), "code": row.code, "message_id": text, "attempts": 3,
+            "replayed": true, "last": true,
+        });
+        if let Some(retry) = row.retry.as_str() {
+            expected["retry"] = retry.into();
+            expected["detail"] = text.into();
+        }
+        assert_eq!(line, expected);
+    }
+}
+
 /// The table that clients, alerts and runbooks rely on: a change here is a change of the contract.
 #[test]
 fn the_outcome_table_is_the_one_of_the_contract() {

@@ -44,42 +44,46 @@ struct Way {
 
 impl LinkHandle {
     /// Publishes a message, or says at once why not. Ends by the deadline.
-    pub async fn publish(
+    ///
+    /// The message is behind a pointer before there is a future: each future in the next one would have a place for all of it.
+    pub fn publish(
         &self,
         message: Message,
         permit: Permit,
         deadline: Deadline,
         policy: RetryPolicy,
-    ) -> Settlement {
-        self.attempting.budget.earn();
-        // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
-        if let Some(refusal) = self.refusal() {
-            return Settlement::of(refusal);
+    ) -> impl Future<Output = Settlement> + Send + '_ {
+        let message = Arc::new(message);
+        async move {
+            self.attempting.budget.earn();
+            // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
+            if let Some(refusal) = self.refusal() {
+                return Settlement::of(refusal);
+            }
+            let Some(passing) = self.attempting.breakers.admit(&message) else {
+                return Settlement::of(Outcome::BreakerOpen);
+            };
+            let way = Way { deadline, alone: passing.is_probe() };
+            let settlement = self.attempt_until(&message, permit, policy, way).await;
+            passing.ended(settlement.outcome);
+            settlement
         }
-        let Some(passing) = self.attempting.breakers.admit(&message) else {
-            return Settlement::of(Outcome::BreakerOpen);
-        };
-        let way = Way { deadline, alone: passing.is_probe() };
-        let settlement = self.attempt_until(message, permit, policy, way).await;
-        passing.ended(settlement.outcome);
-        settlement
     }
 
     async fn attempt_until(
         &self,
-        message: Message,
+        message: &Arc<Message>,
         permit: Permit,
         policy: RetryPolicy,
         way: Way,
     ) -> Settlement {
-        let message = Arc::new(message);
         let mut permit = Some(permit);
         let mut pauses = pauses();
         let mut attempts = 0;
         // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
         let mut unknown: Option<Outcome> = None;
         loop {
-            let attempt = self.attempt(&message, &mut permit, way, &mut attempts).await;
+            let attempt = self.attempt(message, &mut permit, way, &mut attempts).await;
             let (outcome, detail, handed_over) = match attempt {
                 Attempt::Refused(outcome) => (outcome, None, false),
                 Attempt::NotHandedOver(parcel, outcome) => {

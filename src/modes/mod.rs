@@ -29,6 +29,7 @@ use crate::spool::SpoolHandle;
 use crate::tasks::Tasks;
 use claims::Claims;
 use course::Course;
+use futures_util::future::{Either, FutureExt};
 use routes::Routes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -136,21 +137,22 @@ impl Modes {
 
     /// Takes an order to its outcome, by its deadline. Dropped, a direct order without a key is withdrawn where
     /// that is possible; any other comes to its end without its client.
-    pub async fn publish(&self, order: Order) -> Settled {
+    ///
+    /// Not an `async fn`, which would keep the whole order beside the future that has it.
+    pub fn publish(&self, order: Order) -> impl Future<Output = Settled> + Send + '_ {
         let message_id = order.message.properties.message_id.clone();
         if order.mode == Mode::Direct && order.key.is_none() {
             let Order { message, permit, deadline, retry, .. } = order;
-            let settlement = self.0.link.publish(message, permit, deadline, retry).await;
-            return Settled { settlement, message_id, replayed: false };
+            let publishing = self.0.link.publish(message, permit, deadline, retry);
+            let settled = |settlement| Settled { settlement, message_id, replayed: false };
+            return Either::Left(publishing.map(settled));
         }
         let (reply, settled) = oneshot::channel();
         let course = Course::new(Arc::clone(&self.0), order, reply);
         self.0.tasks.spawn(course.run());
         // Without an answer the task has panicked, and nobody knows how far it came.
-        settled.await.unwrap_or(Settled {
-            settlement: Settlement::of(Outcome::SpoolUnsure),
-            message_id,
-            replayed: false,
-        })
+        let unsure =
+            || Settled { settlement: Settlement::of(Outcome::SpoolUnsure), message_id, replayed: false };
+        Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| unsure())))
     }
 }
