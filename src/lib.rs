@@ -42,6 +42,7 @@ pub mod shutdown;
 pub mod spool;
 pub mod tasks;
 pub mod telemetry;
+mod when_woken;
 
 /// Instructions are counted in the unit tests, with the allocator of the executable (ADR-0007).
 #[cfg(test)]

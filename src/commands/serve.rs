@@ -3,7 +3,9 @@
 use crate::app::App;
 use crate::config::Config;
 use crate::{open_files, shutdown, telemetry};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use tokio::runtime::Builder;
 
 /// Runs until a signal asks it to stop.
 pub(super) fn run(config: Config) -> ExitCode {
@@ -19,11 +21,7 @@ pub(super) fn run(config: Config) -> ExitCode {
         let max_connections = config.http.max_connections;
         tracing::warn!(open_files, max_connections, "the limit on open files is below http.max_connections");
     }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.runtime.worker_threads {
-        builder.worker_threads(threads.get());
-    }
-    let runtime = match builder.enable_all().thread_name("amqpost").build() {
+    let runtime = match builder(config.runtime.worker_threads).enable_all().thread_name("amqpost").build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the runtime cannot be started");
@@ -34,6 +32,19 @@ pub(super) fn run(config: Config) -> ExitCode {
     // Whatever still runs has outlived every budget.
     runtime.shutdown_background();
     exit
+}
+
+/// What is served by one thread wakes no other one for it, and shares nothing with it (ADR-0006).
+fn builder(threads: Option<NonZeroUsize>) -> Builder {
+    match threads.map(NonZeroUsize::get) {
+        Some(1) => Builder::new_current_thread(),
+        Some(threads) => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+        None => Builder::new_multi_thread(),
+    }
 }
 
 async fn until_stopped(config: Config) -> ExitCode {

@@ -282,9 +282,9 @@ pub(super) const KEYS: &[Key] = &[
     key("log.format", "text", Kind::Choice(LogFormat::WORDS), "The form of a log line."),
     key(
         "runtime.worker_threads",
-        "0",
+        "1",
         count(0, 64),
-        "Threads that serve requests; 0: as many as there are CPUs available.",
+        "Threads that serve requests, beside one for each connection to the broker; 0: as many as there are CPUs available.",
     ),
 ];
 

@@ -219,7 +219,7 @@ pub struct LogConfig {
 /// Section `runtime`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuntimeConfig {
-    /// Threads that serve requests, 1 to 64; `None` (the key is 0): one per CPU available.
+    /// Threads that serve requests, 1 to 64; `None` where the key is 0: one per CPU available.
     #[serde(serialize_with = "zero_when_none")]
     pub worker_threads: Option<NonZeroUsize>,
 }

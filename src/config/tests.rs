@@ -133,7 +133,7 @@ fn without_any_source_the_defaults_hold() {
     format = "text"
 
     [runtime]
-    worker_threads = 0
+    worker_threads = 1
     "#);
 }
 
@@ -155,6 +155,6 @@ fn what_is_in_force_is_shown_key_by_key_in_the_form_of_the_file() {
     assert_eq!(paths, keys);
     assert_eq!(shown["publish"]["max_body"], "16MiB");
     assert_eq!(shown["publish"]["timeout"], "5s");
-    assert_eq!(shown["runtime"]["worker_threads"], 0);
+    assert_eq!(shown["runtime"]["worker_threads"], 1);
     assert_eq!(shown["broker"]["ca_file"], serde_json::Value::Null);
 }

@@ -4,6 +4,7 @@ use super::Answering;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
 use super::unread::Unread;
 use crate::config::{HttpConfig, ListenAddress};
+use crate::when_woken::when_woken;
 use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 use tower::ServiceExt;
 
 /// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
@@ -248,26 +250,42 @@ async fn connection<S>(
     let mut ending = false;
     loop {
         tokio::select! {
+            biased;
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a client's connection ended early");
                 }
                 break;
             }
-            () = stopped(&mut stop), if !ending => {
-                ending = true;
-                serving.as_mut().graceful_shutdown();
-            }
-            _ = check.tick() => match clock.expired(settings.header_timeout, settings.idle_timeout) {
-                Some(Expired::Head | Expired::Deaf) => break,
-                Some(Expired::Idle) if ending => break,
-                Some(Expired::Idle) => {
+            occasion = when_woken(occasion(&mut stop, ending, &mut check)) => match occasion {
+                Occasion::Stop => {
                     ending = true;
                     serving.as_mut().graceful_shutdown();
                 }
-                None => {}
+                Occasion::Check => match clock.expired(settings.header_timeout, settings.idle_timeout) {
+                    Some(Expired::Head | Expired::Deaf) => break,
+                    Some(Expired::Idle) if ending => break,
+                    Some(Expired::Idle) => {
+                        ending = true;
+                        serving.as_mut().graceful_shutdown();
+                    }
+                    None => {}
+                },
             },
         }
+    }
+}
+
+/// What a connection is looked at for beside its bytes.
+enum Occasion {
+    Stop,
+    Check,
+}
+
+async fn occasion(stop: &mut watch::Receiver<bool>, ending: bool, check: &mut Interval) -> Occasion {
+    tokio::select! {
+        () = stopped(stop), if !ending => Occasion::Stop,
+        _ = check.tick() => Occasion::Check,
     }
 }
 

@@ -17,6 +17,7 @@ use super::waiting::Waiting;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
+use crate::when_woken::when_woken;
 use lapin::{Channel, Connection};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -64,6 +65,8 @@ pub(super) struct Publisher {
     worn_out: bool,
     /// Whether this turn has let the requests go first that were ready when its jobs came.
     has_given_way: bool,
+    /// How many jobs came together the last time that any came.
+    came_together: usize,
     next_look: Pin<Box<Sleep>>,
 }
 
@@ -96,6 +99,7 @@ impl Publisher {
             properties_max: properties_max(frame_max),
             worn_out: false,
             has_given_way: false,
+            came_together: 0,
             next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
         }
     }
@@ -113,7 +117,7 @@ impl Publisher {
             }
             tokio::select! {
                 biased;
-                changed = mode.changed(), if !is_last_word => {
+                changed = when_woken(mode.changed()), if !is_last_word => {
                     // Whoever asked to finish may be gone; nobody else leaves a publisher behind.
                     is_last_word = changed.is_err();
                     if is_last_word && now != Mode::Finishing {
@@ -147,7 +151,7 @@ impl Publisher {
     /// One turn of the task: everything that can be done now is done, then it waits.
     fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
         // What comes at the same time is handed over together: one wake of lapin's thread and one write for many.
-        if !self.jobs.is_empty() && !std::mem::replace(&mut self.has_given_way, true) {
+        if self.has_company() && !std::mem::replace(&mut self.has_given_way, true) {
             return give_way(cx);
         }
         self.has_given_way = false;
@@ -190,6 +194,16 @@ impl Publisher {
         Poll::Pending
     }
 
+    /// Whether there is a job that others may come after at once. One client with one request at a time is not to pay
+    /// for a look at what the sockets have.
+    fn has_company(&self) -> bool {
+        match self.jobs.len() {
+            0 => false,
+            1 => self.came_together > 1 || self.lanes.in_flight() > 0,
+            _ => true,
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.waiting.is_empty() && self.lanes.in_flight() == 0
     }
@@ -198,6 +212,9 @@ impl Publisher {
         let mut received = std::mem::take(&mut self.received);
         let any =
             matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
+        if any {
+            self.came_together = received.len();
+        }
         for job in received.drain(..) {
             match mode {
                 Mode::Paused(outcome) => job.give_back(outcome),

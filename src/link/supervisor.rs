@@ -12,6 +12,7 @@ use super::reporter::Reporter;
 use super::state::ConnectionEvent;
 use super::vigil::{Loss, Vigil};
 use super::vitals::Vitals;
+use crate::when_woken::when_woken;
 use lapin::Connection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,7 +174,7 @@ impl Supervisor {
         };
         let ended = tokio::select! {
             ended = publisher.run(&mut mode_reader) => ended,
-            (reason, cause) = vigil.run(events) => Ended::Lost(reason, cause),
+            (reason, cause) = when_woken(vigil.run(events)) => Ended::Lost(reason, cause),
         };
         let end = match ended {
             Ended::WornOut => {
