@@ -1,10 +1,23 @@
-//! The spool's store measured against its disk: every figure is a ratio to what the disk does in the same run.
+//! The spool measured against its disk: most figures are ratios to what the disk does in the same run.
 //!
 //! `scripts/bench-spool` runs it and says how; a missed target is exit code 1. Absolute rates drift threefold on a
 //! shared machine, so that they are printed and, but for two of them, judge nothing.
 
+#[path = "../cost/drive.rs"]
+#[expect(dead_code, reason = "its paces are those of the other benchmark")]
+mod drive;
+#[path = "../../tests/it/harness/mod.rs"]
+mod harness;
+#[path = "../cost/sample.rs"]
+#[expect(dead_code, reason = "its spreads are those of the other benchmark")]
+mod sample;
+#[path = "../cost/wire.rs"]
+#[expect(dead_code, reason = "only HTTP/1.1 is measured")]
+mod wire;
+
 mod crash;
 mod disk;
+mod http;
 mod load;
 mod process;
 mod rows;
@@ -63,6 +76,9 @@ fn main() {
         }
         if wanted("many") {
             many_producers(&plan, place.path(), &mut rows).await;
+        }
+        if wanted("http") {
+            http::many_clients(&plan, place.path(), &mut rows).await;
         }
         if wanted("drain") {
             draining(&plan, place.path(), &mut rows).await;

@@ -46,6 +46,7 @@ struct SpoolView {
     appends_per_second: f64,
     deliveries_per_second: f64,
     appended: u64,
+    commits: u64,
     lost: u64,
 }
 
@@ -139,6 +140,7 @@ fn spool_view(stats: &Stats, rates: Rates) -> SpoolView {
         appends_per_second: rates.appends,
         deliveries_per_second: rates.deliveries,
         appended: stats.appended,
+        commits: stats.commits,
         lost: observed.lost,
     }
 }

@@ -49,6 +49,7 @@ async fn what_is_answered_spooled_is_on_disk_and_survives_kill_9() {
     assert_eq!(sidecar.published("spooled", "spooled").await, 1.0);
     let shown = &sidecar.admin("/link").await.json()["spool"];
     assert_eq!((&shown["state"], &shown["messages"]), (&"working".into(), &1.into()));
+    assert_eq!((&shown["appended"], &shown["commits"]), (&1.into(), &1.into()), "one message, one sync");
     assert!(shown["appends_per_second"].as_f64().unwrap() > 0.0, "{shown}");
     assert_eq!(shown["deliveries_per_second"], 0.0, "nobody takes it");
 
