@@ -2,6 +2,7 @@
 
 use super::ledger::{Change, Verdict};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -12,11 +13,21 @@ const BYTES_MAX: usize = 4 << 20;
 /// Nobody waits for the confirms, so that they gather for an append to take them along: this long, or so many.
 const LINGER: Duration = Duration::from_millis(5);
 const LINGER_ROWS: usize = 256;
-/// Fewer rows wait for the clients that were just answered to come back, since a sync costs the same with them: for a
-/// part of the time that the last commit took, so that little is lost to those who do not come.
-const FEW_ROWS: usize = 64;
-const GRACE_PART: u32 = 8;
+/// A batch waits for the clients that are about, since a sync costs the same with them. How long goes by what the last
+/// commit took, and is this at most.
 const GRACE_MAX: Duration = Duration::from_millis(5);
+/// So many clients are few. All of them are waited for, as long as the next one comes within a part of the last commit's
+/// time, and no longer than it took, so that little is lost to those who do not come.
+const FEW: usize = 32;
+const GAP_PART: u32 = 4;
+/// So many are many, and waited for until this part of them is there, or enough for one sync: the others use the processor
+/// meanwhile. The writer sleeps for a part of the last commit's time, instead of being woken by each, and again as long as
+/// somebody came, for so many times that at most. Those between few and many come often enough by themselves.
+const MANY: usize = 72;
+const MANY_PART: (usize, usize) = (5, 8);
+const ENOUGH: usize = 112;
+const SLEEP_PART: u32 = 2;
+const SLEEP_TIMES: u32 = 4;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
@@ -53,6 +64,8 @@ pub(super) struct Inbox {
     closed: bool,
     /// How many clients the batch that was just committed had, and when it was handed over; nothing after a pause.
     last: Option<(usize, Instant)>,
+    /// How many clients are taken to be about: more at once, and fewer by and by.
+    about: usize,
     grace_max: Duration,
 }
 
@@ -112,7 +125,7 @@ impl Gathering {
 
 impl Inbox {
     pub(super) fn new(letters: Receiver<Letter>) -> Self {
-        Self { letters, held: None, closed: false, last: None, grace_max: GRACE_MAX }
+        Self { letters, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
     }
 
     /// The next batch, waiting for its first job until the given moment. To be asked as soon as the last one is
@@ -123,30 +136,52 @@ impl Inbox {
         self.gather(&mut batch, |_| None);
         let (answered, took) =
             self.last.take().map_or((0, Duration::ZERO), |(clients, at)| (clients, asked - at));
-        let expected = FEW_ROWS.min(batch.rows + answered);
-        let grace = self.grace_max.min(took / GRACE_PART);
+        self.about = (batch.clients + answered).max(self.about - self.about.div_ceil(8));
         if batch.jobs.is_empty() {
             match self.held.take().or_else(|| self.receive(Some(until))) {
                 Some(first) => batch.add(first),
                 None if self.closed => return Next::Closed,
-                None => return Next::Quiet,
+                None => {
+                    self.about = 0;
+                    return Next::Quiet;
+                }
             }
         }
-        let begun = Instant::now();
-        self.gather(&mut batch, |batch| {
-            if batch.may_linger() {
-                Some(begun + LINGER)
-            } else {
-                (batch.rows < expected).then_some(begun + grace)
-            }
-        });
+        self.wait_for_company(&mut batch, took);
         self.last = Some((batch.clients, Instant::now()));
         Next::Commit(batch.jobs)
     }
 
+    /// Confirms wait for an append to take them along, and appends for the clients that are about.
+    fn wait_for_company(&mut self, batch: &mut Gathering, took: Duration) {
+        let (begun, about, grace_max) = (Instant::now(), self.about, self.grace_max);
+        self.gather(batch, |batch| {
+            if batch.may_linger() {
+                return Some(begun + LINGER);
+            }
+            let gap_end = || Instant::now() + took / GAP_PART;
+            (about <= FEW && batch.clients < about).then(|| gap_end().min(begun + grace_max.min(took)))
+        });
+        if about < MANY {
+            return;
+        }
+        let (part, whole) = MANY_PART;
+        let expected = ENOUGH.min(about * part / whole);
+        let end = begun + grace_max.min(took * SLEEP_TIMES);
+        let mut before = 0;
+        while (before + 1..expected).contains(&batch.clients)
+            && Instant::now() < end
+            && self.takes_more(batch)
+        {
+            before = batch.clients;
+            thread::sleep(grace_max.min(took / SLEEP_PART));
+            self.gather(batch, |_| None);
+        }
+    }
+
     /// Adds what fits, as long as it comes until the moment that is said, or is there already.
     fn gather(&mut self, batch: &mut Gathering, until: impl Fn(&Gathering) -> Option<Instant>) {
-        while !batch.is_whole() && self.held.as_ref().is_none_or(|held| batch.fits(held)) {
+        while self.takes_more(batch) {
             let Some(job) = self.held.take().or_else(|| self.receive(until(batch))) else { break };
             if batch.fits(&job) {
                 batch.add(job);
@@ -154,6 +189,10 @@ impl Inbox {
                 self.held = Some(job);
             }
         }
+    }
+
+    fn takes_more(&self, batch: &Gathering) -> bool {
+        !batch.is_whole() && self.held.as_ref().is_none_or(|held| batch.fits(held))
     }
 
     /// The next job: one that is there, or comes until the given moment.
@@ -196,7 +235,7 @@ mod tests {
 
     /// As long as a commit takes here, so that a machine with other things to do is no reason to be late.
     const COMMIT: Duration = Duration::from_millis(800);
-    const GRACE: Duration = COMMIT.checked_div(GRACE_PART).expect("it is not zero");
+    const GAP: Duration = COMMIT.checked_div(GAP_PART).expect("it is not zero");
 
     fn job() -> Letter {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
@@ -212,7 +251,7 @@ mod tests {
         let mut inbox = Inbox { grace_max: COMMIT, ..Inbox::new(letters) };
         send(clients);
         assert_eq!(batch_of(&mut inbox), clients);
-        std::thread::sleep(COMMIT);
+        thread::sleep(COMMIT);
         (inbox, send)
     }
 
@@ -223,35 +262,60 @@ mod tests {
         }
     }
 
-    /// The batch that comes of `waiting` jobs, when one more is sent within the grace.
-    fn batch_with_one_behind(inbox: &mut Inbox, send: impl Fn(usize) + Sync, waiting: usize) -> usize {
+    /// The batch that comes of `waiting` jobs, when more are sent behind them, so many at a time, each time after so long.
+    fn batch_with_behind<const N: usize>(
+        (mut inbox, send): (Inbox, impl Fn(usize) + Sync),
+        waiting: usize,
+        behind: [(Duration, usize); N],
+    ) -> usize {
         send(waiting);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(GRACE / 2);
-                send(1);
+                for (after, jobs) in behind {
+                    thread::sleep(after);
+                    send(jobs);
+                }
             });
-            batch_of(inbox)
+            batch_of(&mut inbox)
         })
     }
 
     #[test]
     fn few_wait_for_one_that_was_just_answered() {
-        let (mut inbox, send) = after_a_batch_of(2);
-        assert_eq!(batch_with_one_behind(&mut inbox, send, 1), 2);
+        assert_eq!(batch_with_behind(after_a_batch_of(2), 1, [(GAP / 2, 1)]), 2);
     }
 
     #[test]
-    fn many_wait_for_nobody() {
-        let (mut inbox, send) = after_a_batch_of(2);
-        assert_eq!(batch_with_one_behind(&mut inbox, send, FEW_ROWS), FEW_ROWS);
+    fn each_of_a_few_that_comes_gives_the_next_one_time() {
+        let apart = GAP * 3 / 5;
+        assert_eq!(batch_with_behind(after_a_batch_of(4), 1, [(apart, 1), (apart, 1)]), 3);
+    }
+
+    #[test]
+    fn many_wait_until_a_good_part_of_them_is_there() {
+        assert_eq!(batch_with_behind(after_a_batch_of(100), 1, [(GAP, 40), (GAP, 30)]), 71);
+    }
+
+    #[test]
+    fn a_good_part_of_many_waits_for_nobody() {
+        assert_eq!(batch_with_behind(after_a_batch_of(30), 60, [(GAP / 2, 1)]), 60);
+    }
+
+    #[test]
+    fn enough_for_one_sync_wait_for_nobody() {
+        assert_eq!(batch_with_behind(after_a_batch_of(300), ENOUGH, [(GAP / 2, 1)]), ENOUGH);
+    }
+
+    #[test]
+    fn those_between_few_and_many_wait_for_nobody() {
+        assert_eq!(batch_with_behind(after_a_batch_of(40), 1, [(GAP / 2, 1)]), 1);
     }
 
     #[test]
     fn after_a_pause_nobody_is_expected_back() {
-        let (mut inbox, send) = after_a_batch_of(2);
+        let (mut inbox, send) = after_a_batch_of(100);
         assert!(matches!(inbox.next(Instant::now()), Next::Quiet));
-        assert_eq!(batch_with_one_behind(&mut inbox, send, 1), 1);
+        assert_eq!(batch_with_behind((inbox, send), 1, [(GAP / 2, 1)]), 1);
     }
 
     #[test]
@@ -260,6 +324,16 @@ mod tests {
         send(1);
         let begun = Instant::now();
         assert_eq!(batch_of(&mut inbox), 1);
-        assert!(begun.elapsed() >= GRACE, "it was waited for");
+        assert!(begun.elapsed() >= GAP, "it was waited for");
+    }
+
+    #[test]
+    fn those_that_stay_away_are_forgotten_by_and_by() {
+        let (mut inbox, send) = after_a_batch_of(40);
+        for _ in 0..30 {
+            send(1);
+            assert_eq!(batch_of(&mut inbox), 1);
+        }
+        assert_eq!(inbox.about, 2, "the one that is there, and the one before it");
     }
 }
