@@ -2,7 +2,7 @@
 
 use super::clock::RequestStart;
 use super::control::Control;
-use super::draft::Defaults;
+use super::draft::{Defaults, Draft};
 use super::raw::{self, Destination, Head};
 use super::rejection::Rejection;
 use super::respond::Answer;
@@ -24,6 +24,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 type Request = hyper::Request<Body>;
+
+/// Bytes of an envelope that is decoded where the requests are served: a millisecond's work at most.
+const DECODED_AT_ONCE_MAX: usize = 256 * 1024;
 
 /// `POST /v1/exchanges/{exchange}/messages`.
 pub(super) async fn to_exchange(door: &Door, request: Request) -> Response {
@@ -163,9 +166,28 @@ async fn publish_document(
     if stream::is_array(&document) {
         return Ok(stream::of_array(door, start, head, document, permit, defaults).await?);
     }
-    let draft = door.draft(&document, &defaults, start.instant())?;
-    drop(document);
+    let draft = draft(door, document, defaults, start.instant()).await?;
     Err(Box::pin(door.modes.publish(draft.into_order(permit))).await.into())
+}
+
+/// Reads the one envelope of a document. A long one takes as long as many publishes do: other requests go on meanwhile.
+async fn draft(
+    door: &Arc<Door>,
+    document: Bytes,
+    defaults: Defaults,
+    start: Instant,
+) -> Result<Draft, Rejection> {
+    if document.len() <= DECODED_AT_ONCE_MAX {
+        return door.draft(&document, &defaults, start);
+    }
+    let door = Arc::clone(door);
+    let reading = tokio::task::spawn_blocking(move || door.draft(&document, &defaults, start));
+    match reading.await {
+        Ok(draft) => draft,
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        // Given up by a runtime that ends, before it was begun.
+        Err(_) => Err(Rejection::of(Outcome::Draining)),
+    }
 }
 
 /// How the messages of a request are written.

@@ -2,6 +2,7 @@
 
 use crate::harness::*;
 use futures::future::join_all;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 const QUEUE: &str = "/v1/queues/orders/messages";
@@ -301,4 +302,32 @@ async fn a_large_body_beyond_the_limit_is_answered_before_the_connection_ends() 
         let answer = sidecar.post(QUEUE, &[], vec![b'x'; 20 * 1024 * 1024]).await;
         assert_eq!(answer.verdict(), (413, "payload_too_large"));
     }
+}
+
+#[tokio::test]
+async fn an_envelope_that_takes_long_to_decode_holds_up_no_other_request() {
+    let (_client, sidecar) = orders(shared().await, "long_to_decode").await;
+    let sidecar = sidecar.patient().set("runtime.worker_threads", "1").start().await.with_link_up().await;
+    assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
+    let payload = r"\u00e9".repeat(2_700_000);
+    let envelope = format!(r#"{{"exchange":"amq.default","routing_key":"orders","payload":"{payload}"}}"#);
+    let headers = [("content-type", "application/json"), ("amqpost-timeout", "60s")];
+
+    let is_answered = Cell::new(false);
+    let long = async {
+        let answer = sidecar.post("/v1/messages", &headers, envelope).await;
+        is_answered.set(true);
+        answer
+    };
+    let others = async {
+        let mut longest = Duration::ZERO;
+        while !is_answered.get() {
+            longest = longest.max(sidecar.post(QUEUE, &[("amqpost-timeout", "60s")], "short").await.elapsed);
+        }
+        longest
+    };
+    let (long, longest_other) = tokio::join!(long, others);
+
+    assert_eq!(long.code(), "confirmed");
+    assert!(longest_other < long.elapsed / 2, "{longest_other:?} beside one of {:?}", long.elapsed);
 }

@@ -268,7 +268,7 @@ impl Owner {
                 Err(_) => true,
             },
         };
-        if !remaining && let Err(error) = self.under_way.end() {
+        if !remaining && let Err(error) = self.under_way.end().await {
             tracing::warn!(%error, "the spool's note of deliveries under way could not be removed");
         }
     }

@@ -84,10 +84,12 @@ impl UnderWay {
         Ok(())
     }
 
-    /// Everything that was delivered is removed.
-    pub(super) fn end(&mut self) -> Result<(), NoteError> {
+    /// Everything that was delivered is removed. On a thread that may wait for a disk, too.
+    pub(super) async fn end(&mut self) -> Result<(), NoteError> {
         if self.there {
-            std::fs::remove_file(&self.path).map_err(|cause| self.failed("removing", cause))?;
+            let path = self.path.clone();
+            let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+            removed.map_err(io::Error::other).flatten().map_err(|cause| self.failed("removing", cause))?;
             self.there = false;
         }
         Ok(())
@@ -174,7 +176,7 @@ mod tests {
         run.begin().await.unwrap();
         let mut after_crash = UnderWay::in_directory(directory.path());
         assert!(after_crash.left_behind);
-        after_crash.end().unwrap();
+        after_crash.end().await.unwrap();
         assert!(!UnderWay::in_directory(directory.path()).left_behind);
     }
 }

@@ -21,13 +21,13 @@ const GRACE_MAX: Duration = Duration::from_millis(5);
 const FEW: usize = 32;
 const GAP_PART: u32 = 4;
 /// So many are many, and waited for until this part of them is there, or enough for one sync: the others use the processor
-/// meanwhile. The writer sleeps for a part of the last commit's time, instead of being woken by each, and again as long as
-/// somebody came, for so many times that at most. Those between few and many come often enough by themselves.
-const MANY: usize = 72;
+/// meanwhile. The writer looks for them after parts of the last commit's time, instead of being woken by each, and for so
+/// many times that at most. Those between few and many come often enough by themselves.
+const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
-const SLEEP_PART: u32 = 2;
-const SLEEP_TIMES: u32 = 4;
+const LOOK_PART: u32 = 8;
+const LOOKING_TIMES: u32 = 8;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
@@ -167,14 +167,9 @@ impl Inbox {
         }
         let (part, whole) = MANY_PART;
         let expected = ENOUGH.min(about * part / whole);
-        let end = begun + grace_max.min(took * SLEEP_TIMES);
-        let mut before = 0;
-        while (before + 1..expected).contains(&batch.clients)
-            && Instant::now() < end
-            && self.takes_more(batch)
-        {
-            before = batch.clients;
-            thread::sleep(grace_max.min(took / SLEEP_PART));
+        let end = begun + grace_max.min(took * LOOKING_TIMES);
+        while batch.clients < expected && Instant::now() < end && self.takes_more(batch) {
+            thread::sleep(grace_max.min(took / LOOK_PART));
             self.gather(batch, |_| None);
         }
     }

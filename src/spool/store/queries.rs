@@ -92,7 +92,7 @@ pub(super) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Opti
 /// The first record of a row of `dest` that is ready.
 const FIRST_READY: &str = "(SELECT found.seq FROM stretch
     CROSS JOIN msg AS found ON found.seq BETWEEN stretch.first AND stretch.last
-    WHERE stretch.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
+    WHERE stretch.dest = dest.id AND found.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
 
 /// Destinations with records that are ready, the one with the oldest record first.
 pub(super) fn destinations(

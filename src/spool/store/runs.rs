@@ -124,6 +124,24 @@ impl Runs {
         Ok(all)
     }
 
+    /// Makes the filters of all runs but the last anew from their keys.
+    pub(super) fn make_filters(connection: &Connection) -> rusqlite::Result<()> {
+        connection.execute("DELETE FROM dedup_run", [])?;
+        let mut all = Self::default();
+        let mut select = connection.prepare(
+            "SELECT run, key, 0 FROM dedup_a UNION ALL SELECT run, key, 1 FROM dedup_b ORDER BY run",
+        )?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (number, table) = (row.get(0)?, usize::from(row.get::<_, i64>(2)? == 1));
+            if number != all.last {
+                all.seal(connection)?;
+            }
+            all.add_to(number, table, &row.get(1)?);
+        }
+        Ok(())
+    }
+
     /// The last block of a table, with room for one more run.
     fn with_room(&mut self, table: usize) -> &mut Block {
         let blocks = &mut self.tables[table];

@@ -1,6 +1,7 @@
 //! The tables, and the way from each version of them to the next.
 
 use super::errors::OpenError;
+use super::runs::Runs;
 use super::stretches::Stretches;
 use rusqlite::{Connection, Transaction};
 use std::cmp::Ordering;
@@ -10,7 +11,7 @@ pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
 
 /// Each brings the tables from the version that is its index to the next one. Never changed once released.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(Stretches::find_all) }];
+    &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(find_anew) }];
 
 /// One step: statements, and what has to be worked out of the rows after them.
 #[derive(Clone, Copy)]
@@ -90,9 +91,14 @@ CREATE TABLE stretch(
     ready INTEGER NOT NULL,
     PRIMARY KEY(dest, first)) STRICT, WITHOUT ROWID;
 DROP INDEX msg_dest;
-UPDATE dest SET bytes = bytes - 32 * (ready + parked);
-DELETE FROM dedup_run;
+UPDATE dest SET bytes = max(0, bytes - 32 * (ready + parked));
 ";
+
+/// What version 2 has of the rows that are there.
+fn find_anew(connection: &Connection) -> rusqlite::Result<()> {
+    Stretches::find_all(connection)?;
+    Runs::make_filters(connection)
+}
 
 /// Whether the tables are of the version that is read here, for a connection that cannot bring them there.
 pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {

@@ -93,6 +93,33 @@ async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
     assert!(bench.seqs("a").await.contains(&seqs[20]));
 }
 
+#[tokio::test]
+async fn a_store_of_version_1_keeps_all_its_idempotency_keys() {
+    const KEYS: u32 = 2500;
+    let key = |number: u32| {
+        let mut key = [0; 16];
+        key.chunks_exact_mut(4)
+            .for_each(|part| part.copy_from_slice(&number.wrapping_mul(2_654_435_761).to_le_bytes()));
+        Idempotency { key, request: [1; 16], code: "confirmed".to_owned(), message_id: number.to_string() }
+    };
+    let mut bench = Bench::new();
+    let remember = async |bench: &Bench, numbers: std::ops::Range<u32>| {
+        let remembering = numbers.map(|number| bench.handle.remember(key(number)));
+        futures::future::join_all(remembering).await
+    };
+    remember(&bench, 0..KEYS).await;
+    bench.close();
+    let of_version_1 = format!("{BACK_TO_1} UPDATE dedup_run SET filter = zeroblob(length(filter));");
+    Connection::open(bench.file("spool.db")).unwrap().execute_batch(&of_version_1).unwrap();
+    bench.open();
+    // The run that was open is full now, and its filter beside the tables.
+    remember(&bench, KEYS..2 * KEYS).await;
+    bench.reopen();
+    for seen in remember(&bench, 0..2 * KEYS).await {
+        assert!(seen.unwrap().is_some_and(|seen| seen.same_request));
+    }
+}
+
 #[test]
 fn migrations_run_once_each_in_their_order_all_or_none() {
     let sql = |sql| Migration { sql, then: None };
