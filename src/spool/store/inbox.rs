@@ -27,6 +27,8 @@ const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
 const LOOK_PART: u32 = 8;
+/// With each batch so small a part of the clients that were about is forgotten: those whose answers are on their way are not seen.
+const FORGOTTEN_PART: usize = 32;
 const LOOKING_TIMES: u32 = 8;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
@@ -136,7 +138,7 @@ impl Inbox {
         self.gather(&mut batch, |_| None);
         let (answered, took) =
             self.last.take().map_or((0, Duration::ZERO), |(clients, at)| (clients, asked - at));
-        self.about = (batch.clients + answered).max(self.about - self.about.div_ceil(8));
+        self.about = (batch.clients + answered).max(self.about - self.about.div_ceil(FORGOTTEN_PART));
         if batch.jobs.is_empty() {
             match self.held.take().or_else(|| self.receive(Some(until))) {
                 Some(first) => batch.add(first),
@@ -325,7 +327,7 @@ mod tests {
     #[test]
     fn those_that_stay_away_are_forgotten_by_and_by() {
         let (mut inbox, send) = after_a_batch_of(40);
-        for _ in 0..30 {
+        for _ in 0..60 {
             send(1);
             assert_eq!(batch_of(&mut inbox), 1);
         }
