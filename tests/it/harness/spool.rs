@@ -2,9 +2,12 @@
 
 use super::command::amqpost;
 use amqpost::message::{Message, Properties, ShortText};
-use amqpost::spool::store::{Appended, Entry, Filter, NewRecord, Page, Settings, Store, StoreHandle};
+use amqpost::spool::store::{
+    Appended, Destination, Entry, Filter, NewRecord, Page, Seq, Settings, Store, StoreHandle,
+};
 use futures::future::maybe_done;
 use futures::poll;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -47,29 +50,35 @@ impl SpoolDir {
         format!("\"{}\"", self.path().display())
     }
 
-    /// Stores messages in their order.
+    /// Stores messages, those of each destination in their order.
     pub async fn fill(&self, messages: impl IntoIterator<Item = Message>) {
         self.with_store(async |store| {
             let mut messages = messages.into_iter().peekable();
-            let mut seqs = Vec::new();
+            let mut last: HashMap<Destination, Seq> = HashMap::new();
             while messages.peek().is_some() {
-                let records =
-                    messages.by_ref().take(256).map(|message| NewRecord { message, idempotency: None });
-                let mut appends: Vec<_> =
-                    records.map(|record| Box::pin(maybe_done(store.append(record)))).collect();
+                let append = |message| {
+                    let to = Destination::of(&message);
+                    (to, Box::pin(maybe_done(store.append(NewRecord { message, idempotency: None }))))
+                };
+                let mut appends: Vec<_> = messages.by_ref().take(256).map(append).collect();
                 // The first poll hands a record over, so that they are handed over in their order.
-                for append in &mut appends {
+                for (_, append) in &mut appends {
                     let _handed_over = poll!(append);
                 }
-                for mut append in appends {
+                for (to, mut append) in appends {
                     append.as_mut().await;
                     match append.as_mut().take_output() {
-                        Some(Ok(Appended::Stored(seq))) => seqs.push(seq),
+                        Some(Ok(Appended::Stored(seq))) => {
+                            let before = last.insert(to, seq);
+                            assert!(
+                                before.is_none_or(|before| before < seq),
+                                "they are stored in their order"
+                            );
+                        }
                         other => panic!("{other:?}"),
                     }
                 }
             }
-            assert!(seqs.is_sorted(), "they are stored in their order");
         })
         .await;
     }
