@@ -27,9 +27,9 @@ const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
 const LOOK_PART: u32 = 8;
+const LOOKING_TIMES: u32 = 8;
 /// With each batch so small a part of the clients that were about is forgotten: those whose answers are on their way are not seen.
 const FORGOTTEN_PART: usize = 32;
-const LOOKING_TIMES: u32 = 8;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
