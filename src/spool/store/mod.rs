@@ -13,6 +13,7 @@
 mod appends;
 mod bounds;
 mod changes;
+mod checkpoints;
 mod dedup;
 mod destinations;
 mod directory;
@@ -55,6 +56,7 @@ pub use settings::Settings;
 pub use stats::{LostTail, Stats, StoreHealth};
 pub use verify::{Found, Progress, WrongCounter};
 
+use checkpoints::Checkpoints;
 use inbox::{Inbox, Letter};
 use open::Opened;
 use std::io;
@@ -82,16 +84,17 @@ impl Store {
     pub fn open(settings: Settings) -> Result<(Store, StoreHandle), OpenError> {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
-        let Opened { ledger, high_water, lost, reader } = open::open(settings)?;
+        let Opened { ledger, high_water, lost, reader, checkpoints } = open::open(settings)?;
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
         let ready = ledger.destinations.ready();
         let dedup_runs = ledger.generations.runs();
         let (letters, inbox) = mpsc::channel();
-        let (mut writer, stats) = Writer::new(ledger, high_water, Inbox::new(inbox), lost);
-        writer.look()?;
         let threads = |source| threads_failed(&directory, source);
+        let checkpoints = Checkpoints::start(checkpoints).map_err(threads)?;
+        let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), lost);
+        writer.look()?;
         let (asking, reading) = reader::start(reader).map_err(threads)?;
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing.spawn(|| writer.run()).map_err(threads)?;

@@ -25,9 +25,6 @@ use std::time::Duration;
 const SQLITE_MIN: i32 = 3_051_003;
 /// Operators may look with a tool of their own.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is moved from the log into the database at a time: appends wait for it, four milliseconds instead of nine with
-/// a thousand pages, at the same rate (`scripts/bench-spool --only many`, row 5).
-const LOG_PAGES: i64 = 250;
 const LOG_BYTES: i64 = 16 << 20;
 
 /// A store that is open, before its threads run.
@@ -36,6 +33,7 @@ pub(super) struct Opened {
     pub(super) high_water: HighWater,
     pub(super) lost: Option<LostTail>,
     pub(super) reader: Connection,
+    pub(super) checkpoints: Connection,
 }
 
 pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
@@ -49,6 +47,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let high_water = HighWater::at(directory.file("hwm"));
     let (given, lost) = resume(&connection, &high_water)?;
     let reader = reading(&path)?;
+    let checkpoints = moving(&path)?;
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
@@ -63,7 +62,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         directory,
         settings,
     };
-    Ok(Opened { ledger, high_water, lost, reader })
+    Ok(Opened { ledger, high_water, lost, reader, checkpoints })
 }
 
 fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
@@ -79,7 +78,7 @@ fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
     }
     set(&connection, "journal_mode", "wal".to_owned())?;
     set(&connection, "synchronous", 2)?;
-    set(&connection, "wal_autocheckpoint", LOG_PAGES)?;
+    set(&connection, "wal_autocheckpoint", 0)?;
     set(&connection, "journal_size_limit", LOG_BYTES)?;
     set(&connection, "cache_size", -16384)?;
     common(&connection)?;
@@ -120,6 +119,18 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
     if is_new(&connection, path)? {
         return Err(OpenError::Foreign { path: path.to_owned() });
     }
+    schema::check(&connection)?;
+    Ok(connection)
+}
+
+/// A connection for checkpoints, which sync as the one that writes does.
+fn moving(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    set(&connection, "synchronous", 2)?;
+    set(&connection, "wal_autocheckpoint", 0)?;
+    common(&connection)?;
+    // The first look into the file is what shows a connection that there is a log.
     schema::check(&connection)?;
     Ok(connection)
 }

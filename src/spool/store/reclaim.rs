@@ -1,5 +1,6 @@
 //! Space goes back to the disk while nobody wants to write.
 
+use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use super::settings::PAGE_BYTES;
 use std::time::Duration;
@@ -13,7 +14,7 @@ const TURN_PAGES: u64 = 512;
 
 impl Ledger {
     /// One turn of giving space back; whether there is more to do.
-    pub(super) fn reclaim(&self) -> rusqlite::Result<bool> {
+    pub(super) fn reclaim(&self, checkpoints: &mut Checkpoints) -> rusqlite::Result<bool> {
         let (pages, free) = self.pages()?;
         let total = self.destinations.total();
         let slack = if total.ready + total.parked == 0 { EMPTY_SLACK_BYTES } else { SLACK_BYTES };
@@ -25,6 +26,7 @@ impl Ledger {
         let (_, left) = self.pages()?;
         let more = left * PAGE_BYTES > slack && left < free;
         if !more {
+            checkpoints.wait()?;
             self.truncate_log()?;
         }
         Ok(more)
@@ -38,7 +40,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Brings the log into the database and cuts it, if no reader is at it.
+    /// Brings the log into the database and cuts it, if no reader and no checkpoint is at it.
     pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
         const READER: Duration = Duration::from_millis(50);
         self.connection.busy_timeout(READER)?;

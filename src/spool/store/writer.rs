@@ -1,5 +1,6 @@
 //! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
 
+use super::checkpoints::{Checkpoints, log_pages};
 use super::entry::Appended;
 use super::high_water::HighWater;
 use super::inbox::{Inbox, Job, Next};
@@ -19,6 +20,7 @@ const IDLE: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     ledger: Ledger,
     high_water: HighWater,
+    checkpoints: Checkpoints,
     inbox: Inbox,
     stats: watch::Sender<Stats>,
     health: StoreHealth,
@@ -33,6 +35,7 @@ impl Writer {
     pub(super) fn new(
         ledger: Ledger,
         high_water: HighWater,
+        checkpoints: Checkpoints,
         inbox: Inbox,
         lost: Option<LostTail>,
     ) -> (Self, watch::Receiver<Stats>) {
@@ -40,6 +43,7 @@ impl Writer {
         let writer = Self {
             ledger,
             high_water,
+            checkpoints,
             inbox,
             stats,
             health: StoreHealth::Working,
@@ -79,6 +83,7 @@ impl Writer {
                 Next::Quiet => {}
                 Next::Closed => break,
             }
+            self.see_to_log();
             if Instant::now() >= tick {
                 self.tick();
                 tick = Instant::now() + TICK;
@@ -157,11 +162,22 @@ impl Writer {
     }
 
     fn reclaim(&mut self) -> bool {
-        self.ledger.reclaim().unwrap_or_else(|error| {
+        self.ledger.reclaim(&mut self.checkpoints).unwrap_or_else(|error| {
             // No room and no lock are for another time; anything else the next commit meets as well.
             self.note(&error.to_string());
             false
         })
+    }
+
+    /// After the answers, which do not wait for it.
+    fn see_to_log(&mut self) {
+        if !self.is_working() {
+            return;
+        }
+        let seen = log_pages(&self.ledger.connection).and_then(|pages| self.checkpoints.after_commit(pages));
+        if let Err(error) = seen {
+            self.note(&error.to_string());
+        }
     }
 
     fn tick(&mut self) {
@@ -193,10 +209,11 @@ impl Writer {
         for job in self.inbox.rest() {
             answer(job, Verdict::Failed);
         }
+        let moved = self.checkpoints.end().map_err(|error| error.to_string());
         if self.is_working() {
             let cut = self.ledger.truncate_log().map_err(|error| error.to_string());
             let marked = self.high_water.write(self.ledger.committed).map_err(|error| error.to_string());
-            for text in [cut.err(), marked.err()].into_iter().flatten() {
+            for text in [moved.err(), cut.err(), marked.err()].into_iter().flatten() {
                 self.note(&text);
             }
             self.health = StoreHealth::Closed;
