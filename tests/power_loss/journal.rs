@@ -1,6 +1,7 @@
 //! The list of what a process asked of its files, and the disk as a power cut at any place in it leaves it.
 
 use fastrand::Rng;
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -17,8 +18,16 @@ pub(crate) enum File {
 pub(crate) enum Operation {
     Write { offset: usize, bytes: Vec<u8> },
     Truncate { length: usize },
+    BeginSync,
     Sync,
     Remove,
+}
+
+/// What a thread asked of a file.
+pub(crate) struct Asked {
+    pub(crate) file: File,
+    pub(crate) operation: Operation,
+    thread: u32,
 }
 
 /// Which syncs are believed.
@@ -31,33 +40,37 @@ pub(crate) enum Syncs {
 }
 
 /// Everything that was asked, in order.
-pub(crate) struct Journal(pub(crate) Vec<(File, Operation)>);
+pub(crate) struct Journal(pub(crate) Vec<Asked>);
 
 /// A file that is there, as its directory says at once: what is certainly on the disk, and what may be.
 #[derive(Default)]
 struct Half {
     durable: Vec<u8>,
     pending: Vec<Operation>,
+    /// How many of them were there when a thread's sync began, which says nothing of later ones.
+    covered: HashMap<u32, usize>,
 }
 
 impl Journal {
     pub(crate) fn read(path: &Path) -> Self {
         let bytes = fs::read(path).expect("the shim has written its journal");
         let (mut operations, mut rest) = (Vec::new(), &bytes[..]);
-        while let Some((head, tail)) = rest.split_at_checked(18) {
+        while let Some((head, tail)) = rest.split_at_checked(22) {
             let number =
                 |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes")) as usize;
             let (offset, length) = (number(2), number(10));
+            let thread = u32::from_le_bytes(head[18..].try_into().expect("4 bytes"));
             let (content, tail) = tail.split_at(length);
             let operation = match head[0] {
                 b'w' => Operation::Write { offset, bytes: content.to_vec() },
                 b't' => Operation::Truncate { length: offset },
+                b'b' => Operation::BeginSync,
                 b's' => Operation::Sync,
                 b'u' => Operation::Remove,
                 other => panic!("operation {other}"),
             };
             let file = [File::Database, File::Log, File::Rollback, File::Answers][usize::from(head[1]) - 1];
-            operations.push((file, operation));
+            operations.push(Asked { file, operation, thread });
             rest = tail;
         }
         Self(operations)
@@ -66,7 +79,7 @@ impl Journal {
     /// What had been answered before the cut, line by line.
     pub(crate) fn answers(&self, cut: usize) -> Vec<String> {
         let mut text = Vec::new();
-        for (file, operation) in &self.0[..cut] {
+        for Asked { file, operation, .. } in &self.0[..cut] {
             if let (File::Answers, Operation::Write { bytes, .. }) = (file, operation) {
                 text.extend_from_slice(bytes);
             }
@@ -77,7 +90,7 @@ impl Journal {
     /// Writes the files as they are found after the cut: what was synced, and of the rest some blocks.
     pub(crate) fn play(&self, cut: usize, syncs: Syncs, into: &Path, random: &mut Rng) {
         let mut halves = [const { None }; 3];
-        for (at, (file, operation)) in self.0[..cut].iter().enumerate() {
+        for (at, Asked { file, operation, thread }) in self.0[..cut].iter().enumerate() {
             let half = match file {
                 File::Database => &mut halves[0],
                 File::Log => &mut halves[1],
@@ -90,10 +103,9 @@ impl Journal {
             }
             let half = half.get_or_insert_with(Half::default);
             match operation {
+                Operation::BeginSync => drop(half.covered.insert(*thread, half.pending.len())),
                 Operation::Sync if syncs == Syncs::Asked || *file != File::Log || self.moves(at) => {
-                    for operation in std::mem::take(&mut half.pending) {
-                        apply(&mut half.durable, &operation, |_| true);
-                    }
+                    half.synced(*thread);
                 }
                 Operation::Sync => {}
                 other => half.pending.push(other.clone()),
@@ -105,14 +117,29 @@ impl Journal {
         }
     }
 
-    /// Whether what follows on an operation, answers left out, is a write to the database.
+    /// Whether what the same thread asks for after an operation, answers left out, is a write to the database.
     fn moves(&self, at: usize) -> bool {
-        let mut next = self.0[at + 1..].iter().filter(|(file, _)| *file != File::Answers);
-        matches!(next.next(), Some((File::Database, Operation::Write { .. })))
+        let of_thread = |asked: &&Asked| asked.thread == self.0[at].thread && asked.file != File::Answers;
+        let next = self.0[at + 1..].iter().find(of_thread);
+        next.is_some_and(|asked| {
+            asked.file == File::Database && matches!(asked.operation, Operation::Write { .. })
+        })
     }
 }
 
 impl Half {
+    /// The thread's sync has ended: what was there when it began is on the disk.
+    fn synced(&mut self, thread: u32) {
+        let covered = self.covered.remove(&thread).expect("it has begun").min(self.pending.len());
+        for operation in self.pending.drain(..covered) {
+            apply(&mut self.durable, &operation, |_| true);
+        }
+        // Another thread's sync, under way meanwhile, has so many less to see to.
+        for begun in self.covered.values_mut() {
+            *begun = begun.saturating_sub(covered);
+        }
+    }
+
     /// Each block of what was not synced may have reached the disk or not, whatever came before it.
     fn found(self, random: &mut Rng) -> Vec<u8> {
         let percent = [0, 10, 50, 90, 100][random.usize(..5)];
@@ -144,6 +171,6 @@ fn apply(to: &mut Vec<u8>, operation: &Operation, mut reaches: impl FnMut(&Opera
             to[*offset..end].copy_from_slice(bytes);
         }
         Operation::Truncate { length } => to.resize(*length, 0),
-        Operation::Sync | Operation::Remove => {}
+        Operation::BeginSync | Operation::Sync | Operation::Remove => {}
     }
 }

@@ -1,4 +1,5 @@
-/* Writes down, in one order, what a process asks of the spool's files: every write, truncation and sync.
+/* Writes down, in one order, what a process asks of the spool's files: every write and truncation, and of every sync its
+ * begin and its end, since another thread may write meanwhile; each with the thread that asked.
  *
  * Preloaded into the process. POWER_LOSS_JOURNAL names the file that the list goes to. Nothing is held back:
  * the test plays the list up to any moment and decides what had reached the disk by then. */
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -52,11 +54,13 @@ static void put(const void *bytes, size_t length) {
 
 static void note(char op, int file, uint64_t offset, uint64_t length, const void *bytes) {
     if (!file) return;
-    unsigned char head[18];
+    unsigned char head[22];
+    uint32_t thread = (uint32_t)syscall(SYS_gettid);
     head[0] = (unsigned char)op;
     head[1] = (unsigned char)file;
     memcpy(head + 2, &offset, 8);
     memcpy(head + 10, &length, 8);
+    memcpy(head + 18, &thread, 4);
     pthread_mutex_lock(&order);
     if (journal < 0) {
         journal = open(getenv("POWER_LOSS_JOURNAL"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -105,6 +109,7 @@ int unlink(const char *path) {
 
 static int synced(int fd, const char *name) {
     int (*next)(int) = real(name);
+    note('b', kind(fd), 0, 0, NULL);
     int result = next(fd);
     if (result == 0) note('s', kind(fd), 0, 0, NULL);
     return result;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
 /// A log of so many pages is worth a checkpoint.
-const WORTH: u32 = 250;
+const WORTH: u32 = 500;
 /// So many pages that are not in the database yet are waited for.
 const FEW: u32 = 64;
 /// With so many pages in the log it is waited for whatever there is, so that the log stays within its cap.
@@ -139,4 +139,36 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
     let mut look = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
     look.query_row([], |row| Ok(LogPages { all: row.get(1)?, moved: row.get(2)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(all: u32, moved: u32) -> LogPages {
+        LogPages { all, moved }
+    }
+
+    #[test]
+    fn a_short_log_is_left_alone() {
+        assert_eq!(step(log(WORTH - 1, 0), 0), Step::Nothing);
+    }
+
+    #[test]
+    fn a_long_one_is_moved_beside_the_commits_until_little_is_left_and_then_it_is_waited_for() {
+        assert_eq!(step(log(WORTH, 0), 0), Step::Begin);
+        assert_eq!(step(log(WORTH + FEW + 1, WORTH), 0), Step::Begin);
+        assert_eq!(step(log(WORTH + FEW, WORTH), 0), Step::Finish);
+    }
+
+    #[test]
+    fn at_its_cap_the_log_is_waited_for_whatever_is_left() {
+        assert_eq!(step(log(MAX, 0), 0), Step::Finish);
+    }
+
+    #[test]
+    fn a_log_that_a_reader_keeps_from_beginning_anew_is_not_waited_for_with_every_commit() {
+        assert_eq!(step(log(MAX + 1, MAX), MAX), Step::Nothing);
+        assert_eq!(step(log(MAX + WORTH, MAX), MAX), Step::Begin);
+    }
 }

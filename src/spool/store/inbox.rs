@@ -21,12 +21,12 @@ const GRACE_MAX: Duration = Duration::from_millis(5);
 const FEW: usize = 32;
 const GAP_PART: u32 = 4;
 /// So many are many, and waited for until this part of them is there, or enough for one sync: the others use the processor
-/// meanwhile. The writer looks for them after parts of the last commit's time, instead of being woken by each, and for so
-/// many times that at most. Those between few and many come often enough by themselves.
+/// meanwhile. The writer looks for them after parts of the last commit's time, instead of being woken by each (after
+/// eighths it was late for half of them), and for so many times that at most. Those between few and many come often enough by themselves.
 const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
-const LOOK_PART: u32 = 8;
+const LOOK_PART: u32 = 64;
 const LOOKING_TIMES: u32 = 8;
 /// With each batch so small a part of the clients that were about is forgotten: those whose answers are on their way are not seen.
 const FORGOTTEN_PART: usize = 32;

@@ -2,14 +2,16 @@
 //!
 //! * `open` takes the directory and checks everything; `holder` tells who has it; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements; `bounds`, `destinations`, `stretches`,
-//!   `dedup` with its `runs`, and `expiry` are what it consults;
+//!   together, `changes` is each of them as statements, and `answers` says what became of them; `bounds`,
+//!   `destinations`, `stretches`, `dedup` with its `runs`, and `expiry` are what it consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
+//! * `checkpoints` brings the log into the database beside the commits;
 //! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
 
+mod answers;
 mod appends;
 mod bounds;
 mod changes;
@@ -56,6 +58,7 @@ pub use settings::Settings;
 pub use stats::{LostTail, Stats, StoreHealth};
 pub use verify::{Found, Progress, WrongCounter};
 
+use answers::Answers;
 use checkpoints::Checkpoints;
 use inbox::{Inbox, Letter};
 use open::Opened;
@@ -69,7 +72,7 @@ use writer::Writer;
 /// A file in the store's directory that is there from a run's first delivery until that run has ended well.
 pub const DELIVERING: &str = "delivering";
 
-/// An open store: its two threads. Dropped, it ends by itself; [`Store::close`] waits for that.
+/// An open store: its threads. Dropped, it ends by itself; [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {
     handle: StoreHandle,
@@ -81,6 +84,9 @@ impl Store {
     ///
     /// # Errors
     /// When it is in use, not on a local disk, damaged, or of another version.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime, in which its answers are handed out.
     pub fn open(settings: Settings) -> Result<(Store, StoreHandle), OpenError> {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
@@ -93,7 +99,8 @@ impl Store {
         let (letters, inbox) = mpsc::channel();
         let threads = |source| threads_failed(&directory, source);
         let checkpoints = Checkpoints::start(checkpoints).map_err(threads)?;
-        let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), lost);
+        let (inbox, answers) = (Inbox::new(inbox), Answers::start());
+        let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, inbox, answers, lost);
         writer.look()?;
         let (asking, reading) = reader::start(reader).map_err(threads)?;
         let writing = thread::Builder::new().name("spool-writer".to_owned());

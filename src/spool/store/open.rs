@@ -1,4 +1,4 @@
-//! Opening: the directory, the database with its settings, what is missing from it, and the two threads.
+//! Opening: the directory, the database with its settings and connections, and what is missing from it.
 
 use super::DELIVERING;
 use super::bounds::Bounds;

@@ -1,5 +1,6 @@
 //! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
 
+use super::answers::Answers;
 use super::checkpoints::{Checkpoints, log_pages};
 use super::entry::Appended;
 use super::high_water::HighWater;
@@ -22,6 +23,7 @@ pub(super) struct Writer {
     high_water: HighWater,
     checkpoints: Checkpoints,
     inbox: Inbox,
+    answers: Answers,
     stats: watch::Sender<Stats>,
     health: StoreHealth,
     lost: Option<LostTail>,
@@ -37,6 +39,7 @@ impl Writer {
         high_water: HighWater,
         checkpoints: Checkpoints,
         inbox: Inbox,
+        answers: Answers,
         lost: Option<LostTail>,
     ) -> (Self, watch::Receiver<Stats>) {
         let (stats, receiver) = watch::channel(Stats::default());
@@ -45,6 +48,7 @@ impl Writer {
             high_water,
             checkpoints,
             inbox,
+            answers,
             stats,
             health: StoreHealth::Working,
             lost,
@@ -98,14 +102,12 @@ impl Writer {
 
     fn commit(&mut self, jobs: Vec<Job>) {
         if !self.is_working() {
-            return answer_all(jobs, &Verdict::Failed);
+            return self.answer_all(jobs, &Verdict::Failed);
         }
         match self.ledger.run(jobs.iter().map(|job| &job.change)) {
             Ok(verdicts) => {
                 self.committed(&verdicts);
-                for (job, verdict) in jobs.into_iter().zip(verdicts) {
-                    answer(job, verdict);
-                }
+                self.answers.give(jobs, verdicts);
             }
             // One of them found no room, and took the others with it.
             Err(Trouble { fault: Fault::Full, .. }) if jobs.len() > 1 => {
@@ -114,16 +116,21 @@ impl Writer {
                 }
             }
             Err(Trouble { fault: Fault::Full, .. }) => {
-                answer_all(jobs, &Verdict::Full(self.ledger.bounds.met()));
+                self.answer_all(jobs, &Verdict::Full(self.ledger.bounds.met()));
             }
-            Err(Trouble { fault: Fault::Busy, .. }) => answer_all(jobs, &Verdict::Failed),
+            Err(Trouble { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Verdict::Failed),
             // What the disk did not take it must not be asked to take again: pages it has lost may pass for
             // written. Only a new start reads what is really there.
             Err(Trouble { fault: Fault::Broken, at_commit, text }) => {
                 self.fail(&text);
-                answer_all(jobs, if at_commit { &Verdict::Unsure } else { &Verdict::Failed });
+                self.answer_all(jobs, if at_commit { &Verdict::Unsure } else { &Verdict::Failed });
             }
         }
+    }
+
+    fn answer_all(&self, jobs: Vec<Job>, verdict: &Verdict) {
+        let verdicts = vec![verdict.clone(); jobs.len()];
+        self.answers.give(jobs, verdicts);
     }
 
     fn committed(&mut self, verdicts: &[Verdict]) {
@@ -206,9 +213,8 @@ impl Writer {
     }
 
     fn close(mut self) {
-        for job in self.inbox.rest() {
-            answer(job, Verdict::Failed);
-        }
+        let rest = self.inbox.rest().collect();
+        self.answer_all(rest, &Verdict::Failed);
         let moved = self.checkpoints.end().map_err(|error| error.to_string());
         if self.is_working() {
             let cut = self.ledger.truncate_log().map_err(|error| error.to_string());
@@ -228,18 +234,5 @@ impl Drop for Writer {
         if std::thread::panicking() {
             self.stats.send_modify(|stats| stats.health = StoreHealth::Failed("the writer panicked".into()));
         }
-    }
-}
-
-/// A request that gave up does not wait for its answer: what was done stays done.
-fn answer(job: Job, verdict: Verdict) {
-    let Job { change: _, reply, room } = job;
-    drop(room);
-    drop(reply.send(verdict));
-}
-
-fn answer_all(jobs: Vec<Job>, verdict: &Verdict) {
-    for job in jobs {
-        answer(job, verdict.clone());
     }
 }

@@ -18,8 +18,8 @@ async fn nobody_else_may_read_it() {
     }
 }
 
-#[test]
-fn a_second_one_is_refused_and_told_by_whom() {
+#[tokio::test]
+async fn a_second_one_is_refused_and_told_by_whom() {
     let mut bench = Bench::new();
     let error = Store::open(bench.settings.clone()).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }));
@@ -49,8 +49,8 @@ fn foreign() -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-#[test]
-fn a_newer_version_is_refused() {
+#[tokio::test]
+async fn a_newer_version_is_refused() {
     let mut bench = Bench::new();
     bench.close();
     let db = Connection::open(bench.file("spool.db")).unwrap();

@@ -77,6 +77,43 @@ async fn a_drained_spool_gives_its_space_back() {
     bench.append("a", "goes on").await;
 }
 
+/// Appends so many MiB from several sides; the longest the log was after a commit, in bytes.
+async fn longest_log(bench: &Bench, mib: usize) -> u64 {
+    let mut longest = 0;
+    for _ in 0..mib {
+        let appends = (0..64).map(|_| bench.handle.append(record("a", body(16 << 10))));
+        futures::future::join_all(appends).await.into_iter().for_each(|appended| drop(stored(appended)));
+        longest = longest.max(fs::metadata(bench.file("spool.db-wal")).unwrap().len());
+    }
+    longest
+}
+
+#[tokio::test]
+async fn the_log_stays_within_its_cap_under_load() {
+    let bench = Bench::new();
+    let longest = longest_log(&bench, 64).await;
+    println!("at most {longest} bytes in the log");
+    assert!(longest <= 16 * MIB);
+}
+
+#[tokio::test]
+async fn a_reader_that_stays_holds_up_the_log_and_nobody_else() {
+    let bench = Bench::new();
+    bench.append("a", "x").await;
+    let reader = rusqlite::Connection::open_with_flags(
+        bench.file("spool.db"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM msg").unwrap();
+    assert!(longest_log(&bench, 24).await > 24 * MIB, "what the reader sees is kept for it");
+    reader.execute_batch("COMMIT").unwrap();
+    // The log keeps its length until it begins anew, and is cut then.
+    longest_log(&bench, 24).await;
+    let after = fs::metadata(bench.file("spool.db-wal")).unwrap().len();
+    assert!(after <= 16 * MIB, "{after} bytes in the log");
+}
+
 #[tokio::test]
 async fn the_snapshot_counts_what_is_there() {
     let mut bench = Bench::new();
