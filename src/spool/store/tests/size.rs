@@ -82,7 +82,7 @@ async fn longest_log(bench: &Bench, mib: usize) -> u64 {
     let mut longest = 0;
     for _ in 0..mib {
         let appends = (0..64).map(|_| bench.handle.append(record("a", body(16 << 10))));
-        futures::future::join_all(appends).await.into_iter().for_each(|appended| drop(stored(appended)));
+        futures::future::join_all(appends).await.into_iter().for_each(|appended| _ = stored(appended));
         longest = longest.max(fs::metadata(bench.file("spool.db-wal")).unwrap().len());
     }
     longest
