@@ -86,8 +86,12 @@ impl Job {
     fn rows(&self) -> usize {
         match &self.change {
             Change::Append(_) | Change::Remember(_) => 1,
-            Change::Confirm(seqs) | Change::Attempted(seqs) | Change::Park(seqs, _) => seqs.len(),
-            Change::ParkExpired { .. } | Change::Redrive(_) | Change::Discard(_) => super::changes::SET_MAX,
+            Change::Confirm(seqs)
+            | Change::Attempted(seqs)
+            | Change::Park(seqs, _)
+            | Change::Redrive(seqs)
+            | Change::Discard(seqs) => seqs.len(),
+            Change::ParkExpired { limit, .. } => (*limit).min(super::changes::SET_MAX),
         }
     }
 

@@ -100,6 +100,23 @@ fn places(key: &[u8; 16]) -> impl Iterator<Item = usize> {
     parts.map(|part| usize::from(u16::from_le_bytes([part[0], part[1]])) % BITS)
 }
 
+/// Goes through the keys of the runs after the given one, run by run, each key with the number of its run and its table.
+fn each_key(
+    connection: &Connection,
+    after: i64,
+    mut take: impl FnMut(i64, usize, &[u8; 16]) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT run, key, 0 FROM dedup_a WHERE run > ?1 UNION ALL SELECT run, key, 1 FROM dedup_b WHERE run > ?1
+         ORDER BY run",
+    )?;
+    let mut rows = select.query([after])?;
+    while let Some(row) = rows.next()? {
+        take(row.get(0)?, usize::from(row.get::<_, i64>(2)? == 1), &row.get(1)?)?;
+    }
+    Ok(())
+}
+
 impl Runs {
     /// As the tables have them.
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
@@ -112,15 +129,10 @@ impl Runs {
             all.with_room(table).take_sealed(number, row.get_ref(2)?.as_blob().unwrap_or_default());
             all.last = number;
         }
-        let mut select = connection.prepare_cached(
-            "SELECT run, key, 0 FROM dedup_a WHERE run > ?1 UNION ALL SELECT run, key, 1 FROM dedup_b WHERE run > ?1
-             ORDER BY run",
-        )?;
-        let mut rows = select.query([all.last])?;
-        while let Some(row) = rows.next()? {
-            let (number, table) = (row.get(0)?, usize::from(row.get::<_, i64>(2)? == 1));
-            all.add_to(number, table, &row.get(1)?);
-        }
+        each_key(connection, all.last, |number, table, key| {
+            all.add_to(number, table, key);
+            Ok(())
+        })?;
         Ok(all)
     }
 
@@ -128,18 +140,13 @@ impl Runs {
     pub(super) fn make_filters(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM dedup_run", [])?;
         let mut all = Self::default();
-        let mut select = connection.prepare(
-            "SELECT run, key, 0 FROM dedup_a UNION ALL SELECT run, key, 1 FROM dedup_b ORDER BY run",
-        )?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let (number, table) = (row.get(0)?, usize::from(row.get::<_, i64>(2)? == 1));
+        each_key(connection, all.last, |number, table, key| {
             if number != all.last {
                 all.seal(connection)?;
             }
-            all.add_to(number, table, &row.get(1)?);
-        }
-        Ok(())
+            all.add_to(number, table, key);
+            Ok(())
+        })
     }
 
     /// The last block of a table, with room for one more run.
