@@ -10,7 +10,9 @@
 mod journal;
 
 use amqpost::message::{Message, Properties, ShortText};
-use amqpost::spool::store::{Appended, Destination, NewRecord, Settings, Store, StoreHandle};
+use amqpost::spool::store::{
+    Appended, Destination, NewRecord, OpenError, Settings, Store, StoreHandle, StoreHealth, Stored,
+};
 use fastrand::Rng;
 use futures::future::join_all;
 use journal::{File, Journal, Operation, Syncs};
@@ -76,23 +78,59 @@ async fn child_appends_and_confirms() {
     store.close();
 }
 
-/// What a process did that appended and confirmed.
-fn recorded(directory: &Path) -> Journal {
+/// Appends until the disk does not work any more, or there is enough.
+async fn append_until_it_fails(handle: &StoreHandle, answers: &Mutex<std::fs::File>, appender: u64) -> bool {
+    for number in (0..APPENDS_EACH).map(|index| appender * APPENDS_EACH + index) {
+        match handle.append(record(number)).await {
+            Ok(Appended::Stored(seq)) => {
+                let line = format!("stored {seq} {number}\n");
+                answers.lock().expect("no panic").write_all(line.as_bytes()).expect("written");
+            }
+            Ok(Appended::Seen(_)) => panic!("no key"),
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn child_appends_until_it_fails() {
+    let Some(directory) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let answers = Mutex::new(std::fs::File::create(directory.join("answers")).unwrap());
+    let Ok((store, handle)) = Store::open(settings(&directory)) else { return };
+    let appending = (0..APPENDERS).map(|appender| append_until_it_fails(&handle, &answers, appender));
+    let failed = join_all(appending).await.contains(&true);
+    assert_eq!(failed, matches!(handle.stats().health, StoreHealth::Failed(_)));
+    if failed {
+        println!("IT FAILED");
+    }
+    store.close();
+}
+
+/// Runs a test of this executable as a process of its own, with the shim.
+fn run(child: &str, directory: &Path, setting: (&str, &Path)) -> String {
     let shim = directory.join("shim.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power_loss/shim.c");
     let mut compiler = Command::new("cc");
     compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]);
     let compiled = compiler.arg(&shim).arg(source).args(["-ldl", "-lpthread"]).status();
     assert!(compiled.expect("there is a C compiler").success());
-    let journal = directory.join("journal");
     let child = Command::new(std::env::current_exe().expect("it has a path"))
-        .args(["--exact", "child_appends_and_confirms"])
+        .args(["--exact", child, "--nocapture"])
         .env(CHILD, directory)
         .env("LD_PRELOAD", &shim)
-        .env("POWER_LOSS_JOURNAL", &journal)
+        .env(setting.0, setting.1)
         .output()
         .expect("the test runs itself");
-    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(child.status.success(), "{said}");
+    said
+}
+
+/// What a process did that appended and confirmed.
+fn recorded(directory: &Path) -> Journal {
+    let journal = directory.join("journal");
+    run("child_appends_and_confirms", directory, ("POWER_LOSS_JOURNAL", &journal));
     Journal::read(&journal)
 }
 
@@ -112,6 +150,27 @@ fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
     promised
 }
 
+/// Opens the store; the records in it that are whole, by number.
+async fn found_in(settings: Settings) -> Result<BTreeMap<i64, u64>, OpenError> {
+    let (store, handle) = Store::open(settings)?;
+    let batch = handle.next_batch(&orders(), None, usize::MAX, usize::MAX).await.expect("it is read");
+    assert_eq!(batch.damaged, []);
+    let found = batch.records.iter().map(|stored| (stored.seq.number(), number_in(stored))).collect();
+    store.close();
+    Ok(found)
+}
+
+fn orders() -> Destination {
+    Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") }
+}
+
+/// The number of a record, whose content is the one that belongs to it.
+fn number_in(stored: &Stored) -> u64 {
+    let number = u64::from_le_bytes(stored.message.payload[..8].try_into().expect("8 bytes"));
+    assert!(stored.message.payload == content(number), "record {} has another content", stored.seq);
+    number
+}
+
 /// Opens the store after a cut; how many of the promised records are missing.
 async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut Rng) -> usize {
     let directory = tempfile::tempdir().expect("a directory");
@@ -124,15 +183,9 @@ async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut
         Err(error) if syncs == Syncs::Asked => panic!("cut {cut}: {error}"),
         Err(_) => return promised.len(),
     };
-    let orders =
-        Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") };
-    let batch = handle.next_batch(&orders, None, usize::MAX, usize::MAX).await.expect("it is read");
-    let mut found = BTreeMap::new();
-    for stored in &batch.records {
-        let number = u64::from_le_bytes(stored.message.payload[..8].try_into().expect("8 bytes"));
-        assert!(stored.message.payload == content(number), "record {} has another content", stored.seq);
-        found.insert(stored.seq.number(), number);
-    }
+    let batch = handle.next_batch(&orders(), None, usize::MAX, usize::MAX).await.expect("it is read");
+    let found: BTreeMap<_, _> =
+        batch.records.iter().map(|stored| (stored.seq.number(), number_in(stored))).collect();
     if syncs == Syncs::Asked {
         assert_eq!(batch.damaged, [], "cut {cut}");
         assert!(batch.records.is_sorted_by_key(|stored| stored.seq));
@@ -183,4 +236,26 @@ async fn nothing_that_was_answered_is_lost_and_without_the_syncs_it_would_be() {
     }
     println!("without the syncs of commits {lost} lost");
     assert!(lost > 0);
+}
+
+#[tokio::test]
+async fn a_sync_of_the_database_that_fails_loses_nothing_that_was_answered() {
+    let (mut failures, mut promised_sum) = (0, 0);
+    for failing in 1..=16 {
+        let directory = tempfile::tempdir().unwrap();
+        let said = run(
+            "child_appends_until_it_fails",
+            directory.path(),
+            ("FAILING_SYNC", Path::new(&failing.to_string())),
+        );
+        failures += usize::from(said.contains("IT FAILED"));
+        let answers = std::fs::read_to_string(directory.path().join("answers")).unwrap();
+        let promised = promised(&answers.lines().map(str::to_owned).collect::<Vec<_>>());
+        let found = found_in(settings(directory.path())).await.unwrap();
+        let missing = promised.iter().filter(|(seq, number)| found.get(seq) != Some(*number)).count();
+        assert_eq!(missing, 0, "of {} after sync {failing} of the database had failed", promised.len());
+        promised_sum += promised.len();
+    }
+    println!("{failures} stores failed, {promised_sum} records promised, none lost");
+    assert!(failures > 4, "the syncs of checkpoints were among those that failed");
 }

@@ -2,15 +2,20 @@
  * begin and its end, since another thread may write meanwhile; each with the thread that asked.
  *
  * Preloaded into the process. POWER_LOSS_JOURNAL names the file that the list goes to. Nothing is held back:
- * the test plays the list up to any moment and decides what had reached the disk by then. */
+ * the test plays the list up to any moment and decides what had reached the disk by then.
+ *
+ * With FAILING_SYNC=n the n-th sync of the database says EIO, once, after what was written to it since the sync before was
+ * taken back: a system that could not write pages takes them for written from then on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -61,9 +66,11 @@ static void note(char op, int file, uint64_t offset, uint64_t length, const void
     memcpy(head + 2, &offset, 8);
     memcpy(head + 10, &length, 8);
     memcpy(head + 18, &thread, 4);
+    const char *path = getenv("POWER_LOSS_JOURNAL");
+    if (!path) return;
     pthread_mutex_lock(&order);
     if (journal < 0) {
-        journal = open(getenv("POWER_LOSS_JOURNAL"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        journal = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (journal < 0) abort();
     }
     put(head, sizeof head);
@@ -71,8 +78,62 @@ static void note(char op, int file, uint64_t offset, uint64_t length, const void
     pthread_mutex_unlock(&order);
 }
 
+/* What the database had before each write since its last sync, the newest first. */
+struct before {
+    struct before *next;
+    off64_t offset, size;
+    size_t length;
+    char bytes[];
+};
+static struct before *unsynced;
+static int syncs;
+
+static int failing(void) {
+    const char *number = getenv("FAILING_SYNC");
+    return number ? atoi(number) : 0;
+}
+
+static void remember(int fd, size_t length, off64_t offset) {
+    struct stat file;
+    struct before *before = malloc(sizeof *before + length);
+    if (!before || fstat(fd, &file)) abort();
+    ssize_t found = pread64(fd, before->bytes, length, offset);
+    before->offset = offset;
+    before->size = file.st_size;
+    before->length = found > 0 ? (size_t)found : 0;
+    pthread_mutex_lock(&order);
+    before->next = unsynced;
+    unsynced = before;
+    pthread_mutex_unlock(&order);
+}
+
+static void forget(int fd, int takes_back) {
+    ssize_t (*write_)(int, const void *, size_t, off64_t) = real("pwrite64");
+    int (*truncate_)(int, off64_t) = real("ftruncate64");
+    pthread_mutex_lock(&order);
+    while (unsynced) {
+        struct before *before = unsynced;
+        if (takes_back) {
+            if (write_(fd, before->bytes, before->length, before->offset) < 0) abort();
+            if (truncate_(fd, before->size)) abort();
+        }
+        unsynced = before->next;
+        free(before);
+    }
+    pthread_mutex_unlock(&order);
+}
+
+/* Whether this sync of the database is the one that fails. */
+static int fails(int fd) {
+    if (!failing() || kind(fd) != 1) return 0;
+    int is_it = __atomic_add_fetch(&syncs, 1, __ATOMIC_SEQ_CST) == failing();
+    forget(fd, is_it);
+    return is_it;
+}
+
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     ssize_t (*next)(int, const void *, size_t, off64_t) = real("pwrite64");
+    if (failing() && kind(fd) == 1) remember(fd, length, offset);
     ssize_t done = next(fd, bytes, length, offset);
     if (done > 0) note('w', kind(fd), (uint64_t)offset, (uint64_t)done, bytes);
     return done;
@@ -109,6 +170,10 @@ int unlink(const char *path) {
 
 static int synced(int fd, const char *name) {
     int (*next)(int) = real(name);
+    if (fails(fd)) {
+        errno = EIO;
+        return -1;
+    }
     note('b', kind(fd), 0, 0, NULL);
     int result = next(fd);
     if (result == 0) note('s', kind(fd), 0, 0, NULL);

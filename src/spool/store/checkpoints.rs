@@ -1,7 +1,9 @@
 //! Checkpoints: what is in the log comes into the database on a thread of its own, so that appends do not wait for it.
 //!
 //! The log begins anew only when all of it is in the database at a moment when nobody writes. So the last of several
-//! checkpoints, which has next to nothing to do, is waited for.
+//! checkpoints, which has next to nothing to write, is waited for. It is the only one that syncs the database: where that
+//! fails, what any of them has written may be lost, and the log alone has it. Nothing may be moved after that but by a new
+//! start, which begins with the whole log.
 
 use rusqlite::Connection;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -11,8 +13,8 @@ use std::thread::{self, JoinHandle};
 const WORTH: u32 = 500;
 /// So many pages that are not in the database yet are waited for.
 const FEW: u32 = 64;
-/// With so many pages in the log it is waited for whatever there is, so that the log stays within its cap.
-const MAX: u32 = 1500;
+/// With so many pages in the log it is waited for whatever there is, so that the log has 8 MiB and one batch at most.
+const MAX: u32 = 1000;
 
 /// Pages of the log, and how many of them the database has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,20 +40,32 @@ pub(super) struct Checkpoints {
     running: Option<(SyncSender<()>, JoinHandle<()>)>,
     made: Receiver<rusqlite::Result<LogPages>>,
     is_under_way: bool,
-    /// The log after the last one that was waited for, until it begins anew.
-    stuck: LogPages,
+    seen: Seen,
 }
 
-/// What is to be done about a log that did not begin anew after the checkpoint that was waited for, since somebody reads in
-/// it: only what comes on top of what it was then is worth another one.
-fn step(pages: LogPages, stuck: LogPages) -> Step {
-    let (grown, left) = (pages.all.saturating_sub(stuck.all), pages.all.saturating_sub(pages.moved));
-    if grown < WORTH {
-        Step::Nothing
-    } else if left <= FEW || grown >= MAX {
-        Step::Finish
-    } else {
-        Step::Begin
+/// The log at checkpoints before, until it begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// At the last one that was waited for. Where the log did not begin anew then, somebody reads in it, and only what comes
+    /// on top is worth another one.
+    finished: LogPages,
+    /// Pages at the last one.
+    begun: u32,
+}
+
+impl Seen {
+    /// What is to be done about the log as it is now.
+    fn step(self, pages: LogPages) -> Step {
+        let since = |then: u32| pages.all.saturating_sub(then);
+        if since(self.finished.all) < WORTH {
+            Step::Nothing
+        } else if since(pages.moved) <= FEW || since(self.finished.all) >= MAX {
+            Step::Finish
+        } else if since(self.begun) <= FEW {
+            Step::Nothing
+        } else {
+            Step::Begin
+        }
     }
 }
 
@@ -68,21 +82,21 @@ impl Checkpoints {
             }
         };
         let thread = thread::Builder::new().name("spool-log".to_owned()).spawn(run)?;
-        Ok(Self { running: Some((ask, thread)), made, is_under_way: false, stuck: LogPages::default() })
+        Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: Seen::default() })
     }
 
     /// Sees to the log after a commit.
     ///
     /// # Errors
-    /// Of a checkpoint that was made. The log is as it was, and the next one tries again.
+    /// Of a checkpoint that was made.
     pub(super) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
-        if pages.all < self.stuck.all || pages.moved < self.stuck.moved {
-            self.stuck = LogPages::default();
+        if pages.all < self.seen.finished.all || pages.moved < self.seen.finished.moved {
+            self.seen = Seen::default();
         }
-        if self.is_under_way && pages.all - self.stuck.all < MAX {
+        if self.is_under_way && pages.all - self.seen.finished.all < MAX {
             match self.made.try_recv() {
                 Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => self.is_under_way = false,
+                Err(TryRecvError::Disconnected) => return Err(ended()),
                 Ok(made) => {
                     self.is_under_way = false;
                     made?;
@@ -90,14 +104,12 @@ impl Checkpoints {
             }
         }
         self.wait()?;
-        match step(pages, self.stuck) {
+        match self.seen.step(pages) {
             Step::Nothing => {}
-            Step::Begin => self.begin(),
+            Step::Begin => self.begin(pages)?,
             Step::Finish => {
-                // Where it fails, the next one is worth trying after as much again.
-                self.stuck = LogPages { moved: 0, ..pages };
-                self.begin();
-                self.stuck = self.wait()?.unwrap_or(self.stuck);
+                self.begin(pages)?;
+                self.seen.finished = self.wait()?.unwrap_or(pages);
             }
         }
         Ok(())
@@ -111,8 +123,7 @@ impl Checkpoints {
         if !std::mem::take(&mut self.is_under_way) {
             return Ok(None);
         }
-        // A thread that has panicked makes no more of them; the log grows, and what it says is on disk.
-        self.made.recv().ok().transpose()
+        self.made.recv().map_err(|_| ended())?.map(Some)
     }
 
     /// Ends the thread, and returns when its files are closed.
@@ -126,9 +137,18 @@ impl Checkpoints {
         last
     }
 
-    fn begin(&mut self) {
-        self.is_under_way = self.running.as_ref().is_some_and(|(ask, _)| ask.send(()).is_ok());
+    fn begin(&mut self, pages: LogPages) -> rusqlite::Result<()> {
+        let (ask, _) = self.running.as_ref().ok_or_else(ended)?;
+        ask.send(()).map_err(|_| ended())?;
+        (self.is_under_way, self.seen.begun) = (true, pages.all);
+        Ok(())
     }
+}
+
+/// Without its thread the log would grow until the disk is full.
+fn ended() -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
+    rusqlite::Error::SqliteFailure(code, Some("the thread that makes checkpoints has ended".to_owned()))
 }
 
 /// Moves what no reader needs in the log. Where somebody else makes one, that one does.
@@ -157,29 +177,34 @@ mod tests {
         LogPages { all, moved }
     }
 
-    const NOT_STUCK: LogPages = LogPages { all: 0, moved: 0 };
+    fn seen(finished: LogPages, begun: u32) -> Seen {
+        Seen { finished, begun }
+    }
 
     #[test]
     fn a_short_log_is_left_alone() {
-        assert_eq!(step(log(WORTH - 1, 0), NOT_STUCK), Step::Nothing);
+        assert_eq!(Seen::default().step(log(WORTH - 1, 0)), Step::Nothing);
     }
 
     #[test]
     fn a_long_one_is_moved_beside_the_commits_until_little_is_left_and_then_it_is_waited_for() {
-        assert_eq!(step(log(WORTH, 0), NOT_STUCK), Step::Begin);
-        assert_eq!(step(log(WORTH + FEW + 1, WORTH), NOT_STUCK), Step::Begin);
-        assert_eq!(step(log(WORTH + FEW, WORTH), NOT_STUCK), Step::Finish);
+        assert_eq!(Seen::default().step(log(WORTH, 0)), Step::Begin);
+        let begun = seen(LogPages::default(), WORTH);
+        assert_eq!(begun.step(log(WORTH + FEW + 1, WORTH)), Step::Begin);
+        assert_eq!(begun.step(log(WORTH + FEW, WORTH)), Step::Finish);
     }
 
     #[test]
     fn at_its_cap_the_log_is_waited_for_whatever_is_left() {
-        assert_eq!(step(log(MAX, 0), NOT_STUCK), Step::Finish);
+        assert_eq!(seen(LogPages::default(), MAX - 1).step(log(MAX, 0)), Step::Finish);
     }
 
     #[test]
-    fn a_log_that_a_reader_keeps_from_beginning_anew_is_not_waited_for_with_every_commit() {
-        let stuck = log(MAX, MAX);
-        assert_eq!(step(log(MAX + 1, MAX), stuck), Step::Nothing);
-        assert_eq!(step(log(MAX + WORTH, MAX), stuck), Step::Begin);
+    fn a_log_that_a_reader_keeps_from_beginning_anew_is_not_seen_to_with_every_commit() {
+        let finished = log(MAX, 10);
+        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH - 1, 10)), Step::Nothing);
+        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH, 10)), Step::Begin);
+        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + WORTH + FEW, 10)), Step::Nothing);
+        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + MAX, 10)), Step::Finish);
     }
 }

@@ -148,6 +148,9 @@ fn reading(path: &Path) -> Result<Connection, OpenError> {
 fn common(connection: &Connection) -> Result<(), OpenError> {
     // Not in every build; where it is, a mapped file would turn a failing disk into a signal.
     connection.pragma_update(None, "mmap_size", 0)?;
+    // The last connection to close moves the log and removes it, whatever has failed before. Only a writer that ends well
+    // allows itself that.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Statements are compiled once, whatever is bound to them: a range would have them compiled anew for each of its ends.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // To let a destination go would look through all records. What belongs to what is the ledger's, and `verify` looks.

@@ -3,6 +3,7 @@
 use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use super::settings::PAGE_BYTES;
+use rusqlite::config::DbConfig;
 use std::time::Duration;
 
 /// Free pages are kept for reuse up to so many bytes, while there are records.
@@ -40,12 +41,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Brings the log into the database and cuts it, if no reader and no checkpoint is at it.
-    pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
+    /// Brings the log into the database and cuts it, if no reader and no checkpoint is at it; whether it did.
+    pub(super) fn truncate_log(&self) -> rusqlite::Result<bool> {
         const READER: Duration = Duration::from_millis(50);
         self.connection.busy_timeout(READER)?;
-        let cut = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let kept_from_it = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
         self.connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
-        cut
+        kept_from_it.map(|kept: bool| !kept)
+    }
+
+    /// The same for the last time: a log that is empty goes with the last connection.
+    pub(super) fn end_log(&self) -> rusqlite::Result<()> {
+        if self.truncate_log()? {
+            self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        }
+        Ok(())
     }
 }

@@ -170,8 +170,7 @@ impl Writer {
 
     fn reclaim(&mut self) -> bool {
         self.ledger.reclaim(&mut self.checkpoints).unwrap_or_else(|error| {
-            // No room and no lock are for another time; anything else the next commit meets as well.
-            self.note(&error.to_string());
+            self.log_trouble(&error);
             false
         })
     }
@@ -183,7 +182,16 @@ impl Writer {
         }
         let seen = log_pages(&self.ledger.connection).and_then(|pages| self.checkpoints.after_commit(pages));
         if let Err(error) = seen {
-            self.note(&error.to_string());
+            self.log_trouble(&error);
+        }
+    }
+
+    /// No room and no lock are for another time. After anything else the log must not be moved: what the disk did not take
+    /// may pass for written, and the log is where a new start finds it.
+    fn log_trouble(&mut self, error: &rusqlite::Error) {
+        match Fault::of(error) {
+            Fault::Broken => self.fail(&error.to_string()),
+            Fault::Full | Fault::Busy => self.note(&error.to_string()),
         }
     }
 
@@ -215,13 +223,16 @@ impl Writer {
     fn close(mut self) {
         let rest = self.inbox.rest().collect();
         self.answer_all(rest, &Verdict::Failed);
-        let moved = self.checkpoints.end().map_err(|error| error.to_string());
+        let moved = self.checkpoints.end();
         if self.is_working() {
-            let cut = self.ledger.truncate_log().map_err(|error| error.to_string());
-            let marked = self.high_water.write(self.ledger.committed).map_err(|error| error.to_string());
-            for text in [moved.err(), cut.err(), marked.err()].into_iter().flatten() {
-                self.note(&text);
+            if let Err(error) = moved.and_then(|()| self.ledger.end_log()) {
+                self.log_trouble(&error);
             }
+            if let Err(error) = self.high_water.write(self.ledger.committed) {
+                self.note(&error.to_string());
+            }
+        }
+        if self.is_working() {
             self.health = StoreHealth::Closed;
         }
         self.publish();
