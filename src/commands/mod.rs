@@ -10,6 +10,7 @@ mod spool;
 use crate::config::{Config, Sources};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,7 +80,8 @@ pub fn run() -> ExitCode {
         },
         Command::Check(arguments) => match arguments.load() {
             Ok(config) => {
-                println!("{}", config.effective());
+                // Whoever closes the pipe has read enough.
+                drop(writeln!(std::io::stdout(), "{}", config.effective()));
                 ExitCode::SUCCESS
             }
             Err(exit) => exit,

@@ -225,7 +225,7 @@ pub(super) const KEYS: &[Key] = &[
         "spool.max_bytes",
         "1GiB",
         size(MIB, 1024 * GIB),
-        "The database may be so large; its log takes up to 16 MiB more.",
+        "The database may be so large; its log takes up to 16 MiB more, or one large message.",
     ),
     key(
         "spool.max_age",

@@ -141,7 +141,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, 
 
 /// An idempotency key.
 pub(super) fn client_key(field: &str, text: &str) -> Result<ClientKey, Rejection> {
-    let problem = "expected 1 to 255 visible ASCII characters, bare or in double quotes";
+    let problem = "expected 1 to 255 printable ASCII characters, bare or in double quotes";
     ClientKey::parse(text).ok_or_else(|| Rejection::invalid(field, problem))
 }
 

@@ -325,7 +325,7 @@ fn an_idempotency_key_is_taken_bare_and_quoted_and_anything_else_is_refused() {
     assert_eq!(key("\"8e03978e\""), key("8e03978e"));
     assert!(key("8e03978e").unwrap().is_some());
     assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
-    let expected = "idempotency-key: expected 1 to 255 visible ASCII characters, bare or in double quotes";
+    let expected = "idempotency-key: expected 1 to 255 printable ASCII characters, bare or in double quotes";
     assert_eq!(detail_of(key("\"open")), expected);
     let twice = header_map(&[("Idempotency-Key", "a"), ("Idempotency-Key", "b")]);
     assert_eq!(detail_of(idempotency_key(&twice)), "idempotency-key: given twice");

@@ -21,13 +21,13 @@ impl ClientKey {
     /// The longest key, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// Takes the key: 1 to 255 visible ASCII characters, bare or as the draft has it, in double quotes. `None`
+    /// Takes the key: 1 to 255 printable ASCII characters, bare or as the draft has it, in double quotes. `None`
     /// when it is anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let key = if text.starts_with('"') { unquoted(text)? } else { text.to_owned() };
-        let visible = key.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
-        (visible && (1..=Self::MAX_BYTES).contains(&key.len())).then_some(Self(key))
+        let printable = key.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+        (printable && (1..=Self::MAX_BYTES).contains(&key.len())).then_some(Self(key))
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {

@@ -93,7 +93,8 @@ fn missing(named: usize, found: u64) -> ExitCode {
     match (named as u64).saturating_sub(found) {
         0 => ExitCode::SUCCESS,
         missing => {
-            eprintln!("{missing} of them are not in the spool");
+            let are = if missing == 1 { "is" } else { "are" };
+            eprintln!("{missing} of them {are} not in the spool");
             ExitCode::from(EXIT_FAILED)
         }
     }

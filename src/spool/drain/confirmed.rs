@@ -155,10 +155,10 @@ impl Remover {
     }
 
     async fn park(&self, reason: &'static str, Parks { seqs, replies }: Parks) {
-        let (records, first) = (seqs.len(), seqs.first().copied());
+        let (records, first) = (seqs.len(), seqs.first().map(|seq| seq.number()));
         match self.store.park(seqs, reason).await {
             Ok(parked) => {
-                tracing::warn!(parked, reason, ?first, "records of the spool are parked");
+                tracing::warn!(parked, reason, first, "records of the spool are parked");
                 self.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
                 for reply in replies {
                     reply.send(()).ok();
@@ -166,7 +166,7 @@ impl Remover {
             }
             // Whoever waits for it hears of it by the reply that does not come.
             Err(error) => {
-                tracing::error!(records, reason, ?first, %error, "records of the spool could not be parked");
+                tracing::error!(records, reason, first, %error, "records of the spool could not be parked");
             }
         }
     }

@@ -27,10 +27,13 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making"))?;
         let mode = fs::metadata(path).map_err(failed("looking at"))?.permissions().mode();
         if mode & 0o077 != 0 {
+            if is_of_others(path).map_err(failed("looking into"))? {
+                return Err(OpenError::ForeignDirectory { directory: path.to_owned() });
+            }
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(path, private).map_err(failed("closing to other users"))?;
         }
-        refuse_network(path)?;
+        look_at_disk(path)?;
         let lock = lock(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -51,6 +54,19 @@ impl Directory {
         private(&path).map_err(|source| OpenError::Files { doing: "making", path: path.clone(), source })?;
         Ok(path)
     }
+}
+
+/// Whether there are files, and none of them a spool. A volume's own directory counts for nothing.
+fn is_of_others(path: &Path) -> io::Result<bool> {
+    let mut others = false;
+    for entry in fs::read_dir(path)? {
+        match entry?.file_name().to_str() {
+            Some("spool.db" | LOCK) => return Ok(false),
+            Some("lost+found") => {}
+            _ => others = true,
+        }
+    }
+    Ok(others)
 }
 
 fn private(path: &Path) -> io::Result<File> {
@@ -84,24 +100,32 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Refuses a disk on a network, and says where there is none at all.
 #[cfg(target_os = "linux")]
-fn refuse_network(path: &Path) -> Result<(), OpenError> {
+fn look_at_disk(path: &Path) -> Result<(), OpenError> {
     let disk = rustix::fs::statfs(path).map_err(|source| OpenError::Files {
         doing: "looking at the file system of",
         path: path.to_owned(),
         source: source.into(),
     })?;
     // The magic numbers of statfs(2) have 32 bits, in a field that is wider on most machines.
-    match network_kind((disk.f_type & 0xffff_ffff).cast_unsigned()) {
+    let magic = (disk.f_type & 0xffff_ffff).cast_unsigned();
+    if magic == TMPFS {
+        tracing::warn!(path = %path.display(), "the spool is in memory (tmpfs): it outlives a kill, and no restart of the machine");
+    }
+    match network_kind(magic) {
         Some(kind) => Err(OpenError::NotLocal { directory: path.to_owned(), kind }),
         None => Ok(()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn refuse_network(_: &Path) -> Result<(), OpenError> {
+fn look_at_disk(_: &Path) -> Result<(), OpenError> {
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+const TMPFS: u64 = 0x0102_1994;
 
 /// The file systems of statfs(2) that are on other machines.
 #[cfg(target_os = "linux")]
@@ -124,6 +148,6 @@ mod tests {
     fn file_systems_on_a_network_are_known_by_their_magic() {
         assert_eq!(network_kind(0x6969), Some("NFS"));
         assert_eq!(network_kind(0xef53), None, "ext4");
-        assert_eq!(network_kind(0x0102_1994), None, "tmpfs");
+        assert_eq!(network_kind(TMPFS), None, "tmpfs");
     }
 }

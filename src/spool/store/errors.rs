@@ -22,6 +22,15 @@ pub enum OpenError {
         /// The kind of file system.
         kind: &'static str,
     },
+    /// The directory is somebody else's: to close it to other users, as a spool's is, could do harm.
+    #[error(
+        "{directory} holds other files and no spool, and others may enter it; give the spool a directory of its own",
+        directory = .directory.display()
+    )]
+    ForeignDirectory {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The SQLite that was linked has a known fault.
     #[error("SQLite {found} loses data; 3.51.3 or newer is needed")]
     OldSqlite {

@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 pub struct Settings {
     /// The directory, made when it is missing. Nobody else may read it.
     pub directory: PathBuf,
-    /// Bytes of the database file, at most; the log beside it takes up to 16 MiB more, or one batch.
+    /// Bytes of the database file, at most; the log beside it takes up to 16 MiB more, or one large message.
     pub max_bytes: u64,
     /// What one destination may take of `max_bytes`, in percent, 1 to 100.
     pub destination_percent: u8,

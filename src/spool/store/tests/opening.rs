@@ -29,6 +29,26 @@ async fn a_second_one_is_refused_and_told_by_whom() {
 }
 
 #[test]
+fn a_directory_of_others_is_not_closed_to_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let open_to_all = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), open_to_all.clone()).unwrap();
+    fs::write(directory.path().join("theirs"), "").unwrap();
+    let error = Store::open(Settings::new(directory.path())).unwrap_err();
+    assert!(matches!(error, OpenError::ForeignDirectory { .. }), "{error}");
+    assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, open_to_all.mode());
+}
+
+#[tokio::test]
+async fn a_fresh_volume_is_closed_to_others_and_used() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(directory.path().join("lost+found")).unwrap();
+    Store::open(Settings::new(directory.path())).unwrap().0.close();
+    assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn files_of_others_are_left_alone() {
     for content in
         [&b"not a database, but long enough to have a header of its own, and some more text"[..], &foreign()]
