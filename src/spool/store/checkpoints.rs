@@ -1,11 +1,13 @@
 //! Checkpoints: what is in the log comes into the database on a thread of its own, so that appends do not wait for it.
 //!
 //! The log begins anew only when all of it is in the database at a moment when nobody writes. So the last of several
-//! checkpoints, which has next to nothing to write, is waited for. It is the only one that syncs the database: where that
-//! fails, what any of them has written may be lost, and the log alone has it. Nothing may be moved after that but by a new
-//! start, which begins with the whole log.
+//! checkpoints, which has next to nothing to do, is waited for. SQLite syncs the database at that one alone, which no commit
+//! overtakes; the others are synced here, so that it has little to sync. Where a sync fails, what any of them has written may be
+//! lost, and the log alone has it. Nothing may be moved after that but by a new start, which begins with the whole log.
 
 use rusqlite::Connection;
+use std::fs::File;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -23,6 +25,17 @@ pub(super) struct LogPages {
     pub(super) moved: u32,
 }
 
+/// The database's file, to sync it. All threads with a connection keep it until that is closed: the system lets go of a
+/// process's locks on a file, which are SQLite's, when the process closes the file anywhere.
+pub(super) type DatabaseFile = Arc<File>;
+
+/// Whether SQLite syncs the database at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    ByUs,
+    BySqlite,
+}
+
 /// What is to be done about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -37,7 +50,7 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     /// Nothing once it has ended.
-    running: Option<(SyncSender<()>, JoinHandle<()>)>,
+    running: Option<(SyncSender<Sync>, JoinHandle<()>)>,
     made: Receiver<rusqlite::Result<LogPages>>,
     is_under_way: bool,
     seen: Seen,
@@ -71,15 +84,17 @@ impl Seen {
 
 impl Checkpoints {
     /// Starts the thread. The connection is its own, with the `synchronous` of the one that writes.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, file: DatabaseFile) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
         let run = move || {
-            while let Ok(()) = asked.recv() {
-                if done.send(checkpoint(&connection)).is_err() {
+            while let Ok(sync) = asked.recv() {
+                if done.send(checkpoint(&connection, &file, sync)).is_err() {
                     break;
                 }
             }
+            drop(connection);
+            drop(file);
         };
         let thread = thread::Builder::new().name("spool-log".to_owned()).spawn(run)?;
         Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: Seen::default() })
@@ -106,9 +121,9 @@ impl Checkpoints {
         self.wait()?;
         match self.seen.step(pages) {
             Step::Nothing => {}
-            Step::Begin => self.begin(pages)?,
+            Step::Begin => self.begin(pages, Sync::ByUs)?,
             Step::Finish => {
-                self.begin(pages)?;
+                self.begin(pages, Sync::BySqlite)?;
                 self.seen.finished = self.wait()?.unwrap_or(pages);
             }
         }
@@ -137,9 +152,9 @@ impl Checkpoints {
         last
     }
 
-    fn begin(&mut self, pages: LogPages) -> rusqlite::Result<()> {
+    fn begin(&mut self, pages: LogPages, sync: Sync) -> rusqlite::Result<()> {
         let (ask, _) = self.running.as_ref().ok_or_else(ended)?;
-        ask.send(()).map_err(|_| ended())?;
+        ask.send(sync).map_err(|_| ended())?;
         (self.is_under_way, self.seen.begun) = (true, pages.all);
         Ok(())
     }
@@ -147,13 +162,20 @@ impl Checkpoints {
 
 /// Without its thread the log would grow until the disk is full.
 fn ended() -> rusqlite::Error {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERNAL);
-    rusqlite::Error::SqliteFailure(code, Some("the thread that makes checkpoints has ended".to_owned()))
+    failure(rusqlite::ffi::SQLITE_INTERNAL, "the thread that makes checkpoints has ended".to_owned())
+}
+
+fn failure(code: i32, text: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(text))
 }
 
 /// Moves what no reader needs in the log. Where somebody else makes one, that one does.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<LogPages> {
-    asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")
+fn checkpoint(connection: &Connection, file: &File, sync: Sync) -> rusqlite::Result<LogPages> {
+    let pages = asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    if sync == Sync::ByUs {
+        file.sync_data().map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR_FSYNC, error.to_string()))?;
+    }
+    Ok(pages)
 }
 
 /// How much is in the log.

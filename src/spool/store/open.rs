@@ -2,6 +2,7 @@
 
 use super::DELIVERING;
 use super::bounds::Bounds;
+use super::checkpoints::DatabaseFile;
 use super::dedup::Generations;
 use super::destinations::Destinations;
 use super::directory::Directory;
@@ -18,7 +19,9 @@ use super::stretches::Stretches;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The first release without the fault that resets the log under a checkpoint.
@@ -34,6 +37,7 @@ pub(super) struct Opened {
     pub(super) lost: Option<LostTail>,
     pub(super) reader: Connection,
     pub(super) checkpoints: Connection,
+    pub(super) file: DatabaseFile,
 }
 
 pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
@@ -48,6 +52,11 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let (given, lost) = resume(&connection, &high_water)?;
     let reader = reading(&path)?;
     let checkpoints = moving(&path)?;
+    let file = File::open(&path).map_err(|source| OpenError::Files {
+        doing: "opening",
+        path: path.clone(),
+        source,
+    })?;
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
@@ -62,7 +71,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         directory,
         settings,
     };
-    Ok(Opened { ledger, high_water, lost, reader, checkpoints })
+    Ok(Opened { ledger, high_water, lost, reader, checkpoints, file: Arc::new(file) })
 }
 
 fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {

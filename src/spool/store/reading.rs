@@ -56,7 +56,7 @@ impl StoreReader {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let connection = open::existing(&directory.join("spool.db"))?;
         let (asking, thread) =
-            reader::start(connection).map_err(|source| super::threads_failed(directory, source))?;
+            reader::start(connection, None).map_err(|source| super::threads_failed(directory, source))?;
         Ok(Self { directory: directory.to_owned(), asking, thread: Some(thread) })
     }
 

@@ -76,7 +76,8 @@ fn job(length: usize, room: &Arc<Semaphore>) -> (Letter, tokio::sync::oneshot::R
 async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     let mut bench = Bench::new();
     bench.close();
-    let Opened { ledger, high_water, reader, checkpoints, .. } = open::open(bench.settings.clone()).unwrap();
+    let Opened { ledger, high_water, reader, checkpoints, file, .. } =
+        open::open(bench.settings.clone()).unwrap();
     // Behind the back of the bounds, so that the pages run out in the middle of a batch.
     let (pages, _) = ledger.pages().unwrap();
     ledger.connection.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap() + 8).unwrap();
@@ -86,7 +87,7 @@ async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     let (letters, inbox) = mpsc::channel();
     jobs.into_iter().for_each(|job| letters.send(job).unwrap());
     drop((letters, reader));
-    let checkpoints = Checkpoints::start(checkpoints).unwrap();
+    let checkpoints = Checkpoints::start(checkpoints, file).unwrap();
     let (writer, _stats) =
         Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), Answers::start(), None);
     thread::spawn(|| writer.run()).join().unwrap();
