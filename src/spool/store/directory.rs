@@ -60,11 +60,12 @@ impl Directory {
 fn is_of_others(path: &Path) -> io::Result<bool> {
     let mut others = false;
     for entry in fs::read_dir(path)? {
-        match entry?.file_name().to_str() {
-            Some("spool.db" | LOCK) => return Ok(false),
-            Some("lost+found") => {}
-            _ => others = true,
+        let name = entry?.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name == LOCK || name.starts_with("spool.db") {
+            return Ok(false);
         }
+        others |= name != "lost+found";
     }
     Ok(others)
 }

@@ -19,7 +19,7 @@ use super::stretches::Stretches;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let (given, lost) = resume(&connection, &high_water)?;
     let reader = reading(&path)?;
     let checkpoints = moving(&path)?;
-    let file = File::open(&path).map_err(|source| OpenError::Files {
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|source| OpenError::Files {
         doing: "opening",
         path: path.clone(),
         source,
