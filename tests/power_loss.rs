@@ -100,8 +100,8 @@ async fn child_appends_until_it_fails() {
     let Ok((store, handle)) = Store::open(settings(&directory)) else { return };
     let appending = (0..APPENDERS).map(|appender| append_until_it_fails(&handle, &answers, appender));
     let failed = join_all(appending).await.contains(&true);
-    assert_eq!(failed, matches!(handle.stats().health, StoreHealth::Failed(_)));
     if failed {
+        assert!(matches!(handle.stats().health, StoreHealth::Failed(_)));
         println!("IT FAILED");
     }
     store.close();

@@ -1,13 +1,12 @@
 //! Checkpoints: what is in the log comes into the database on a thread of its own, so that appends do not wait for it.
 //!
 //! The log begins anew only when all of it is in the database at a moment when nobody writes. So the last of several
-//! checkpoints, which has next to nothing to do, is waited for. SQLite syncs the database at that one alone, which no commit
-//! overtakes; the others are synced here, so that it has little to sync. Where a sync fails, what any of them has written may be
-//! lost, and the log alone has it. Nothing may be moved after that but by a new start, which begins with the whole log.
+//! checkpoints, which has next to nothing to do, is waited for. SQLite syncs the database only after one that no
+//! commit overtakes; the others are synced here, so that the last has little to sync. Where a sync fails, what any of them has
+//! written may be lost, and the log alone has it. Nothing may be moved after that but by a new start, which begins with the whole log.
 
+use super::directory::Kept;
 use rusqlite::Connection;
-use std::fs::File;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -25,11 +24,7 @@ pub(super) struct LogPages {
     pub(super) moved: u32,
 }
 
-/// The database's file, to sync it. All threads with a connection keep it until that is closed: the system lets go of a
-/// process's locks on a file, which are SQLite's, when the process closes the file anywhere.
-pub(super) type DatabaseFile = Arc<File>;
-
-/// Whether SQLite syncs the database at a checkpoint.
+/// Who syncs the database after a checkpoint. SQLite does where no commit has overtaken it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sync {
     ByUs,
@@ -57,7 +52,7 @@ pub(super) struct Checkpoints {
 }
 
 /// The log at checkpoints before, until it begins anew.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     /// At the last one that was waited for. Where the log did not begin anew then, somebody reads in it, and only what comes
     /// on top is worth another one.
@@ -67,6 +62,13 @@ struct Seen {
 }
 
 impl Seen {
+    /// Nothing, where the log has begun anew since.
+    fn with(self, pages: LogPages) -> Self {
+        let Self { finished, begun } = self;
+        let begun_anew = pages.all < finished.all || pages.all < begun || pages.moved < finished.moved;
+        if begun_anew { Self::default() } else { self }
+    }
+
     /// What is to be done about the log as it is now.
     fn step(self, pages: LogPages) -> Step {
         let since = |then: u32| pages.all.saturating_sub(then);
@@ -84,17 +86,17 @@ impl Seen {
 
 impl Checkpoints {
     /// Starts the thread. The connection is its own, with the `synchronous` of the one that writes.
-    pub(super) fn start(connection: Connection, file: DatabaseFile) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, kept: Kept) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
         let run = move || {
             while let Ok(sync) = asked.recv() {
-                if done.send(checkpoint(&connection, &file, sync)).is_err() {
+                if done.send(checkpoint(&connection, &kept, sync)).is_err() {
                     break;
                 }
             }
             drop(connection);
-            drop(file);
+            drop(kept);
         };
         let thread = thread::Builder::new().name("spool-log".to_owned()).spawn(run)?;
         Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: Seen::default() })
@@ -105,9 +107,7 @@ impl Checkpoints {
     /// # Errors
     /// Of a checkpoint that was made.
     pub(super) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
-        if pages.all < self.seen.finished.all || pages.moved < self.seen.finished.moved {
-            self.seen = Seen::default();
-        }
+        self.seen = self.seen.with(pages);
         if self.is_under_way && pages.all - self.seen.finished.all < MAX {
             match self.made.try_recv() {
                 Err(TryRecvError::Empty) => return Ok(()),
@@ -170,10 +170,10 @@ fn failure(code: i32, text: String) -> rusqlite::Error {
 }
 
 /// Moves what no reader needs in the log. Where somebody else makes one, that one does.
-fn checkpoint(connection: &Connection, file: &File, sync: Sync) -> rusqlite::Result<LogPages> {
+fn checkpoint(connection: &Connection, kept: &Kept, sync: Sync) -> rusqlite::Result<LogPages> {
     let pages = asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     if sync == Sync::ByUs {
-        file.sync_data().map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR_FSYNC, error.to_string()))?;
+        kept.sync().map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR_FSYNC, error.to_string()))?;
     }
     Ok(pages)
 }
@@ -201,6 +201,17 @@ mod tests {
 
     fn seen(finished: LogPages, begun: u32) -> Seen {
         Seen { finished, begun }
+    }
+
+    #[test]
+    fn a_log_that_has_begun_anew_is_seen_for_the_first_time() {
+        let finished = seen(log(MAX, MAX), MAX);
+        for pages in [log(10, 0), log(MAX, 0), log(2 * MAX, 0)] {
+            assert_eq!(finished.with(pages), Seen::default());
+        }
+        // Without a checkpoint that was waited for, since no commit overtook the last one.
+        assert_eq!(seen(LogPages::default(), WORTH).with(log(10, 0)), Seen::default());
+        assert_eq!(finished.with(log(MAX + 1, MAX)), finished);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Held by the process that has the store.
@@ -17,7 +18,23 @@ const GLANCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    lock: Arc<File>,
+}
+
+/// What all threads of a store keep until their connections are closed: the right to be the only process in the directory,
+/// and the database's file. The system lets go of a process's locks on a file, which are SQLite's, when the process closes that
+/// file anywhere.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    database: Arc<File>,
+    _lock: Arc<File>,
+}
+
+impl Kept {
+    /// Asks the disk for the database.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.database.sync_data()
+    }
 }
 
 impl Directory {
@@ -35,7 +52,7 @@ impl Directory {
         }
         look_at_disk(path)?;
         let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock: Arc::new(lock) })
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -48,26 +65,32 @@ impl Directory {
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Makes the file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
-    pub(super) fn private_file(&self, name: &str) -> Result<PathBuf, OpenError> {
-        let path = self.file(name);
-        private(&path).map_err(|source| OpenError::Files { doing: "making", path: path.clone(), source })?;
-        Ok(path)
+    /// Makes the database's file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
+    pub(super) fn database(&self) -> Result<(PathBuf, Kept), OpenError> {
+        let path = self.file("spool.db");
+        let database = private(&path).map_err(|source| OpenError::Files {
+            doing: "making",
+            path: path.clone(),
+            source,
+        })?;
+        Ok((path, Kept { database: Arc::new(database), _lock: Arc::clone(&self.lock) }))
     }
 }
 
-/// Whether there are files, and none of them a spool. A volume's own directory counts for nothing.
+/// Whether there is no spool, but files that are none of a spool's. A volume's own directory counts for nothing.
 fn is_of_others(path: &Path) -> io::Result<bool> {
-    let mut others = false;
+    const OURS: [&str; 5] = [LOCK, "hwm", "hwm.tmp", super::DELIVERING, "control.sock"];
+    if path.join("spool.db").exists() {
+        return Ok(false);
+    }
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let name = name.to_str().unwrap_or_default();
-        if name == LOCK || name.starts_with("spool.db") {
-            return Ok(false);
+        if !OURS.contains(&name) && !name.starts_with("spool.db") && name != "lost+found" {
+            return Ok(true);
         }
-        others |= name != "lost+found";
     }
-    Ok(others)
+    Ok(false)
 }
 
 fn private(path: &Path) -> io::Result<File> {

@@ -31,6 +31,17 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+    /// A run before ended while its log was being moved, and how far is known only by another process that looks into the spool: whether
+    /// the disk kept what was moved is not known any more.
+    #[error(
+        "another process looks into the spool {directory}, and the run before ended while its log was being moved; \
+         end that process (amqpost spool, sqlite3) and start again",
+        directory = .directory.display()
+    )]
+    LookedInto {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The SQLite that was linked has a known fault.
     #[error("SQLite {found} loses data; 3.51.3 or newer is needed")]
     OldSqlite {

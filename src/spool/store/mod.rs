@@ -90,7 +90,8 @@ impl Store {
     pub fn open(settings: Settings) -> Result<(Store, StoreHandle), OpenError> {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
-        let Opened { ledger, high_water, lost, reader, checkpoints, file } = open::open(settings)?;
+        // The first to be bound is the last to be dropped.
+        let Opened { kept, ledger, high_water, lost, reader, checkpoints } = open::open(settings)?;
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
@@ -98,21 +99,21 @@ impl Store {
         let dedup_runs = ledger.generations.runs();
         let (letters, inbox) = mpsc::channel();
         let threads = |source| threads_failed(&directory, source);
-        let checkpoints = Checkpoints::start(checkpoints, Arc::clone(&file)).map_err(threads)?;
+        let checkpoints = Checkpoints::start(checkpoints, kept.clone()).map_err(threads)?;
         let (inbox, answers) = (Inbox::new(inbox), Answers::start());
         let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, inbox, answers, lost);
         writer.look()?;
-        let (asking, reading) = reader::start(reader, Some(Arc::clone(&file))).map_err(threads)?;
+        let (asking, reading) = reader::start(reader, Some(kept.clone())).map_err(threads)?;
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing
             .spawn(move || {
                 writer.run();
-                drop(file);
+                drop(kept);
             })
             .map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
         let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window, dedup_runs };
-        // The reader ends first: the last connection to close takes the log along.
+        // The writer is the last that is waited for: its connection takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }
 

@@ -2,10 +2,10 @@
 
 use super::DELIVERING;
 use super::bounds::Bounds;
-use super::checkpoints::DatabaseFile;
+use super::checkpoints::{LogPages, log_pages};
 use super::dedup::Generations;
 use super::destinations::Destinations;
-use super::directory::Directory;
+use super::directory::{Directory, Kept};
 use super::entry::Seq;
 use super::errors::OpenError;
 use super::expiry::Expiry;
@@ -19,9 +19,7 @@ use super::stretches::Stretches;
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The first release without the fault that resets the log under a checkpoint.
@@ -37,7 +35,7 @@ pub(super) struct Opened {
     pub(super) lost: Option<LostTail>,
     pub(super) reader: Connection,
     pub(super) checkpoints: Connection,
-    pub(super) file: DatabaseFile,
+    pub(super) kept: Kept,
 }
 
 pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
@@ -46,17 +44,13 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         return Err(OpenError::OldSqlite { found });
     }
     let directory = Directory::take(&settings.directory)?;
-    let path = directory.private_file("spool.db")?;
+    // Bound first, and so dropped last: after the connections.
+    let (path, kept) = directory.database()?;
     let connection = writing(&path, &settings)?;
     let high_water = HighWater::at(directory.file("hwm"));
     let (given, lost) = resume(&connection, &high_water)?;
     let reader = reading(&path)?;
     let checkpoints = moving(&path)?;
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|source| OpenError::Files {
-        doing: "opening",
-        path: path.clone(),
-        source,
-    })?;
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
@@ -71,7 +65,26 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         directory,
         settings,
     };
-    Ok(Opened { ledger, high_water, lost, reader, checkpoints, file: Arc::new(file) })
+    begin_log(&ledger)?;
+    Ok(Opened { ledger, high_water, lost, reader, checkpoints, kept })
+}
+
+/// Moves what a run before has left in the log, before anything is answered.
+///
+/// The system may show what that run wrote and the disk did not take. What can be read now is written once more, to the database,
+/// and synced, so that nothing is added behind a hole in the log.
+fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
+    let LogPages { all, moved } = log_pages(&ledger.connection)?;
+    // A log that nobody had open is looked through anew, and none of it counts as moved. Where somebody had, the rest must not be
+    // moved by itself: what was moved before may not have reached the disk.
+    if 0 < moved && moved < all {
+        return Err(OpenError::LookedInto { directory: ledger.settings.directory.clone() });
+    }
+    if all > 0 {
+        // Whoever reads may keep it from being cut, which is for another time.
+        ledger.truncate_log()?;
+    }
+    Ok(())
 }
 
 fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {

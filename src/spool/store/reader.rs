@@ -1,6 +1,6 @@
 //! The thread with the connection that only reads: one question at a time, none waits for the writer.
 
-use super::checkpoints::DatabaseFile;
+use super::directory::Kept;
 use super::errors::ReadError;
 use rusqlite::Connection;
 use std::sync::{Arc, mpsc};
@@ -25,10 +25,7 @@ pub(super) struct Asking {
 }
 
 /// Starts the thread; it ends at [`Asking::close`] or when nobody can ask any more.
-pub(super) fn start(
-    connection: Connection,
-    file: Option<DatabaseFile>,
-) -> std::io::Result<(Asking, JoinHandle<()>)> {
+pub(super) fn start(connection: Connection, kept: Option<Kept>) -> std::io::Result<(Asking, JoinHandle<()>)> {
     let (letters, inbox) = mpsc::channel();
     let run = move || {
         while let Ok(Letter::Question(question, room)) = inbox.recv() {
@@ -36,7 +33,7 @@ pub(super) fn start(
             drop(room);
         }
         drop(connection);
-        drop(file);
+        drop(kept);
     };
     let thread = thread::Builder::new().name("spool-reader".to_owned()).spawn(run)?;
     Ok((Asking { letters, room: Arc::new(Semaphore::new(QUESTIONS_MAX)) }, thread))

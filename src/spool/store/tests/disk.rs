@@ -76,7 +76,7 @@ fn job(length: usize, room: &Arc<Semaphore>) -> (Letter, tokio::sync::oneshot::R
 async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     let mut bench = Bench::new();
     bench.close();
-    let Opened { ledger, high_water, reader, checkpoints, file, .. } =
+    let Opened { ledger, high_water, reader, checkpoints, kept, .. } =
         open::open(bench.settings.clone()).unwrap();
     // Behind the back of the bounds, so that the pages run out in the middle of a batch.
     let (pages, _) = ledger.pages().unwrap();
@@ -87,7 +87,7 @@ async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     let (letters, inbox) = mpsc::channel();
     jobs.into_iter().for_each(|job| letters.send(job).unwrap());
     drop((letters, reader));
-    let checkpoints = Checkpoints::start(checkpoints, file).unwrap();
+    let checkpoints = Checkpoints::start(checkpoints, kept).unwrap();
     let (writer, _stats) =
         Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), Answers::start(), None);
     thread::spawn(|| writer.run()).join().unwrap();

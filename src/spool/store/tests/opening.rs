@@ -40,6 +40,35 @@ fn a_directory_of_others_is_not_closed_to_them() {
 }
 
 #[tokio::test]
+async fn what_a_run_before_may_not_have_moved_for_good_is_not_gone_on_with() {
+    let mut bench = Bench::new();
+    bench.append("a", "1").await;
+    let looking = Connection::open(bench.file("spool.db")).unwrap();
+    looking.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    looking.execute_batch("BEGIN; SELECT count(*) FROM msg").unwrap();
+    let moving = Connection::open(bench.file("spool.db")).unwrap();
+    moving.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    moving.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+    bench.append("a", "2").await;
+    bench.close();
+    drop(moving);
+    let error = Store::open(bench.settings.clone()).unwrap_err();
+    assert!(matches!(error, OpenError::LookedInto { .. }), "{error}");
+    drop(looking);
+    bench.open();
+    assert_eq!(bench.ready("a").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_log_that_was_left_is_moved_before_anything_is_answered() {
+    let bench = Bench::new();
+    bench.append("a", "1").await;
+    let found = bench.abandoned();
+    assert_eq!(fs::metadata(found.file("spool.db-wal")).unwrap().len(), 0);
+    assert_eq!(found.ready("a").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_fresh_volume_is_closed_to_others_and_used() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
