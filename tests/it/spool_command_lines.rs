@@ -68,7 +68,7 @@ async fn a_number_that_is_not_there_is_not_exported_in_silence() {
     let output = stocked.run(&["export", "1", "77"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(documents(&String::from_utf8(output.stdout).unwrap()).len(), 1, "the other one is written");
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "1 of them are not in the spool\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "1 of them is not in the spool\n");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ async fn everything_works(stocked: &Stocked, sidecar: bool) {
     );
     assert_eq!(stocked.listed(&[]).await, [3, 4, 5, 6, 7, 9]);
     let (code, why) = stocked.refused(&["redrive", "4", "8"]).await;
-    assert_eq!((code, why.as_str()), (Some(1), "1 of them are not in the spool\n"));
+    assert_eq!((code, why.as_str()), (Some(1), "1 of them is not in the spool\n"));
 
     assert_eq!(stocked.said(&["verify"]).await, "6 messages looked at: sound\n");
     assert_eq!(documents(&stocked.said(&["export"]).await).len(), 6);
