@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 
 /// What a process does that was started for one part.
 fn play(role: Role, arguments: &[&str]) {
-    // As amqpost makes its own.
+    // A thread for each core, while amqpost by default has one.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     match (role, arguments) {
         (Role::Sink, []) => {
