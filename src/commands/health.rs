@@ -27,7 +27,10 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
         .expect("the path and the header are valid");
     match client::block_on(client::send(&arguments.admin, request, Duration::from_secs(3))) {
         Ok(Ok(response)) => {
-            print!("{}", String::from_utf8_lossy(response.body()));
+            // The answer decides, whether or not it can be shown.
+            if let Err(error) = super::print(String::from_utf8_lossy(response.body())) {
+                eprintln!("{error}");
+            }
             if response.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Ok(Err(error)) => failed(&error),
@@ -35,7 +38,7 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     }
 }
 
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+pub(super) fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
 }

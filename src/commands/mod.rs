@@ -10,7 +10,8 @@ mod spool;
 use crate::config::{Config, Sources};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -70,6 +71,15 @@ impl ConfigArguments {
     }
 }
 
+/// Prints what a command is asked for. Whoever closes the pipe has read enough, and is no reason for a panic.
+fn print(text: impl Display) -> io::Result<()> {
+    let mut out = io::stdout();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Runs the process's command line; the exit code.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -79,11 +89,10 @@ pub fn run() -> ExitCode {
             Err(exit) => exit,
         },
         Command::Check(arguments) => match arguments.load() {
-            Ok(config) => {
-                // Whoever closes the pipe has read enough.
-                drop(writeln!(std::io::stdout(), "{}", config.effective()));
-                ExitCode::SUCCESS
-            }
+            Ok(config) => match print(format_args!("{}\n", config.effective())) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => health::failed(&error),
+            },
             Err(exit) => exit,
         },
         Command::Health(arguments) => health::run(&arguments),

@@ -103,7 +103,10 @@ fn payload(arguments: &PublishArguments) -> Result<Bytes, String> {
 }
 
 pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
-    println!("{}", String::from_utf8_lossy(response.body()));
+    // What became of the message decides, whether or not it can be shown.
+    if let Err(error) = super::print(format_args!("{}\n", String::from_utf8_lossy(response.body()))) {
+        eprintln!("{error}");
+    }
     let outcome = response.headers().get("amqpost-outcome").map(hyper::header::HeaderValue::as_bytes);
     match outcome {
         Some(b"confirmed" | b"spooled") => ExitCode::SUCCESS,

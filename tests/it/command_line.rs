@@ -51,6 +51,30 @@ async fn check_prints_the_configuration_without_its_secrets() {
     assert!(!printed.contains("sentinel-password"), "{printed}");
 }
 
+/// How `check` ends when it writes there.
+fn check_into(out: impl Into<Stdio>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amqpost"));
+    command.arg("check").stdout(out).stderr(Stdio::piped());
+    command.spawn().expect("it starts").wait_with_output().expect("its output")
+}
+
+#[test]
+fn check_ends_well_when_its_reader_has_read_enough() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = check_into(writer);
+    assert_eq!((output.status.code(), text_of(&output.stderr).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn check_does_not_end_well_when_nothing_could_be_printed() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let output = check_into(full);
+    let why = text_of(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{why}");
+    assert!(why.contains("No space left") && !why.contains("panicked"), "{why}");
+}
+
 #[tokio::test]
 async fn all_mistakes_in_the_configuration_are_listed_and_nothing_starts() {
     let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
