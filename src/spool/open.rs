@@ -36,7 +36,8 @@ impl SpoolHandle {
 }
 
 impl Spool {
-    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds.
+    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds, after a
+    /// crash until the log is moved.
     ///
     /// # Errors
     /// When the store cannot be opened: the sidecar must not start, for messages may be in it.

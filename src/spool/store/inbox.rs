@@ -22,7 +22,7 @@ const FEW: usize = 32;
 const GAP_PART: u32 = 4;
 /// So many are many, and waited for until this part of them is there, or enough for one sync: the others use the processor
 /// meanwhile. The writer looks for them after parts of the last commit's time, instead of being woken by each (after
-/// eighths it was late for half of them), and for so many times that at most. Those between few and many come often enough by themselves.
+/// eighths a third of its time was waiting), and for so many times that at most. Those between few and many come often enough by themselves.
 const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;

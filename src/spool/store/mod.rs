@@ -80,7 +80,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, which takes milliseconds, and blocks for that.
+    /// Opens the store, which takes milliseconds, after a crash until what is in the log is moved, and blocks for that.
     ///
     /// # Errors
     /// When it is in use, not on a local disk, damaged, or of another version.
