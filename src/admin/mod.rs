@@ -6,7 +6,7 @@ mod views;
 
 use crate::admission::Admission;
 use crate::config::{Config, HttpConfig, ListenAddress};
-use crate::http::{BindError, Listeners};
+use crate::http::{BindError, Listeners, routed};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::spool::SpoolHandle;
@@ -86,7 +86,7 @@ impl Admin {
                 };
                 let address = listeners.addresses().swap_remove(0);
                 if bound.send(Ok(address)).is_ok() {
-                    listeners.serve(router(shown), stopped).await;
+                    listeners.serve(routed(router(shown)), stopped).await;
                 }
             });
         })?;

@@ -23,7 +23,7 @@ pub use wire::{
 };
 
 use crate::config::{HttpConfig, ListenAddress};
-use crate::http::{BindError, Listeners};
+use crate::http::{BindError, Listeners, routed};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl Control {
         std::fs::set_permissions(socket.path(), Permissions::from_mode(0o600))
             .map_err(|error| ControlError::Private(path(), error))?;
         let (stop, stopped) = watch::channel(false);
-        let serving = listeners.serve(routes::router(desk, directory), stopped);
+        let serving = listeners.serve(routed(routes::router(desk, directory)), stopped);
         let serving = tokio::spawn(async move {
             serving.await;
             // The socket was removed by way of it.

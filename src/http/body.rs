@@ -21,64 +21,89 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// How long nothing may arrive meanwhile: who pauses is answered.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Reads the whole body, byte for byte, into as little memory as possible.
-pub(super) async fn read(
-    body: &mut Body,
-    permit: &mut Permit,
-    max_body: usize,
-    deadline: Deadline,
-) -> Result<Bytes, Rejection> {
-    let announced = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    if let Some(announced) = announced {
-        within(announced, max_body)?;
-        reserve(permit, announced)?;
+/// The body of a request, with what is to be known of its client.
+#[derive(Debug)]
+pub(super) struct Upload {
+    body: Body,
+    waits_for_continue: bool,
+}
+
+impl Upload {
+    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
+        Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    loop {
-        let frame = tokio::time::timeout_at(deadline.instant(), body.frame()).await.map_err(|_| {
-            Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
-        })?;
-        let Some(frame) = frame else { break };
-        let frame = frame
-            .map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
-        // Trailers carry nothing that a message has a place for.
-        let Ok(data) = frame.into_data() else { continue };
-        let so_far = first.len() + rest.len();
-        within(so_far + data.len(), max_body)?;
-        if announced.is_none() {
-            reserve(permit, data.len())?;
+
+    /// Whether the client sends it only once it is told `100 Continue`, which it is when the body is asked for.
+    pub(super) fn waits_for_continue(&self) -> bool {
+        self.waits_for_continue
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        self.body
+    }
+
+    /// Reads the whole body, byte for byte, into as little memory as possible.
+    pub(super) async fn read(
+        &mut self,
+        permit: &mut Permit,
+        max_body: usize,
+        deadline: Deadline,
+    ) -> Result<Bytes, Rejection> {
+        let announced =
+            self.body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if let Some(announced) = announced {
+            within(announced, max_body)?;
+            reserve(permit, announced)?;
         }
-        if so_far == 0 {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.reserve(announced.unwrap_or(so_far + data.len()));
-                rest.extend_from_slice(&first);
-                first = Bytes::new();
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        loop {
+            let frame =
+                tokio::time::timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| {
+                    Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
+                })?;
+            let Some(frame) = frame else { break };
+            let frame = frame
+                .map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
+            // Trailers carry nothing that a message has a place for.
+            let Ok(data) = frame.into_data() else { continue };
+            let so_far = first.len() + rest.len();
+            within(so_far + data.len(), max_body)?;
+            if announced.is_none() {
+                reserve(permit, data.len())?;
             }
-            rest.extend_from_slice(&data);
+            if so_far == 0 {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    rest.reserve(announced.unwrap_or(so_far + data.len()));
+                    rest.extend_from_slice(&first);
+                    first = Bytes::new();
+                }
+                rest.extend_from_slice(&data);
+            }
         }
+        Ok(if rest.is_empty() { lean(first) } else { rest.freeze() })
     }
-    Ok(if rest.is_empty() { lean(first) } else { rest.freeze() })
+
+    /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
+    /// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
+    pub(super) async fn discard(mut self, deadline: Deadline) {
+        if self.body.is_end_stream() || self.waits_for_continue {
+            return;
+        }
+        let everything = async {
+            while let Ok(Some(Ok(_))) = tokio::time::timeout(COURTESY_PAUSE, self.body.frame()).await {}
+        };
+        // Whether it came to its end or not, the answer is the same.
+        let until = deadline.instant().min(Instant::now() + COURTESY);
+        drop(tokio::time::timeout_at(until, everything).await);
+    }
 }
 
 /// A small body without the buffer that it was read into: that one is the connection's, and is used again.
 fn lean(body: Bytes) -> Bytes {
     if body.len() <= COPIED_MAX { Bytes::copy_from_slice(&body) } else { body }
-}
-
-/// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
-/// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
-pub(super) async fn discard(mut body: Body, headers: &HeaderMap, deadline: Deadline) {
-    if body.is_end_stream() || headers.contains_key(EXPECT) {
-        return;
-    }
-    let everything =
-        async { while let Ok(Some(Ok(_))) = tokio::time::timeout(COURTESY_PAUSE, body.frame()).await {} };
-    // Whether it came to its end or not, the answer is the same.
-    let until = deadline.instant().min(Instant::now() + COURTESY);
-    drop(tokio::time::timeout_at(until, everything).await);
 }
 
 fn within(bytes: usize, max_body: usize) -> Result<(), Rejection> {

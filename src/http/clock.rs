@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// may have, and keeps it: with 1,024 bodies of 64 KiB arriving at once that was 110 MiB (ADR-0006).
 const READ_MAX: usize = (16 << 10) - 1;
 
-/// What a request carries in its extensions: its start, and the clock of its connection.
-#[derive(Clone, Debug)]
+/// What is known of a request's arrival: its start, and the clock of its connection.
+#[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) start: RequestStart,
     pub(super) clock: ConnectionClock,
@@ -24,12 +24,6 @@ pub(super) struct Arrival {
 pub(super) struct RequestStart(Instant);
 
 impl RequestStart {
-    /// The start of `request`; now, where nobody took it down.
-    pub(super) fn of<B>(request: &hyper::Request<B>) -> Self {
-        let arrival: Option<&Arrival> = request.extensions().get();
-        arrival.map_or_else(|| Self(Instant::now()), |arrival| arrival.start)
-    }
-
     pub(super) fn instant(self) -> Instant {
         self.0
     }
@@ -81,13 +75,12 @@ impl ConnectionClock {
     ///
     /// On HTTP/2 other streams share the socket, so there a request starts when its head is complete.
     pub(super) fn request(&self, version: hyper::Version) -> (Arrival, UnderWay) {
-        let now = Instant::now();
         let mut times = self.lock();
         times.multiplexed |= version >= hyper::Version::HTTP_2;
         let began = times.head_began.take().filter(|_| !times.multiplexed);
         times.requests += 1;
         drop(times);
-        let start = RequestStart(began.unwrap_or(now));
+        let start = RequestStart(began.unwrap_or_else(Instant::now));
         (Arrival { start, clock: self.clone() }, UnderWay(self.clone()))
     }
 

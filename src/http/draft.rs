@@ -1,7 +1,9 @@
-//! An envelope read for publishing: everything of an order but its permit.
+//! A request or an envelope read for publishing: everything of an order but its permit.
 
+use super::clock::RequestStart;
 use super::control::Control;
 use super::envelope::{self, Envelope};
+use super::raw::{Destination, Head};
 use super::rejection::Rejection;
 use super::{Door, raw};
 use crate::admission::Permit;
@@ -10,7 +12,9 @@ use crate::deadline::Deadline;
 use crate::link::RetryPolicy;
 use crate::message::{HeaderTable, Message, ShortText};
 use crate::modes::{ClientKey, Order};
+use bytes::Bytes;
 use hyper::header::HeaderMap;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// What a request says of its envelopes; the members of each win.
@@ -23,9 +27,11 @@ pub(super) struct Defaults {
 }
 
 /// A message and everything that was said about publishing it.
+///
+/// The message is behind a pointer before there is a future: each future in the next one would have a place for all of it.
 #[derive(Debug)]
 pub(super) struct Draft {
-    message: Message,
+    message: Arc<Message>,
     pub(super) deadline: Deadline,
     retry: RetryPolicy,
     pub(super) mode: Mode,
@@ -55,6 +61,11 @@ impl Draft {
         &self.message.properties.message_id
     }
 
+    /// What came after the head of a raw request.
+    pub(super) fn set_payload(&mut self, payload: Bytes) {
+        Arc::make_mut(&mut self.message).payload = payload;
+    }
+
     pub(super) fn into_order(self, permit: Permit) -> Order {
         let Self { message, deadline, retry, mode, key, id_is_assigned } = self;
         Order { message, permit, deadline, retry, mode, key, id_is_assigned }
@@ -75,6 +86,25 @@ impl Door {
         message.mandatory = control.mandatory.unwrap_or(true);
         let retry = control.retry.unwrap_or_default();
         let key = key.or_else(|| defaults.key.clone());
-        Ok(Draft { message, deadline: Deadline::after(start, timeout), retry, mode, key, id_is_assigned })
+        let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
+        Ok(Draft { message, deadline, retry, mode, key, id_is_assigned })
+    }
+
+    /// Reads the head of a raw request; its payload is still to come.
+    pub(super) fn raw_draft(
+        &self,
+        start: RequestStart,
+        destination: Destination,
+        headers: &HeaderMap,
+    ) -> Result<Draft, Rejection> {
+        let Head { properties, control, key, id_is_assigned } = raw::head(headers)?;
+        let timeout = control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
+        let mode = self.mode("amqpost-mode", &destination.exchange, control)?;
+        let Destination { exchange, routing_key } = destination;
+        let mandatory = control.mandatory.unwrap_or(true);
+        let message = Message { exchange, routing_key, mandatory, properties, payload: Bytes::new() };
+        let (message, deadline) = (Arc::new(message), Deadline::after(start.instant(), timeout));
+        let retry = control.retry.unwrap_or_default();
+        Ok(Draft { message, deadline, retry, mode, key, id_is_assigned })
     }
 }

@@ -33,15 +33,17 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::modes::Modes;
 use crate::tasks::Tasks;
+use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use clock::Arrival;
 use hyper::Request;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Places;
 use tokio::sync::watch;
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 /// What every request needs: the bounds, the defaults, the way to publish.
 #[derive(Debug)]
@@ -94,14 +96,38 @@ impl Door {
     }
 }
 
-/// What answers requests.
+/// A request, and what is known of its arrival.
+///
+/// Not as an extension of the request, which would put it into a map and two boxes (ADR-0006).
+#[derive(Debug)]
+pub struct Arrived {
+    /// The request itself.
+    pub request: Request<Body>,
+    arrival: Arrival,
+}
+
+#[cfg(test)]
+impl Arrived {
+    /// One that has just come, over a connection of its own.
+    fn now(request: Request<Body>) -> Self {
+        let (arrival, _) = clock::ConnectionClock::new().request(request.version());
+        Self { request, arrival }
+    }
+}
+
+/// What answers requests. It is always ready: what it has no room for it refuses.
 pub trait Answering:
-    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    Service<Arrived, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
 }
 
+/// A router's answers.
+pub fn routed(router: Router) -> impl Answering {
+    tower::service_fn(move |arrived: Arrived| router.clone().oneshot(arrived.request))
+}
+
 impl<S> Answering for S where
-    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+    S: Service<Arrived, Response = Response, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync

@@ -1,20 +1,20 @@
 //! The publishing endpoints: request → message → its mode → answer.
 
-use super::clock::RequestStart;
+use super::body::Upload;
+use super::clock::{Arrival, RequestStart};
 use super::control::Control;
 use super::draft::{Defaults, Draft};
-use super::raw::{self, Destination, Head};
+use super::raw::Destination;
 use super::rejection::Rejection;
 use super::respond::Answer;
-use super::{Door, body, stream};
+use super::{Arrived, Door, stream};
 use crate::admission::Permit;
 use crate::config::Mode;
 use crate::deadline::Deadline;
 use crate::link::Settlement;
-use crate::message::{Message, Properties, ShortText};
-use crate::modes::{ClientKey, Order, Settled};
+use crate::message::ShortText;
+use crate::modes::Settled;
 use crate::outcome::Outcome;
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -23,44 +23,46 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-type Request = hyper::Request<Body>;
-
 /// Bytes of an envelope that is decoded where the requests are served: a millisecond's work at most.
 const DECODED_AT_ONCE_MAX: usize = 256 * 1024;
 
-/// `POST /v1/exchanges/{exchange}/messages`.
-pub(super) async fn to_exchange(door: &Door, request: Request) -> Response {
-    let destination = raw::exchange_destination(request.uri().path(), request.uri().query());
-    raw(door, destination, request).await
-}
-
-/// `POST /v1/queues/{queue}/messages`.
-pub(super) async fn to_queue(door: &Door, request: Request) -> Response {
-    let destination = raw::queue_destination(request.uri().path(), request.uri().query());
-    raw(door, destination, request).await
+/// `POST /v1/exchanges/{exchange}/messages` and `POST /v1/queues/{queue}/messages`.
+///
+/// The head is read before there is a future, which would have a place for all of it for as long as it lives.
+pub(super) fn from_raw(
+    door: Arc<Door>,
+    destination: Result<Destination, Rejection>,
+    arrived: Arrived,
+) -> impl Future<Output = Response> + Send + use<> {
+    let Arrived { request, arrival: Arrival { start, .. } } = arrived;
+    let (head, body) = request.into_parts();
+    let draft = destination.and_then(|destination| door.raw_draft(start, destination, &head.headers));
+    let upload = Upload::new(body, &head.headers);
+    async move {
+        let finished = match draft {
+            Ok(draft) => publish_raw(&door, draft, upload).await,
+            Err(rejection) => Box::pin(door.turned_away(start, upload, rejection)).await.into(),
+        };
+        door.told(start.instant(), &finished).into_response()
+    }
 }
 
 /// `POST /v1/messages`: one message, or many.
-pub(super) async fn from_envelope(door: &Arc<Door>, request: Request) -> Response {
-    let start = RequestStart::of(&request);
+pub(super) async fn from_envelope(door: Arc<Door>, arrived: Arrived) -> Response {
+    let Arrived { request, arrival } = arrived;
+    let start = arrival.start;
     let (head, body) = request.into_parts();
+    let upload = Upload::new(body, &head.headers);
     let published = match door.envelope_head(&head) {
         Ok(EnvelopeHead { form: Form::Lines, defaults, timeout }) => {
-            Ok(stream::of_lines(door, start, &head, body, defaults, timeout).await)
+            Ok(stream::of_lines(&door, arrival, upload, defaults, timeout).await)
         }
         Ok(EnvelopeHead { form: Form::Document, defaults, timeout }) => {
-            publish_document(door, start, &head, body, defaults, timeout).await
+            publish_document(&door, arrival, upload, defaults, timeout).await
         }
-        Err(rejection) => Err(door.turned_away(start, &head, body, rejection).await.into()),
+        Err(rejection) => Err(door.turned_away(start, upload, rejection).await.into()),
     };
     published.unwrap_or_else(|finished| door.told(start.instant(), &finished).into_response())
-}
-
-async fn raw(door: &Door, destination: Result<Destination, Rejection>, request: Request) -> Response {
-    let start = RequestStart::of(&request);
-    let (head, body) = request.into_parts();
-    let finished = publish_raw(door, start, destination, &head, body).await;
-    door.told(start.instant(), &finished).into_response()
 }
 
 /// What became of a message, with its id once there is one.
@@ -101,16 +103,6 @@ impl From<Settled> for Finished {
     }
 }
 
-/// Everything that the head of a raw request says.
-struct RawHead {
-    destination: Destination,
-    properties: Properties,
-    control: Control,
-    deadline: Deadline,
-    mode: Mode,
-    key: Option<ClientKey>,
-}
-
 /// What the head of a request says of the envelopes in its body.
 struct EnvelopeHead {
     form: Form,
@@ -118,53 +110,32 @@ struct EnvelopeHead {
     timeout: Duration,
 }
 
-async fn publish_raw(
-    door: &Door,
-    start: RequestStart,
-    destination: Result<Destination, Rejection>,
-    head: &Parts,
-    body: Body,
-) -> Finished {
-    let checked = destination.and_then(|destination| door.raw_head(start, destination, head));
-    let RawHead { destination, properties, control, deadline, mode, key } = match checked {
-        Ok(checked) => checked,
-        Err(rejection) => return door.turned_away(start, head, body, rejection).await.into(),
-    };
-    let message_id = properties.message_id.clone();
-    let refusal = door.modes.refusal(Some(mode), key.is_some());
-    let (payload, permit) = match door.take_in(head, body, deadline, refusal).await {
+async fn publish_raw(door: &Door, mut draft: Draft, upload: Upload) -> Finished {
+    let refusal = door.modes.refusal(Some(draft.mode), draft.key.is_some());
+    let (payload, permit) = match door.take_in(upload, draft.deadline, refusal).await {
         Ok(taken) => taken,
-        Err(rejection) => return Finished::refused(rejection, Some(message_id)),
+        Err(rejection) => return Finished::refused(rejection, Some(draft.message_id().clone())),
     };
-    let message = Message {
-        exchange: destination.exchange,
-        routing_key: destination.routing_key,
-        mandatory: control.mandatory.unwrap_or(true),
-        properties,
-        payload,
-    };
-    let retry = control.retry.unwrap_or_default();
-    let id_is_assigned = raw::id_is_assigned(&head.headers);
-    let order = Order { message, permit, deadline, retry, mode, key, id_is_assigned };
+    draft.set_payload(payload);
     // Boxed, since what is refused is not to carry the room for it about.
-    Box::pin(door.modes.publish(order)).await.into()
+    Box::pin(door.modes.publish(draft.into_order(permit))).await.into()
 }
 
 /// A document holds one envelope, or an array of them: then the answer has begun with the first of them.
 async fn publish_document(
     door: &Arc<Door>,
-    start: RequestStart,
-    head: &Parts,
-    body: Body,
+    arrival: Arrival,
+    upload: Upload,
     defaults: Defaults,
     timeout: Duration,
 ) -> Result<Response, Finished> {
+    let start = arrival.start;
     let arrival_deadline = Deadline::after(start.instant(), timeout);
     // The exchange is in the body, and with it perhaps the mode.
     let refusal = door.modes.refusal(None, defaults.key.is_some());
-    let (document, permit) = door.take_in(head, body, arrival_deadline, refusal).await?;
+    let (document, permit) = door.take_in(upload, arrival_deadline, refusal).await?;
     if stream::is_array(&document) {
-        return Ok(stream::of_array(door, start, head, document, permit, defaults).await?);
+        return Ok(stream::of_array(door, arrival, document, permit, defaults).await?);
     }
     let draft = draft(door, document, defaults, start.instant()).await?;
     Err(Box::pin(door.modes.publish(draft.into_order(permit))).await.into())
@@ -212,20 +183,6 @@ fn form(head: &Parts) -> Result<Form, Rejection> {
 }
 
 impl Door {
-    fn raw_head(
-        &self,
-        start: RequestStart,
-        destination: Destination,
-        head: &Parts,
-    ) -> Result<RawHead, Rejection> {
-        let Head { properties, control } = raw::head(&head.headers)?;
-        let timeout = control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
-        let mode = self.mode("amqpost-mode", &destination.exchange, control)?;
-        let key = raw::idempotency_key(&head.headers)?;
-        let deadline = Deadline::after(start.instant(), timeout);
-        Ok(RawHead { destination, properties, control, deadline, mode, key })
-    }
-
     fn envelope_head(&self, head: &Parts) -> Result<EnvelopeHead, Rejection> {
         let form = form(head)?;
         let defaults = Defaults::of(&head.headers)?;
@@ -255,32 +212,30 @@ impl Door {
     pub(super) async fn turned_away(
         &self,
         start: RequestStart,
-        head: &Parts,
-        body: Body,
+        upload: Upload,
         rejection: Rejection,
     ) -> Rejection {
-        body::discard(body, &head.headers, self.default_deadline(start)).await;
+        upload.discard(self.default_deadline(start)).await;
         rejection
     }
 
     /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
     async fn take_in(
         &self,
-        head: &Parts,
-        mut body: Body,
+        mut upload: Upload,
         deadline: Deadline,
         refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
-        let taken = self.admit_and_read(&mut body, deadline, refusal).await;
+        let taken = self.admit_and_read(&mut upload, deadline, refusal).await;
         if taken.is_err() {
-            body::discard(body, &head.headers, deadline).await;
+            Box::pin(upload.discard(deadline)).await;
         }
         taken
     }
 
     async fn admit_and_read(
         &self,
-        body: &mut Body,
+        upload: &mut Upload,
         deadline: Deadline,
         refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
@@ -289,11 +244,13 @@ impl Door {
         }
         let mut permit = self.admission.admit().map_err(|_| Rejection::of(Outcome::Overloaded))?;
         let payload = tokio::select! {
-            // Most bodies are there already: whether the link drains is asked of those that are not.
+            // Most bodies are there already: whether the link drains is asked, in a box, of those that are not.
             biased;
-            payload = body::read(body, &mut permit, self.max_body, deadline) => payload?,
+            payload = upload.read(&mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
-            () = self.modes.draining() => return Err(Rejection::of(Outcome::Draining)),
+            () = async { Box::pin(self.modes.draining()).await } => {
+                return Err(Rejection::of(Outcome::Draining));
+            }
         };
         Ok((payload, permit))
     }

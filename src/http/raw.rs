@@ -32,6 +32,9 @@ pub(super) struct Destination {
 pub(super) struct Head {
     pub(super) properties: Properties,
     pub(super) control: Control,
+    pub(super) key: Option<ClientKey>,
+    /// Whether the request brings no message id, and one is assigned.
+    pub(super) id_is_assigned: bool,
 }
 
 /// `/v1/exchanges/{exchange}/messages?routing_key={key}`.
@@ -83,6 +86,7 @@ fn routing_key_in_query(query: Option<&str>) -> Result<ShortText, Rejection> {
 pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
     let mut properties = Properties::default();
     let mut control = Control::default();
+    let (mut key, mut is_traced) = (None, false);
     for name in headers.keys() {
         let text = name.as_str();
         if let Some(entry) = text.strip_prefix(TABLE_PREFIX) {
@@ -93,14 +97,24 @@ pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
         } else if let Some(property) = text.strip_prefix(PROPERTY_PREFIX) {
             property_value(&mut properties, property, text, single(headers, name)?)?;
         } else {
-            other(&mut properties, headers, name)?;
+            match text {
+                "content-type" => properties.content_type = Some(short(text, single(headers, name)?)?),
+                "content-encoding" => {
+                    properties.content_encoding = Some(short(text, single(headers, name)?)?)
+                }
+                "idempotency-key" => key = Some(client_key(text, single(headers, name)?)?),
+                _ => is_traced |= TRACE_CONTEXT.contains(&text),
+            }
         }
     }
-    add_trace_context(&mut properties.headers, headers)?;
-    if properties.message_id.is_empty() {
+    if is_traced {
+        add_trace_context(&mut properties.headers, headers)?;
+    }
+    let id_is_assigned = properties.message_id.is_empty();
+    if id_is_assigned {
         properties.message_id = new_message_id();
     }
-    Ok(Head { properties, control })
+    Ok(Head { properties, control, key, id_is_assigned })
 }
 
 /// Control values of a request whose message comes in an envelope: `Amqp-` headers would be ignored silently.
@@ -143,21 +157,6 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, 
 pub(super) fn client_key(field: &str, text: &str) -> Result<ClientKey, Rejection> {
     let problem = "expected 1 to 255 printable ASCII characters, bare or in double quotes";
     ClientKey::parse(text).ok_or_else(|| Rejection::invalid(field, problem))
-}
-
-/// Whether the request brings no message id, and one is assigned.
-pub(super) fn id_is_assigned(headers: &HeaderMap) -> bool {
-    !headers.contains_key("amqp-message-id")
-}
-
-fn other(properties: &mut Properties, headers: &HeaderMap, name: &HeaderName) -> Result<(), Rejection> {
-    let text = name.as_str();
-    match text {
-        "content-type" => properties.content_type = Some(short(text, single(headers, name)?)?),
-        "content-encoding" => properties.content_encoding = Some(short(text, single(headers, name)?)?),
-        _ => {}
-    }
-    Ok(())
 }
 
 fn property_value(

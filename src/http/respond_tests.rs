@@ -3,7 +3,7 @@
 use super::*;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http::{Answering, Door, routes};
+use crate::http::{Answering, Arrived, Door, routes};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
 use crate::modes::Modes;
@@ -259,7 +259,7 @@ async fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> (Response
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = routes.oneshot(request.body(Body::from("{}")).unwrap()).await.unwrap();
+    let response = routes.oneshot(Arrived::now(request.body(Body::from("{}")).unwrap())).await.unwrap();
     let code = header(&response, "amqpost-code").unwrap();
     assert_eq!(header(&response, "amqpost-outcome").as_deref(), Some("not_published"));
     let status_and_code = format!("{} {code}", response.status().as_u16());

@@ -2,14 +2,17 @@
 //!
 //! A service of three paths, in place of axum's router: that puts each request into boxes of its own (ADR-0006).
 
-use super::clock::RequestStart;
+use super::body::Upload;
 use super::publish::{self, Finished};
+use super::raw;
 use super::rejection::Rejection;
-use super::{Answering, Door};
+use super::{Answering, Arrived, Door};
+use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::response::Response;
-use hyper::{Method, Request};
+use futures_util::future::{Either, FutureExt};
+use hyper::Method;
 use std::sync::Arc;
 
 /// The routes as metrics name them, with their methods.
@@ -26,7 +29,7 @@ const CLIENT_LEFT: u16 = 499;
 
 /// Counts on drop, so that a request whose client left is counted as well.
 struct Counted {
-    door: Arc<Door>,
+    metrics: Metrics,
     method: &'static str,
     route: &'static str,
     status: u16,
@@ -34,25 +37,26 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.door.metrics.request_finished(self.method, self.route, self.status);
+        self.metrics.request_finished(self.method, self.route, self.status);
     }
 }
 
 /// The routes. Every request is counted, whatever answers it.
 pub fn routes(door: Arc<Door>) -> impl Answering {
-    tower::service_fn(move |request: Request<Body>| {
-        let route = Route::of(request.uri().path());
+    tower::service_fn(move |arrived: Arrived| {
+        let route = Route::of(arrived.request.uri().path());
         let counted = Counted {
-            door: Arc::clone(&door),
-            method: method_label(request.method()),
+            metrics: door.metrics.clone(),
+            method: method_label(arrived.request.method()),
             route: route.template(),
             status: CLIENT_LEFT,
         };
+        let is_head = arrived.request.method() == Method::HEAD;
+        let answer = route.answer(&door, arrived);
         async move {
             // The whole of it: it counts when the request ends, however that is.
             let mut counted = counted;
-            let is_head = request.method() == Method::HEAD;
-            let mut response = route.answer(&counted.door, request).await;
+            let mut response = answer.await;
             if is_head {
                 // hyper leaves the content out over HTTP/1 only.
                 *response.body_mut() = Body::empty();
@@ -93,24 +97,34 @@ impl Route {
         }
     }
 
-    async fn answer(self, door: &Arc<Door>, request: Request<Body>) -> Response {
-        if self != Route::Unknown && request.method() != Method::POST {
-            return astray(door, request, Outcome::MethodNotAllowed, "expected POST").await;
+    /// The future of a raw request is small; those of all others are in boxes, since hyper has the room for the largest of them
+    /// with each connection.
+    fn answer(self, door: &Arc<Door>, arrived: Arrived) -> impl Future<Output = Response> + Send + use<> {
+        let (door, uri) = (Arc::clone(door), arrived.request.uri());
+        if self != Route::Unknown && arrived.request.method() != Method::POST {
+            return Either::Right(astray(door, arrived, Outcome::MethodNotAllowed, "expected POST").boxed());
         }
         match self {
-            Route::Exchange => publish::to_exchange(door, request).await,
-            Route::Queue => publish::to_queue(door, request).await,
-            Route::Messages => publish::from_envelope(door, request).await,
-            Route::Unknown => astray(door, request, Outcome::NotFound, ENDPOINTS).await,
+            Route::Exchange => {
+                let destination = raw::exchange_destination(uri.path(), uri.query());
+                Either::Left(publish::from_raw(door, destination, arrived))
+            }
+            Route::Queue => {
+                let destination = raw::queue_destination(uri.path(), uri.query());
+                Either::Left(publish::from_raw(door, destination, arrived))
+            }
+            Route::Messages => Either::Right(publish::from_envelope(door, arrived).boxed()),
+            Route::Unknown => Either::Right(astray(door, arrived, Outcome::NotFound, ENDPOINTS).boxed()),
         }
     }
 }
 
 /// Answers a request that is for none of the endpoints.
-async fn astray(door: &Door, request: Request<Body>, outcome: Outcome, detail: &str) -> Response {
-    let start = RequestStart::of(&request);
+async fn astray(door: Arc<Door>, arrived: Arrived, outcome: Outcome, detail: &'static str) -> Response {
+    let Arrived { request, arrival } = arrived;
     let (head, body) = request.into_parts();
-    let rejection = door.turned_away(start, &head, body, Rejection::new(outcome, detail)).await;
+    let upload = Upload::new(body, &head.headers);
+    let rejection = door.turned_away(arrival.start, upload, Rejection::new(outcome, detail)).await;
     Finished::from(rejection).answer().into_response()
 }
 

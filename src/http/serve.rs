@@ -1,8 +1,8 @@
 //! Listening and serving: TCP and Unix sockets, HTTP/1.1 and HTTP/2, bounded connections, an orderly end.
 
-use super::Answering;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
 use super::unread::Unread;
+use super::{Answering, Arrived};
 use crate::config::{HttpConfig, ListenAddress};
 use crate::when_woken::when_woken;
 use axum::body::Body;
@@ -20,7 +20,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Interval;
-use tower::ServiceExt;
 
 /// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -229,11 +228,12 @@ async fn connection<S>(
     let service = service_fn(|request: Request<Incoming>| {
         let version = request.version();
         let (arrival, under_way) = clock.request(version);
-        let (answering, unread) = (answering.clone(), unread.clone());
+        let request = request.map(|body| Body::new(unread.noting(body)));
+        // Called here, so that only the future that comes of it is in the one of the request.
+        let answer = answering.clone().call(Arrived { request, arrival });
+        let unread = unread.clone();
         async move {
-            let mut request = request.map(|body| Body::new(unread.noting(body)));
-            request.extensions_mut().insert(arrival);
-            let response = answering.oneshot(request).await;
+            let response = answer.await;
             drop(under_way);
             response.map(|response| unread.said_in(response, version))
         }

@@ -4,7 +4,7 @@ use super::attribution::{Attribution, BrokerVerdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
 use super::destination::Destination;
 use super::lanes::LaneKind;
-use super::publishing::{Publishing, Resolution, Resolved, Resolving, Unwritten};
+use super::publishing::{Processed, Publishing, Resolution, Resolved, Unwritten};
 use super::quiet::QuietWaker;
 use super::standstill::Owed;
 use super::ticket::{Parcel, Reply, Ticket};
@@ -35,8 +35,8 @@ pub(super) enum Verdict {
     NotPublished,
     /// The broker closed the channel because of another publish, before it came to this one.
     Displaced,
-    /// The broker closed the channel because of this publish.
-    Refused(lapin::Error),
+    /// The broker closed the channel because of this publish. Behind a pointer, since every verdict would have the room for it.
+    Refused(Box<lapin::Error>),
     /// The channel or connection died before the broker's word.
     Lost,
 }
@@ -49,6 +49,7 @@ pub(super) struct Flight {
     pub(super) permit: Permit,
     pub(super) message: Arc<Message>,
     pub(super) handed_over_at: Instant,
+    weight: usize,
     processed: bool,
 }
 
@@ -60,8 +61,8 @@ pub(super) type Settled = (LaneKind, Flight, Verdict);
 pub(super) struct Lane {
     kind: LaneKind,
     connection: Arc<Connection>,
-    channel: Channel,
-    resolving: FuturesUnordered<Resolving>,
+    channel: Arc<Channel>,
+    resolving: FuturesUnordered<Publishing>,
     flights: Map<usize, Flight>,
     next_slot: usize,
     /// Counts publishes in the order in which lapin takes them, which is their order on the wire.
@@ -77,8 +78,7 @@ pub(super) struct Lane {
     lost: Vec<Unresolved>,
     /// Exchanges that the reason of its end names.
     named: Vec<ShortText>,
-    /// Slots that the broker is known to have worked through, as their futures find out.
-    processed: Arc<Mutex<Vec<usize>>>,
+    processed: Processed,
     owed: usize,
     /// Whether a publish was nacked here: a channel can nack a queue for as long as it lives (ADR-0004).
     nacked: bool,
@@ -96,7 +96,7 @@ impl Lane {
         Self {
             kind,
             connection,
-            channel,
+            channel: Arc::new(channel),
             resolving: FuturesUnordered::new(),
             flights: Map::default(),
             next_slot: 0,
@@ -164,7 +164,7 @@ impl Lane {
         let oldest = self.flights.values().map(|flight| flight.handed_over_at).min();
         let is_due = oldest.is_some_and(|oldest| now >= oldest + patience);
         if is_due && self.probe.is_none() && self.died.is_none() {
-            let channel = self.channel.clone();
+            let channel = Arc::clone(&self.channel);
             let asking = async move { channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() };
             self.probe = Some((now, Box::pin(asking)));
         }
@@ -209,18 +209,14 @@ impl Lane {
         }
         let weight = message.weight();
         self.owed += weight;
-        let publishing = Publishing {
-            channel: self.channel.clone(),
-            message: Arc::clone(&message),
-            slot,
-            order: Arc::clone(&self.order),
-            unwritten: Unwritten::add(&self.unwritten, weight),
-            tell_processed: (self.kind == LaneKind::Solo).then(|| Arc::clone(&self.processed)),
-        };
-        let flight =
-            Flight { reply, ticket, permit, message, handed_over_at: Instant::now(), processed: false };
+        let unwritten = Unwritten::add(&self.unwritten, weight);
+        let tell_processed = (self.kind == LaneKind::Solo).then(|| Arc::clone(&self.processed));
+        let publishing =
+            Publishing::new(&self.channel, &message, slot, &self.order, unwritten, tell_processed);
+        let handed_over_at = Instant::now();
+        let flight = Flight { reply, ticket, permit, message, handed_over_at, weight, processed: false };
         self.flights.insert(slot, flight);
-        self.resolving.push(Box::pin(publishing.run()));
+        self.resolving.push(publishing);
     }
 
     /// The messages that the broker has worked through since the last call, verdict or not: it has not closed the
@@ -293,7 +289,7 @@ impl Lane {
         self.attribution.channel_died();
         // What lapin says of a closed channel comes before or after what the broker said: the broker's word counts.
         if self.died.as_ref().is_none_or(|died| channel_error_text(died).is_none()) {
-            self.died = Some(error);
+            self.died = Some(*error);
         }
         self.lost.push(Unresolved { slot, order, sent, processed: false, message });
     }
@@ -316,7 +312,7 @@ impl Lane {
         }
         for (slot, fate) in fates(text, &lost) {
             let verdict = match fate {
-                Fate::Cause => Verdict::Refused(error.clone()),
+                Fate::Cause => Verdict::Refused(Box::new(error.clone())),
                 Fate::NotProcessed if text.is_some() => Verdict::Displaced,
                 Fate::NotProcessed => Verdict::NotPublished,
                 Fate::Unknown => Verdict::Lost,
@@ -327,7 +323,7 @@ impl Lane {
 
     fn settle(&mut self, slot: usize, verdict: Verdict, settled: &mut Vec<Settled>) {
         if let Some(flight) = self.flights.remove(&slot) {
-            self.owed -= flight.message.weight();
+            self.owed -= flight.weight;
             settled.push((self.kind, flight, verdict));
         }
     }

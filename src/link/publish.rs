@@ -44,30 +44,25 @@ struct Way {
 
 impl LinkHandle {
     /// Publishes a message, or says at once why not. Ends by the deadline.
-    ///
-    /// The message is behind a pointer before there is a future: each future in the next one would have a place for all of it.
-    pub fn publish(
+    pub async fn publish(
         &self,
-        message: Message,
+        message: Arc<Message>,
         permit: Permit,
         deadline: Deadline,
         policy: RetryPolicy,
-    ) -> impl Future<Output = Settlement> + Send + '_ {
-        let message = Arc::new(message);
-        async move {
-            self.attempting.budget.earn();
-            // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
-            if let Some(refusal) = self.refusal() {
-                return Settlement::of(refusal);
-            }
-            let Some(passing) = self.attempting.breakers.admit(&message) else {
-                return Settlement::of(Outcome::BreakerOpen);
-            };
-            let way = Way { deadline, alone: passing.is_probe() };
-            let settlement = self.attempt_until(&message, permit, policy, way).await;
-            passing.ended(settlement.outcome);
-            settlement
+    ) -> Settlement {
+        self.attempting.budget.earn();
+        // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
+        if let Some(refusal) = self.refusal() {
+            return Settlement::of(refusal);
         }
+        let Some(passing) = self.attempting.breakers.admit(&message) else {
+            return Settlement::of(Outcome::BreakerOpen);
+        };
+        let way = Way { deadline, alone: passing.is_probe() };
+        let settlement = self.attempt_until(&message, permit, policy, way).await;
+        passing.ended(settlement.outcome);
+        settlement
     }
 
     async fn attempt_until(
@@ -109,12 +104,12 @@ impl LinkHandle {
                 && attempts < self.attempting.attempts_max
                 // What was not handed over weighs on no broker, and moves to another connection for nothing.
                 && (!handed_over || self.attempting.budget.spend());
-            let pause_ends = Instant::now() + pauses.next_delay();
-            if !again || pause_ends >= way.deadline.instant() {
+            let pause_ends = again.then(|| Instant::now() + pauses.next_delay());
+            let Some(pause_ends) = pause_ends.filter(|ends| *ends < way.deadline.instant()) else {
                 let confirmed = outcome == Outcome::Confirmed;
                 let outcome = if confirmed { outcome } else { unknown.unwrap_or(outcome) };
                 return Settlement { outcome, detail, attempts };
-            }
+            };
             self.metrics.retried(outcome);
             let mut stage = self.stage.clone();
             tokio::select! {

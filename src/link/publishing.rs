@@ -2,12 +2,14 @@
 
 use super::wire::{basic_properties, short_string};
 use crate::message::{Message, ShortText};
+use futures_util::future::{BoxFuture, FutureExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, BasicQosOptions};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, PublisherConfirm};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 /// Bytes handed to lapin and not yet on the socket; given back when the frames are written or will never be.
 pub(super) struct Unwritten {
@@ -28,16 +30,16 @@ impl Drop for Unwritten {
     }
 }
 
-/// How lapin ended a publish.
+/// How lapin ended a publish. Errors are behind a pointer: every publish would carry the room for one about.
 pub(super) enum Resolution {
     /// `basic_publish` failed: nothing of it was published (ADR-0001).
-    NotSent(lapin::Error),
+    NotSent(Box<lapin::Error>),
     /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
     Confirmed {
         ack: bool,
         returned: Option<ShortText>,
     },
-    Lost(lapin::Error),
+    Lost(Box<lapin::Error>),
 }
 
 /// A publish with the place in the channel's order at which lapin took it.
@@ -47,45 +49,63 @@ pub(super) struct Resolved {
     pub(super) resolution: Resolution,
 }
 
-pub(super) type Resolving = Pin<Box<dyn Future<Output = Resolved> + Send>>;
+/// Slots that the broker is known to have worked through, as their publishes find out.
+pub(super) type Processed = Arc<Mutex<Vec<usize>>>;
 
-/// One publish on its way through lapin.
+/// The publish was taken by lapin at this place in the channel's order, and written or not.
+type Sent = (usize, Result<PublisherConfirm, lapin::Error>);
+
+/// One publish on its way through lapin: sent, passed where that is asked for, confirmed.
+///
+/// Each step's future is gone when it has ended: that of `basic_publish` takes a KiB, and hundreds may wait for their confirm.
 pub(super) struct Publishing {
-    pub(super) channel: Channel,
-    pub(super) message: Arc<Message>,
-    pub(super) slot: usize,
-    pub(super) order: Arc<AtomicUsize>,
-    pub(super) unwritten: Unwritten,
-    pub(super) tell_processed: Option<Arc<Mutex<Vec<usize>>>>,
+    slot: usize,
+    order: usize,
+    sending: Option<BoxFuture<'static, Sent>>,
+    passing: Option<BoxFuture<'static, ()>>,
+    confirm: Option<PublisherConfirm>,
 }
 
 impl Publishing {
-    pub(super) async fn run(self) -> Resolved {
-        let Self { channel, message, slot, order, unwritten, tell_processed } = self;
-        // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
-        let order = order.fetch_add(1, Ordering::Relaxed);
-        let sent = channel
-            .basic_publish(
-                short_string(&message.exchange),
-                short_string(&message.routing_key),
-                BasicPublishOptions { mandatory: message.mandatory, immediate: false },
-                &message.payload,
-                basic_properties(&message.properties),
-            )
-            .await;
-        drop(unwritten);
-        let confirm = match sent {
-            Ok(confirm) => confirm,
-            Err(error) => return Resolved { slot, order, resolution: Resolution::NotSent(error) },
-        };
-        if let Some(processed) = tell_processed {
-            // A channel is worked through in order: with this answered, the broker let the publish pass. Its confirm may
-            // be long in coming, or never come, and must not keep the lane from others.
-            if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
-                processed.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+    /// Nothing happens before its first poll, which puts the frames into lapin's queue and counts `order` up. `tell_processed` learns
+    /// when the broker has let it pass, whatever becomes of its confirm.
+    pub(super) fn new(
+        channel: &Arc<Channel>,
+        message: &Arc<Message>,
+        slot: usize,
+        order: &Arc<AtomicUsize>,
+        unwritten: Unwritten,
+        tell_processed: Option<Processed>,
+    ) -> Self {
+        let passing = tell_processed.map(|processed| pass(Arc::clone(channel), processed, slot).boxed());
+        let sending = send(Arc::clone(channel), Arc::clone(message), Arc::clone(order), unwritten);
+        Self { slot, order: 0, sending: Some(sending.boxed()), passing, confirm: None }
+    }
+
+    fn resolved(&self, resolution: Resolution) -> Poll<Resolved> {
+        Poll::Ready(Resolved { slot: self.slot, order: self.order, resolution })
+    }
+}
+
+impl Future for Publishing {
+    type Output = Resolved;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Resolved> {
+        if let Some(sending) = &mut self.sending {
+            let (order, sent) = ready!(sending.as_mut().poll(cx));
+            self.sending = None;
+            self.order = order;
+            match sent {
+                Ok(confirm) => self.confirm = Some(confirm),
+                Err(error) => return self.resolved(Resolution::NotSent(Box::new(error))),
             }
         }
-        let resolution = match confirm.await {
+        if let Some(passing) = &mut self.passing {
+            ready!(passing.as_mut().poll(cx));
+            self.passing = None;
+        }
+        let confirm = self.confirm.as_mut().expect("it was sent, and is polled until it has ended only");
+        let resolution = match ready!(Pin::new(confirm).poll(cx)) {
             Ok(Confirmation::Ack(returned)) => {
                 Resolution::Confirmed { ack: true, returned: message_id_of(returned) }
             }
@@ -95,9 +115,38 @@ impl Publishing {
             Ok(Confirmation::NotRequested) => {
                 unreachable!("confirm.select succeeded before the lane was made")
             }
-            Err(error) => Resolution::Lost(error),
+            Err(error) => Resolution::Lost(Box::new(error)),
         };
-        Resolved { slot, order, resolution }
+        self.resolved(resolution)
+    }
+}
+
+async fn send(
+    channel: Arc<Channel>,
+    message: Arc<Message>,
+    order: Arc<AtomicUsize>,
+    unwritten: Unwritten,
+) -> Sent {
+    // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
+    let order = order.fetch_add(1, Ordering::Relaxed);
+    let sent = channel
+        .basic_publish(
+            short_string(&message.exchange),
+            short_string(&message.routing_key),
+            BasicPublishOptions { mandatory: message.mandatory, immediate: false },
+            &message.payload,
+            basic_properties(&message.properties),
+        )
+        .await;
+    drop(unwritten);
+    (order, sent)
+}
+
+/// A channel is worked through in order: with this answered, the broker let the publish before it pass. Its confirm may
+/// be long in coming, or never come, and must not keep the lane from others.
+async fn pass(channel: Arc<Channel>, processed: Processed, slot: usize) {
+    if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
+        processed.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
     }
 }
 

@@ -67,7 +67,7 @@ impl Course {
         };
         if let Some(claim) = &claim {
             // An attempt of before may have reached the broker: consumers are to see one id.
-            self.order.message.properties.message_id = claim.message_id.clone();
+            Arc::make_mut(&mut self.order.message).properties.message_id = claim.message_id.clone();
             self.answer.message_id = claim.message_id.clone();
         }
         match self.order.mode {
@@ -120,7 +120,7 @@ impl Course {
         }
         let Order { message, permit, deadline, retry, .. } = self.order;
         let brokers_part = split::brokers_part(Instant::now(), deadline);
-        let settlement = self.ways.link.publish(message.clone(), permit, brokers_part, retry).await;
+        let settlement = self.ways.link.publish(Arc::clone(&message), permit, brokers_part, retry).await;
         if !is_for_the_spool(settlement.outcome) {
             if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
                 remember(&self.ways, claim, deadline.instant()).await;
@@ -132,7 +132,8 @@ impl Course {
         if permit.reserve(message.payload.len()).is_err() {
             return self.answer.give(settlement);
         }
-        let message = if settlement.outcome.class() == Class::Unknown { marked(message) } else { message };
+        let is_unknown = settlement.outcome.class() == Class::Unknown;
+        let message = if is_unknown { Arc::new(marked(Arc::unwrap_or_clone(message))) } else { message };
         self.order = Order {
             message,
             permit,

@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
 use crate::spool::store::{AppendError, Appended, Destination, Idempotency, NewRecord, Seen};
 use crate::spool::{AppendResult, MARK_BYTES, SpoolHandle};
+use std::sync::Arc;
 use tokio::time::timeout_at;
 
 /// What the properties of a message that is kept may take, in bytes, for the broker to take them with the mark.
@@ -18,7 +19,7 @@ pub(super) const fn properties_max(frame_max: usize) -> usize {
 /// A message on its way to the disk.
 pub(super) struct Keeping {
     pub(super) spool: SpoolHandle,
-    pub(super) message: Message,
+    pub(super) message: Arc<Message>,
     pub(super) permit: Permit,
     pub(super) deadline: Deadline,
     /// What the broker's part ended in.
@@ -54,7 +55,7 @@ impl Keeping {
             return Kept::Settled(before.unwrap_or(late));
         }
         let pending = spool.backlog.pending(Destination::of(&message));
-        let appending = spool.store.append(NewRecord { message, idempotency });
+        let appending = spool.store.append(NewRecord { message: Arc::unwrap_or_clone(message), idempotency });
         tokio::pin!(appending);
         let appended = match timeout_at(deadline.instant(), &mut appending).await {
             Ok(appended) => appended,

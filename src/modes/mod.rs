@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Order {
     /// The message.
-    pub message: Message,
+    pub message: Arc<Message>,
     /// The permit it was admitted with.
     pub permit: Permit,
     /// The moment by which the outcome is due.

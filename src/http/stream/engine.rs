@@ -8,7 +8,7 @@ use super::places::Room;
 use super::{Connection, Door};
 use crate::admission::Permit;
 use crate::deadline::Deadline;
-use crate::http::body;
+use crate::http::body::Upload;
 use crate::http::draft::{Defaults, Draft};
 use crate::http::publish::Finished;
 use crate::http::rejection::Rejection;
@@ -179,7 +179,7 @@ impl Engine {
         }
         if let (Source::Lines(lines), Ending::Stopping | Ending::Idle(_)) = (self.source, ending) {
             let until = Deadline::after(Instant::now(), COURTESY);
-            body::discard(lines.into_body(), &HeaderMap::new(), until).await;
+            Upload::new(lines.into_body(), &HeaderMap::new()).discard(until).await;
         }
         drop(self.connection);
         self.outbox.complete();

@@ -15,7 +15,8 @@ mod places;
 pub(super) use elements::is_array;
 pub(super) use places::Places;
 
-use super::clock::{Arrival, ConnectionClock, RequestStart, UnderWay};
+use super::body::Upload;
+use super::clock::{Arrival, ConnectionClock, UnderWay};
 use super::draft::Defaults;
 use super::rejection::Rejection;
 use super::{Door, respond};
@@ -26,8 +27,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use elements::Elements;
 use engine::{Begins, Engine, Source};
-use hyper::header::EXPECT;
-use hyper::http::request::Parts;
 use outbox::{Outbox, Results};
 use places::Room;
 use std::sync::Arc;
@@ -39,49 +38,48 @@ pub(super) const MEDIA_TYPE: &str = "application/x-ndjson";
 /// A line for each line, as they come.
 pub(super) async fn of_lines(
     door: &Arc<Door>,
-    start: RequestStart,
-    head: &Parts,
-    body: Body,
+    arrival: Arrival,
+    upload: Upload,
     defaults: Defaults,
     timeout: Duration,
 ) -> Response {
-    let mut lines = ArrivingLines::new(body, door.places.clone(), door.max_body, timeout);
-    if head.headers.contains_key(EXPECT) {
-        // `100 Continue` is sent when the body is asked for and nothing of the response has been sent.
-        lines.first(door.default_deadline(start)).await;
+    let waits_for_continue = upload.waits_for_continue();
+    let mut lines = ArrivingLines::new(upload.into_body(), door.places.clone(), door.max_body, timeout);
+    if waits_for_continue {
+        // It is told so when the body is asked for and nothing of the response has been sent.
+        lines.first(door.default_deadline(arrival.start)).await;
     }
-    begin(door, head, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE)
+    begin(door, arrival.clock, Source::Lines(lines), defaults, Begins::WhenTaken, MEDIA_TYPE)
 }
 
 /// An array for an array, in its order. `permit` is what the document was read with: its elements have their own.
 pub(super) async fn of_array(
     door: &Arc<Door>,
-    start: RequestStart,
-    head: &Parts,
+    arrival: Arrival,
     document: Bytes,
     permit: Permit,
     defaults: Defaults,
 ) -> Result<Response, Rejection> {
     let defaults = defaults.for_many()?;
+    let Arrival { start, clock } = arrival;
     let deadline = door.default_deadline(start).instant();
     let room = door.places.clone().make_room(Room::none(), document.len(), deadline).await;
     let room = room.ok_or_else(arriving::no_room)?;
     drop(permit);
     let source = Source::Elements(Elements::of(document, room)?);
-    Ok(begin(door, head, source, defaults, Begins::At(start.instant()), "application/json"))
+    Ok(begin(door, clock, source, defaults, Begins::At(start.instant()), "application/json"))
 }
 
 fn begin(
     door: &Arc<Door>,
-    head: &Parts,
+    clock: ConnectionClock,
     source: Source,
     defaults: Defaults,
     begins: Begins,
     media_type: &'static str,
 ) -> Response {
     let outbox = Arc::new(Outbox::default());
-    let clock = head.extensions.get::<Arrival>().map(|arrival| arrival.clock.clone());
-    let connection = Connection { _under_way: clock.as_ref().map(ConnectionClock::keep), clock };
+    let connection = Connection { _under_way: clock.keep(), clock };
     let engine = Engine::new(Arc::clone(door), source, defaults, begins, Arc::clone(&outbox), connection);
     door.streams.spawn(engine.run());
     respond::many(media_type, Body::new(Results::of(outbox)))
@@ -89,15 +87,13 @@ fn begin(
 
 /// The connection of a stream: in use for as long as this lives.
 struct Connection {
-    clock: Option<ConnectionClock>,
-    _under_way: Option<UnderWay>,
+    clock: ConnectionClock,
+    _under_way: UnderWay,
 }
 
 impl Connection {
     /// The client reads nothing.
     fn give_up(&self) {
-        if let Some(clock) = &self.clock {
-            clock.give_up();
-        }
+        self.clock.give_up();
     }
 }

@@ -262,7 +262,7 @@ impl Turn {
             return Err(End::Paused(self.trouble.clone().at_once()));
         }
         let deadline = Deadline::after(Instant::now(), self.shared.timeout);
-        Ok(self.shared.link.publish(message, permit, deadline, RetryPolicy::Off).await.outcome)
+        Ok(self.shared.link.publish(Arc::new(message), permit, deadline, RetryPolicy::Off).await.outcome)
     }
 
     async fn permit(&self, bytes: usize) -> Result<Permit, End> {
