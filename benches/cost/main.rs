@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 
 /// What a process does that was started for one part.
 fn play(role: Role, arguments: &[&str]) {
-    // A thread for each core, while amqpost by default has one.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    // Of one thread, as amqpost's is by default.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     match (role, arguments) {
         (Role::Sink, []) => {
             child::end_with_input();
