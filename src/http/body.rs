@@ -1,19 +1,26 @@
 //! Reading a request's body within its bounds: size, bytes in flight, deadline.
 
 use super::rejection::Rejection;
+use super::unread::Noted;
 use crate::admission::Permit;
 use crate::deadline::Deadline;
 use crate::outcome::Outcome;
-use axum::body::Body;
+use axum::BoxError;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::FutureExt;
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{EXPECT, HeaderMap};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Bodies up to this size are copied out of the connection's buffer, which is of 8 KiB at least.
 const COPIED_MAX: usize = 4 << 10;
+
+/// Frames of a body taken without a look at the clock, as those are that are there already.
+const AT_ONCE_MAX: usize = 16;
 
 /// How long a client that is refused may go on sending, at most, before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
@@ -21,15 +28,57 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// How long nothing may arrive meanwhile: who pauses is answered.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
+/// The body of a request, in place: axum's are each in a box, behind a table of functions.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// What a client sends.
+    Sent(Noted<Incoming>),
+    /// What a test has made.
+    #[cfg(test)]
+    Made(axum::body::Body),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Sent(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            #[cfg(test)]
+            Self::Made(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Sent(body) => body.is_end_stream(),
+            #[cfg(test)]
+            Self::Made(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Sent(body) => body.size_hint(),
+            #[cfg(test)]
+            Self::Made(body) => body.size_hint(),
+        }
+    }
+}
+
 /// The body of a request, with what is to be known of its client.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: Body,
+    body: RequestBody,
     waits_for_continue: bool,
 }
 
 impl Upload {
-    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: RequestBody, headers: &HeaderMap) -> Self {
         Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
 
@@ -38,7 +87,7 @@ impl Upload {
         self.waits_for_continue
     }
 
-    pub(super) fn into_body(self) -> Body {
+    pub(super) fn into_body(self) -> RequestBody {
         self.body
     }
 
@@ -57,11 +106,14 @@ impl Upload {
         }
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        loop {
-            let frame =
-                tokio::time::timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| {
+        for taken in 0.. {
+            let at_once = if taken < AT_ONCE_MAX { self.body.frame().now_or_never() } else { None };
+            let frame = match at_once {
+                Some(frame) => frame,
+                None => timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| {
                     Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
-                })?;
+                })?,
+            };
             let Some(frame) = frame else { break };
             let frame = frame
                 .map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
@@ -86,18 +138,29 @@ impl Upload {
         Ok(if rest.is_empty() { lean(first) } else { rest.freeze() })
     }
 
+    /// Whether nothing more comes of it, after dropping what is there already.
+    fn has_ended(&mut self) -> bool {
+        for _ in 0..AT_ONCE_MAX {
+            match self.body.frame().now_or_never() {
+                Some(Some(Ok(_))) => {}
+                Some(Some(Err(_)) | None) => return true,
+                None => return false,
+            }
+        }
+        false
+    }
+
     /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
     /// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
     pub(super) async fn discard(mut self, deadline: Deadline) {
-        if self.body.is_end_stream() || self.waits_for_continue {
+        if self.waits_for_continue || self.has_ended() {
             return;
         }
-        let everything = async {
-            while let Ok(Some(Ok(_))) = tokio::time::timeout(COURTESY_PAUSE, self.body.frame()).await {}
-        };
+        let everything =
+            async { while let Ok(Some(Ok(_))) = timeout(COURTESY_PAUSE, self.body.frame()).await {} };
         // Whether it came to its end or not, the answer is the same.
         let until = deadline.instant().min(Instant::now() + COURTESY);
-        drop(tokio::time::timeout_at(until, everything).await);
+        drop(timeout_at(until, everything).await);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `scripts/instructions` counts of decoding requests and making responses.
 
 use super::respond::Answer;
+use super::routes::Route;
 use super::{envelope, raw};
 use crate::outcome::Outcome;
 use hyper::Uri;
@@ -43,7 +44,10 @@ fn a_raw_head() {
     let (headers, uri) =
         (headers(), Uri::from_static("/v1/exchanges/orders/messages?routing_key=eu.created"));
     repeat(|| {
-        let destination = raw::exchange_destination(black_box(&uri).path(), uri.query()).unwrap();
+        let Route::Exchange(exchange) = Route::of(black_box(&uri).path()) else {
+            panic!("the path of an exchange")
+        };
+        let destination = raw::exchange_destination(exchange, uri.query()).unwrap();
         (destination, raw::head(black_box(&headers)).unwrap())
     });
 }

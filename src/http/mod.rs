@@ -36,6 +36,7 @@ use crate::tasks::Tasks;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use body::RequestBody;
 use clock::Arrival;
 use hyper::Request;
 use std::convert::Infallible;
@@ -102,16 +103,16 @@ impl Door {
 #[derive(Debug)]
 pub struct Arrived {
     /// The request itself.
-    pub request: Request<Body>,
+    pub request: Request<RequestBody>,
     arrival: Arrival,
 }
 
 #[cfg(test)]
 impl Arrived {
     /// One that has just come, over a connection of its own.
-    fn now(request: Request<Body>) -> Self {
+    fn now(request: Request<axum::body::Body>) -> Self {
         let (arrival, _) = clock::ConnectionClock::new().request(request.version());
-        Self { request, arrival }
+        Self { request: request.map(RequestBody::Made), arrival }
     }
 }
 
@@ -123,7 +124,7 @@ pub trait Answering:
 
 /// A router's answers.
 pub fn routed(router: Router) -> impl Answering {
-    tower::service_fn(move |arrived: Arrived| router.clone().oneshot(arrived.request))
+    tower::service_fn(move |arrived: Arrived| router.clone().oneshot(arrived.request.map(Body::new)))
 }
 
 impl<S> Answering for S where

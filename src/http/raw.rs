@@ -37,25 +37,23 @@ pub(super) struct Head {
     pub(super) id_is_assigned: bool,
 }
 
-/// `/v1/exchanges/{exchange}/messages?routing_key={key}`.
-pub(super) fn exchange_destination(path: &str, query: Option<&str>) -> Result<Destination, Rejection> {
-    let exchange = name_in_path("exchange", path)?;
+/// `/v1/exchanges/{exchange}/messages?routing_key={key}`, where `exchange` is not decoded yet.
+pub(super) fn exchange_destination(exchange: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+    let exchange = name("exchange", exchange)?;
     let routing_key = routing_key_in_query(query)?;
     Ok(Destination { exchange: exchange_on_the_wire(exchange), routing_key })
 }
 
-/// `/v1/queues/{queue}/messages`.
-pub(super) fn queue_destination(path: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+/// `/v1/queues/{queue}/messages`, where `queue` is not decoded yet.
+pub(super) fn queue_destination(queue: &str, query: Option<&str>) -> Result<Destination, Rejection> {
     if let Some(parameter) = query.unwrap_or_default().split('&').find(|pair| !pair.is_empty()) {
         let name = parameter.split('=').next().unwrap_or_default();
         return Err(Rejection::invalid(name, "a queue takes no query parameters"));
     }
-    Ok(Destination { exchange: ShortText::default(), routing_key: name_in_path("queue", path)? })
+    Ok(Destination { exchange: ShortText::default(), routing_key: name("queue", queue)? })
 }
 
-/// The route is `/v1/{kind}/{name}/messages`, so the name is the fourth part of the undecoded path.
-fn name_in_path(field: &str, path: &str) -> Result<ShortText, Rejection> {
-    let segment = path.split('/').nth(3).unwrap_or_default();
+fn name(field: &str, segment: &str) -> Result<ShortText, Rejection> {
     let name = percent::decode(segment).map_err(|broken| Rejection::invalid(field, broken))?;
     // The route lets it through; it would be a message to the default exchange that nobody asked for.
     if name.is_empty() {

@@ -3,7 +3,7 @@
 use super::*;
 
 fn exchange(path: &str, query: &str) -> Result<Destination, Rejection> {
-    exchange_destination(&format!("/v1/exchanges/{path}/messages"), Some(query))
+    exchange_destination(path, Some(query))
 }
 
 fn routing_key(query: &str) -> Result<String, Rejection> {
@@ -32,7 +32,7 @@ fn the_exchange_is_decoded_from_the_path() {
 #[test]
 fn a_queue_is_addressed_through_the_default_exchange_by_its_own_name() {
     for (path, queue) in [("a%2Fb", "a/b"), ("amq.default", "amq.default")] {
-        let destination = queue_destination(&format!("/v1/queues/{path}/messages"), None).unwrap();
+        let destination = queue_destination(path, None).unwrap();
         assert_eq!(destination, Destination { exchange: ShortText::default(), routing_key: text(queue) });
     }
 }
@@ -51,7 +51,7 @@ fn names_in_the_path_that_do_not_decode_or_fit_are_refused() {
     exchange: the decoded text is not UTF-8
     ");
     for name in wrong {
-        let detail = detail_of(queue_destination(&format!("/v1/queues/{name}/messages"), None));
+        let detail = detail_of(queue_destination(name, None));
         assert!(detail.starts_with("queue: "), "{detail}");
     }
 }
@@ -103,7 +103,7 @@ fn a_query_that_would_be_misread_is_refused() {
 
 #[test]
 fn a_queue_takes_no_query() {
-    let queue = |query| queue_destination("/v1/queues/q/messages", Some(query));
+    let queue = |query| queue_destination("q", Some(query));
     assert_eq!(detail_of(queue("routing_key=a")), "routing_key: a queue takes no query parameters");
     assert!(queue("").is_ok());
 }
@@ -118,7 +118,7 @@ fn a_detail_stays_short_however_long_the_name_it_quotes() {
 proptest! {
     #[test]
     fn every_path_and_query_is_read_or_refused(name in "\\PC{0,40}", query in "\\PC{0,40}") {
-        let queue = queue_destination(&format!("/v1/queues/{name}/messages"), Some(&query));
+        let queue = queue_destination(&name, Some(&query));
         for destination in [exchange(&name, &query), queue] {
             if let Err(rejection) = destination {
                 prop_assert_eq!(rejection.outcome, Outcome::InvalidRequest);

@@ -6,7 +6,8 @@ use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use std::io::{self, Write};
 
 /// What every problem type starts with. An identifier, not an address; docs/problems.md lists them.
 pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
@@ -31,52 +32,17 @@ pub(super) struct Answer<'a> {
     pub(super) replayed: bool,
 }
 
-#[derive(Serialize)]
-struct Success<'a> {
-    outcome: &'static str,
-    code: &'static str,
-    message_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_ordinary")]
-    attempts: u32,
-}
-
 /// One attempt, or none, is what everybody expects; more are worth a word.
-fn is_ordinary(attempts: &u32) -> bool {
-    *attempts <= 1
-}
-
-/// The identifier of a problem with this code.
-struct ProblemType(&'static str);
-
-impl Serialize for ProblemType {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&format_args!("{PROBLEM_TYPE_BASE}{}", self.0))
-    }
-}
-
-/// RFC 9457, with the contract's members.
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: ProblemType,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    outcome: &'static str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "is_ordinary")]
-    attempts: u32,
+fn is_ordinary(attempts: u32) -> bool {
+    attempts <= 1
 }
 
 impl Answer<'_> {
     /// The response for this answer.
     pub(super) fn into_response(self) -> Response {
         let row = self.outcome.row();
-        let (media_type, body) = self.body();
-        let mut response = Response::new(Body::from(body));
+        let media_type = if self.is_success() { "application/json" } else { "application/problem+json" };
+        let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() =
             StatusCode::from_u16(row.status).expect("the outcome table holds HTTP statuses only");
         let headers = response.headers_mut();
@@ -90,7 +56,7 @@ impl Answer<'_> {
         if let Some(id) = self.message_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
             headers.insert(MESSAGE_ID, id);
         }
-        if !is_ordinary(&self.attempts) {
+        if !is_ordinary(self.attempts) {
             headers.insert(ATTEMPTS, HeaderValue::from(self.attempts));
         }
         if self.replayed {
@@ -104,62 +70,93 @@ impl Answer<'_> {
 
     /// The answer as one line of many, without the line break: what is said in heads otherwise is in it. `last`: it stands for all the
     /// lines behind it as well.
-    ///
-    /// Written member by member: a serializer looks at each byte of the names and words, which are ours, for something to escape.
     pub(super) fn write_line(&self, index: u64, last: bool, into: &mut BytesMut) {
-        let row = self.outcome.row();
-        let retry = row.retry.as_str();
-        into.extend_from_slice(b"{\"index\":");
-        append_json(into, &index);
-        for (name, word) in
-            [("outcome", Some(row.class.as_str())), ("code", Some(row.code)), ("retry", retry)]
-        {
-            if let Some(word) = word {
-                append_member(into, name);
-                into.extend_from_slice(b"\"");
-                into.extend_from_slice(word.as_bytes());
-                into.extend_from_slice(b"\"");
-            }
-        }
-        let detail = retry.map(|_| self.detail.unwrap_or(row.title));
-        for (name, text) in [("detail", detail), ("message_id", self.message_id)] {
-            if let Some(text) = text {
-                append_member(into, name);
-                append_json(into, text);
-            }
-        }
-        if !is_ordinary(&self.attempts) {
-            append_member(into, "attempts");
-            append_json(into, &self.attempts);
-        }
-        for (name, is_so) in [("replayed", self.replayed), ("last", last)] {
-            if is_so {
-                append_member(into, name);
-                into.extend_from_slice(b"true");
-            }
-        }
-        into.extend_from_slice(b"}");
+        let mut line = into.writer();
+        self.write_as_line(index, last, &mut line).expect("it grows");
     }
 
-    fn body(&self) -> (&'static str, Bytes) {
+    fn write_as_line(&self, index: u64, last: bool, into: &mut impl Write) -> io::Result<()> {
         let row = self.outcome.row();
-        let (outcome, code) = (row.class.as_str(), row.code);
-        let (message_id, attempts) = (self.message_id, self.attempts);
-        if row.retry == Retry::None {
-            return ("application/json", json(&Success { outcome, code, message_id, attempts }));
+        let retry = row.retry.as_str();
+        into.write_all(b"{\"index\":")?;
+        write_json(into, &index)?;
+        write_word(into, "outcome", row.class.as_str())?;
+        write_word(into, "code", row.code)?;
+        if let Some(retry) = retry {
+            write_word(into, "retry", retry)?;
+            write_text(into, "detail", self.detail.unwrap_or(row.title))?;
         }
-        let problem = Problem {
-            r#type: ProblemType(code),
-            title: row.title,
-            status: row.status,
-            detail: self.detail.unwrap_or(row.title),
-            outcome,
-            code,
-            retry: row.retry.as_str(),
-            message_id,
-            attempts,
-        };
-        ("application/problem+json", json(&problem))
+        self.write_particulars(into)?;
+        for (name, is_so) in [("replayed", self.replayed), ("last", last)] {
+            if is_so {
+                write_name(into, name)?;
+                into.write_all(b"true")?;
+            }
+        }
+        into.write_all(b"}")
+    }
+
+    /// The id and the attempts, where there is something to say of them.
+    fn write_particulars(&self, into: &mut impl Write) -> io::Result<()> {
+        if let Some(id) = self.message_id {
+            write_text(into, "message_id", id)?;
+        }
+        if !is_ordinary(self.attempts) {
+            write_name(into, "attempts")?;
+            write_json(into, &self.attempts)?;
+        }
+        Ok(())
+    }
+
+    fn write_success(&self, into: &mut impl Write) -> io::Result<()> {
+        let row = self.outcome.row();
+        into.write_all(b"{\"outcome\":\"")?;
+        into.write_all(row.class.as_str().as_bytes())?;
+        into.write_all(b"\"")?;
+        write_word(into, "code", row.code)?;
+        self.write_particulars(into)?;
+        into.write_all(b"}")
+    }
+
+    /// RFC 9457, with the contract's members.
+    fn write_problem(&self, into: &mut impl Write) -> io::Result<()> {
+        let row = self.outcome.row();
+        into.write_all(b"{\"type\":\"")?;
+        into.write_all(PROBLEM_TYPE_BASE.as_bytes())?;
+        into.write_all(row.code.as_bytes())?;
+        into.write_all(b"\"")?;
+        write_word(into, "title", row.title)?;
+        write_name(into, "status")?;
+        write_json(into, &row.status)?;
+        write_text(into, "detail", self.detail.unwrap_or(row.title))?;
+        write_word(into, "outcome", row.class.as_str())?;
+        write_word(into, "code", row.code)?;
+        if let Some(retry) = row.retry.as_str() {
+            write_word(into, "retry", retry)?;
+        }
+        self.write_particulars(into)?;
+        into.write_all(b"}")
+    }
+
+    fn is_success(&self) -> bool {
+        self.outcome.row().retry == Retry::None
+    }
+
+    fn write_body(&self, into: &mut impl Write) -> io::Result<()> {
+        if self.is_success() { self.write_success(into) } else { self.write_problem(into) }
+    }
+
+    /// In one block of its own size: nearly every answer is written on the stack first.
+    fn body(&self) -> Bytes {
+        let mut text = [0; 512];
+        let mut rest = &mut text[..];
+        if self.write_body(&mut rest).is_ok() {
+            let length = 512 - rest.len();
+            return Bytes::copy_from_slice(&text[..length]);
+        }
+        let mut text = Vec::new();
+        self.write_body(&mut text).expect("it grows");
+        Bytes::from(text)
     }
 }
 
@@ -170,26 +167,37 @@ pub(super) fn many(media_type: &'static str, answers: Body) -> Response {
     response
 }
 
-/// The name of one more member of an object that has some; it is one of ours, with nothing to escape.
-fn append_member(into: &mut BytesMut, name: &str) {
-    into.extend_from_slice(b",\"");
-    into.extend_from_slice(name.as_bytes());
-    into.extend_from_slice(b"\":");
+// Answers are written member by member: a serializer looks at each byte of the names and words, which are ours, for
+// something to escape.
+
+/// The name of one more member of an object that has some.
+fn write_name(into: &mut impl Write, name: &str) -> io::Result<()> {
+    into.write_all(b",\"")?;
+    into.write_all(name.as_bytes())?;
+    into.write_all(b"\":")
 }
 
-fn append_json<T: Serialize + ?Sized>(into: &mut BytesMut, value: &T) {
-    serde_json::to_writer(into.writer(), value).expect("texts and numbers always serialise");
+/// One more member whose value is a word or a sentence of ours, with nothing to escape.
+fn write_word(into: &mut impl Write, name: &str, word: &str) -> io::Result<()> {
+    write_name(into, name)?;
+    into.write_all(b"\"")?;
+    into.write_all(word.as_bytes())?;
+    into.write_all(b"\"")
 }
 
-/// In one block of its own size: nearly every answer is written on the stack first.
-fn json(value: &impl Serialize) -> Bytes {
-    let mut text = [0; 512];
-    let mut rest = &mut text[..];
-    if serde_json::to_writer(&mut rest, value).is_ok() {
-        let length = 512 - rest.len();
-        return Bytes::copy_from_slice(&text[..length]);
+/// One more member whose value is anybody's text.
+fn write_text(into: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
+    // Each byte, without a way out: that is done for many of them at once.
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
+        write_name(into, name)?;
+        return write_json(into, text);
     }
-    Bytes::from(serde_json::to_vec(value).expect("plain structs of texts and numbers always serialise"))
+    write_word(into, name, text)
+}
+
+fn write_json<T: Serialize + ?Sized>(into: &mut impl Write, value: &T) -> io::Result<()> {
+    serde_json::to_writer(into, value).map_err(io::Error::from)
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// The routes as metrics name them, with their methods.
 pub const ROUTES: &[(&str, &str)] = &[
-    ("POST", Route::Exchange.template()),
-    ("POST", Route::Queue.template()),
+    ("POST", Route::Exchange("").template()),
+    ("POST", Route::Queue("").template()),
     ("POST", Route::Messages.template()),
 ];
 
@@ -44,15 +44,10 @@ impl Drop for Counted {
 /// The routes. Every request is counted, whatever answers it.
 pub fn routes(door: Arc<Door>) -> impl Answering {
     tower::service_fn(move |arrived: Arrived| {
-        let route = Route::of(arrived.request.uri().path());
-        let counted = Counted {
-            metrics: door.metrics.clone(),
-            method: method_label(arrived.request.method()),
-            route: route.template(),
-            status: CLIENT_LEFT,
-        };
+        let method = method_label(arrived.request.method());
         let is_head = arrived.request.method() == Method::HEAD;
-        let answer = route.answer(&door, arrived);
+        let (route, answer) = answer(Arc::clone(&door), arrived);
+        let counted = Counted { metrics: door.metrics.clone(), method, route, status: CLIENT_LEFT };
         async move {
             // The whole of it: it counts when the request ends, however that is.
             let mut counted = counted;
@@ -67,56 +62,66 @@ pub fn routes(door: Arc<Door>) -> impl Answering {
     })
 }
 
-/// What is there under a path.
+/// What is there under a path, with the name in it, undecoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
-    Exchange,
-    Queue,
+pub(super) enum Route<'a> {
+    Exchange(&'a str),
+    Queue(&'a str),
     Messages,
     Unknown,
 }
 
-impl Route {
+impl<'a> Route<'a> {
     /// By the undecoded path: a `/` in a name is written `%2F`.
-    fn of(path: &str) -> Self {
-        let mut segments = path.split('/').skip(1);
-        match [segments.next(), segments.next(), segments.next(), segments.next(), segments.next()] {
-            [Some("v1"), Some("exchanges"), Some(_), Some("messages"), None] => Route::Exchange,
-            [Some("v1"), Some("queues"), Some(_), Some("messages"), None] => Route::Queue,
-            [Some("v1"), Some("messages"), None, None, None] => Route::Messages,
-            _ => Route::Unknown,
+    pub(super) fn of(path: &'a str) -> Self {
+        let named =
+            |prefix| path.strip_prefix(prefix)?.strip_suffix("/messages").filter(|name| !name.contains('/'));
+        if path == "/v1/messages" {
+            Route::Messages
+        } else if let Some(queue) = named("/v1/queues/") {
+            Route::Queue(queue)
+        } else if let Some(exchange) = named("/v1/exchanges/") {
+            Route::Exchange(exchange)
+        } else {
+            Route::Unknown
         }
     }
 
     const fn template(self) -> &'static str {
         match self {
-            Route::Exchange => "/v1/exchanges/{exchange}/messages",
-            Route::Queue => "/v1/queues/{queue}/messages",
+            Route::Exchange(_) => "/v1/exchanges/{exchange}/messages",
+            Route::Queue(_) => "/v1/queues/{queue}/messages",
             Route::Messages => "/v1/messages",
             Route::Unknown => "unknown",
         }
     }
+}
 
-    /// The future of a raw request is small; those of all others are in boxes, since hyper has the room for the largest of them
-    /// with each connection.
-    fn answer(self, door: &Arc<Door>, arrived: Arrived) -> impl Future<Output = Response> + Send + use<> {
-        let (door, uri) = (Arc::clone(door), arrived.request.uri());
-        if self != Route::Unknown && arrived.request.method() != Method::POST {
-            return Either::Right(astray(door, arrived, Outcome::MethodNotAllowed, "expected POST").boxed());
-        }
-        match self {
-            Route::Exchange => {
-                let destination = raw::exchange_destination(uri.path(), uri.query());
-                Either::Left(publish::from_raw(door, destination, arrived))
-            }
-            Route::Queue => {
-                let destination = raw::queue_destination(uri.path(), uri.query());
-                Either::Left(publish::from_raw(door, destination, arrived))
-            }
-            Route::Messages => Either::Right(publish::from_envelope(door, arrived).boxed()),
-            Route::Unknown => Either::Right(astray(door, arrived, Outcome::NotFound, ENDPOINTS).boxed()),
-        }
+/// The template of the route, and the answer.
+///
+/// The future of a raw request is small; those of all others are in boxes, since hyper has the room for the largest of them
+/// with each connection.
+fn answer(door: Arc<Door>, arrived: Arrived) -> (&'static str, impl Future<Output = Response> + Send) {
+    let uri = arrived.request.uri();
+    let route = Route::of(uri.path());
+    let template = route.template();
+    if route != Route::Unknown && arrived.request.method() != Method::POST {
+        let astray = astray(door, arrived, Outcome::MethodNotAllowed, "expected POST");
+        return (template, Either::Right(astray.boxed()));
     }
+    let answer = match route {
+        Route::Exchange(exchange) => {
+            let destination = raw::exchange_destination(exchange, uri.query());
+            Either::Left(publish::from_raw(door, destination, arrived))
+        }
+        Route::Queue(queue) => {
+            let destination = raw::queue_destination(queue, uri.query());
+            Either::Left(publish::from_raw(door, destination, arrived))
+        }
+        Route::Messages => Either::Right(publish::from_envelope(door, arrived).boxed()),
+        Route::Unknown => Either::Right(astray(door, arrived, Outcome::NotFound, ENDPOINTS).boxed()),
+    };
+    (template, answer)
 }
 
 /// Answers a request that is for none of the endpoints.

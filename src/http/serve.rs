@@ -1,11 +1,11 @@
 //! Listening and serving: TCP and Unix sockets, HTTP/1.1 and HTTP/2, bounded connections, an orderly end.
 
+use super::body::RequestBody;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
 use super::unread::Unread;
 use super::{Answering, Arrived};
 use crate::config::{HttpConfig, ListenAddress};
 use crate::when_woken::when_woken;
-use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -228,7 +228,7 @@ async fn connection<S>(
     let service = service_fn(|request: Request<Incoming>| {
         let version = request.version();
         let (arrival, under_way) = clock.request(version);
-        let request = request.map(|body| Body::new(unread.noting(body)));
+        let request = request.map(|body| RequestBody::Sent(unread.noting(body)));
         // Called here, so that only the future that comes of it is in the one of the request.
         let answer = answering.clone().call(Arrived { request, arrival });
         let unread = unread.clone();

@@ -16,7 +16,7 @@ pub(super) struct Unread(Arc<AtomicBool>);
 
 /// A body that notes its end, or that it has none.
 #[derive(Debug)]
-pub(super) struct Noted<B: Body> {
+pub struct Noted<B: Body> {
     body: B,
     has_ended: bool,
     unread: Unread,

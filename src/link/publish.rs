@@ -96,10 +96,9 @@ impl LinkHandle {
             if outcome.class() == Class::Unknown {
                 unknown = Some(outcome);
             }
-            // With no connection up a message that is certainly not published is answered at once.
-            let waits_in_vain = unknown.is_none() && self.refusal().is_some();
             let again = policy.repeats(outcome, handed_over)
-                && !waits_in_vain
+                // With no connection up a message that is certainly not published is answered at once.
+                && (unknown.is_some() || self.refusal().is_none())
                 && self.is_serving()
                 && attempts < self.attempting.attempts_max
                 // What was not handed over weighs on no broker, and moves to another connection for nothing.

@@ -4,9 +4,9 @@ use super::engine::Ending;
 use super::lines::{Cut, Splitter};
 use super::places::{Places, Room};
 use crate::deadline::Deadline;
+use crate::http::body::RequestBody;
 use crate::http::rejection::Rejection;
 use crate::outcome::Outcome;
-use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
@@ -35,7 +35,7 @@ pub(super) enum Arrival {
 
 /// A body on its way from chunks to lines.
 pub(super) struct ArrivingLines {
-    body: Body,
+    body: RequestBody,
     splitter: Splitter,
     max: usize,
     places: Places,
@@ -53,7 +53,7 @@ pub(super) struct ArrivingLines {
 }
 
 impl ArrivingLines {
-    pub(super) fn new(body: Body, places: Places, max: usize, patience: Duration) -> Self {
+    pub(super) fn new(body: RequestBody, places: Places, max: usize, patience: Duration) -> Self {
         Self {
             body,
             splitter: Splitter::new(max),
@@ -83,7 +83,7 @@ impl ArrivingLines {
     }
 
     /// What is left of the body.
-    pub(super) fn into_body(self) -> Body {
+    pub(super) fn into_body(self) -> RequestBody {
         self.body
     }
 
