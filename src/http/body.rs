@@ -152,7 +152,7 @@ impl Upload {
 
     /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
     /// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
-    pub(super) async fn discard(mut self, deadline: Deadline) {
+    pub(super) async fn discard(&mut self, deadline: Deadline) {
         if self.waits_for_continue || self.has_ended() {
             return;
         }

@@ -37,11 +37,11 @@ pub(super) fn from_raw(
     let Arrived { request, arrival: Arrival { start, .. } } = arrived;
     let (head, body) = request.into_parts();
     let draft = destination.and_then(|destination| door.raw_draft(start, destination, &head.headers));
-    let upload = Upload::new(body, &head.headers);
+    let mut upload = Upload::new(body, &head.headers);
     async move {
         let finished = match draft {
-            Ok(draft) => publish_raw(&door, draft, upload).await,
-            Err(rejection) => Box::pin(door.turned_away(start, upload, rejection)).await.into(),
+            Ok(draft) => publish_raw(&door, draft, &mut upload).await,
+            Err(rejection) => Box::pin(door.turned_away(start, &mut upload, rejection)).await.into(),
         };
         door.told(start.instant(), &finished).into_response()
     }
@@ -52,15 +52,15 @@ pub(super) async fn from_envelope(door: Arc<Door>, arrived: Arrived) -> Response
     let Arrived { request, arrival } = arrived;
     let start = arrival.start;
     let (head, body) = request.into_parts();
-    let upload = Upload::new(body, &head.headers);
+    let mut upload = Upload::new(body, &head.headers);
     let published = match door.envelope_head(&head) {
         Ok(EnvelopeHead { form: Form::Lines, defaults, timeout }) => {
             Ok(stream::of_lines(&door, arrival, upload, defaults, timeout).await)
         }
         Ok(EnvelopeHead { form: Form::Document, defaults, timeout }) => {
-            publish_document(&door, arrival, upload, defaults, timeout).await
+            publish_document(&door, arrival, &mut upload, defaults, timeout).await
         }
-        Err(rejection) => Err(door.turned_away(start, upload, rejection).await.into()),
+        Err(rejection) => Err(door.turned_away(start, &mut upload, rejection).await.into()),
     };
     published.unwrap_or_else(|finished| door.told(start.instant(), &finished).into_response())
 }
@@ -110,7 +110,7 @@ struct EnvelopeHead {
     timeout: Duration,
 }
 
-async fn publish_raw(door: &Door, mut draft: Draft, upload: Upload) -> Finished {
+async fn publish_raw(door: &Door, mut draft: Draft, upload: &mut Upload) -> Finished {
     let refusal = door.modes.refusal(Some(draft.mode), draft.key.is_some());
     let (payload, permit) = match door.take_in(upload, draft.deadline, refusal).await {
         Ok(taken) => taken,
@@ -125,7 +125,7 @@ async fn publish_raw(door: &Door, mut draft: Draft, upload: Upload) -> Finished 
 async fn publish_document(
     door: &Arc<Door>,
     arrival: Arrival,
-    upload: Upload,
+    upload: &mut Upload,
     defaults: Defaults,
     timeout: Duration,
 ) -> Result<Response, Finished> {
@@ -212,7 +212,7 @@ impl Door {
     pub(super) async fn turned_away(
         &self,
         start: RequestStart,
-        upload: Upload,
+        upload: &mut Upload,
         rejection: Rejection,
     ) -> Rejection {
         upload.discard(self.default_deadline(start)).await;
@@ -222,11 +222,11 @@ impl Door {
     /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
     async fn take_in(
         &self,
-        mut upload: Upload,
+        upload: &mut Upload,
         deadline: Deadline,
         refusal: Option<Outcome>,
     ) -> Result<(Bytes, Permit), Rejection> {
-        let taken = self.admit_and_read(&mut upload, deadline, refusal).await;
+        let taken = self.admit_and_read(upload, deadline, refusal).await;
         if taken.is_err() {
             Box::pin(upload.discard(deadline)).await;
         }

@@ -12,7 +12,7 @@ use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::future::{Either, FutureExt};
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use std::sync::Arc;
 
 /// The routes as metrics name them, with their methods.
@@ -35,6 +35,12 @@ struct Counted {
     status: u16,
 }
 
+impl Counted {
+    fn answered(mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         self.metrics.request_finished(self.method, self.route, self.status);
@@ -47,18 +53,16 @@ pub fn routes(door: Arc<Door>) -> impl Answering {
         let method = method_label(arrived.request.method());
         let is_head = arrived.request.method() == Method::HEAD;
         let (route, answer) = answer(Arc::clone(&door), arrived);
+        // It counts when the request ends, however that is.
         let counted = Counted { metrics: door.metrics.clone(), method, route, status: CLIENT_LEFT };
-        async move {
-            // The whole of it: it counts when the request ends, however that is.
-            let mut counted = counted;
-            let mut response = answer.await;
+        answer.map(move |mut response| {
             if is_head {
                 // hyper leaves the content out over HTTP/1 only.
                 *response.body_mut() = Body::empty();
             }
-            counted.status = response.status().as_u16();
+            counted.answered(response.status());
             Ok(response)
-        }
+        })
     })
 }
 
@@ -128,8 +132,8 @@ fn answer(door: Arc<Door>, arrived: Arrived) -> (&'static str, impl Future<Outpu
 async fn astray(door: Arc<Door>, arrived: Arrived, outcome: Outcome, detail: &'static str) -> Response {
     let Arrived { request, arrival } = arrived;
     let (head, body) = request.into_parts();
-    let upload = Upload::new(body, &head.headers);
-    let rejection = door.turned_away(arrival.start, upload, Rejection::new(outcome, detail)).await;
+    let mut upload = Upload::new(body, &head.headers);
+    let rejection = door.turned_away(arrival.start, &mut upload, Rejection::new(outcome, detail)).await;
     Finished::from(rejection).answer().into_response()
 }
 

@@ -6,6 +6,7 @@ use super::unread::Unread;
 use super::{Answering, Arrived};
 use crate::config::{HttpConfig, ListenAddress};
 use crate::when_woken::when_woken;
+use futures_util::future::FutureExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -229,14 +230,13 @@ async fn connection<S>(
         let version = request.version();
         let (arrival, under_way) = clock.request(version);
         let request = request.map(|body| RequestBody::Sent(unread.noting(body)));
-        // Called here, so that only the future that comes of it is in the one of the request.
         let answer = answering.clone().call(Arrived { request, arrival });
         let unread = unread.clone();
-        async move {
-            let response = answer.await;
+        // Not an async block, which would have the room for the answer's future twice: where it came in, and where it is awaited.
+        answer.map(move |response| {
             drop(under_way);
             response.map(|response| unread.said_in(response, version))
-        }
+        })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().max_buf_size(settings.max_header_bytes).keep_alive(true);

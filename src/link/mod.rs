@@ -79,7 +79,7 @@ use tokio::time::Instant;
 
 /// Publishes that go to one connection before the next one has its turn: what is handed over together is written
 /// together, and acknowledged together.
-const BURST: usize = 32;
+const BURST: usize = 256;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
