@@ -15,8 +15,9 @@ How it is measured:
 
 * **HTTP floor**: axum and hyper with amqpost's settings, in a process of its own, that reads the body and answers 200;
   with axum's router, which amqpost does without.
-* **AMQP floor**: lapin in a process of its own, mandatory and persistent, one connection, one channel, as many tasks as the load
-  has requests at a time, each waiting for its confirm. It makes no message ids.
+* **AMQP floor**: lapin in a process of its own, mandatory and persistent, one connection, one channel, as many publishes at a time as the load
+  has requests, each waiting for its confirm. It makes no message ids.
+* Both floors have tokio's runtime of one thread, as amqpost has by default; with a thread for each core they cost more.
 * **amqpost**: the release build with its default configuration, two connections.
 * **The broker that only acks** (`benches/cost/sink.rs`) confirms all that one read brought by one `basic.ack`. It is a process of its
   own, as is RabbitMQ; neither's CPU is in a figure unless that is said, nor is the load generator's.

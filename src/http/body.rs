@@ -82,6 +82,11 @@ impl Upload {
         Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
 
+    /// One that something was read of already.
+    pub(super) fn begun(body: RequestBody) -> Self {
+        Self { body, waits_for_continue: false }
+    }
+
     /// Whether the client sends it only once it is told `100 Continue`, which it is when the body is asked for.
     pub(super) fn waits_for_continue(&self) -> bool {
         self.waits_for_continue
@@ -104,15 +109,15 @@ impl Upload {
             within(announced, max_body)?;
             reserve(permit, announced)?;
         }
+        self.waits_for_continue = false;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        for taken in 0.. {
-            let at_once = if taken < AT_ONCE_MAX { self.body.frame().now_or_never() } else { None };
-            let frame = match at_once {
+        for taken in 1.. {
+            let frame = match self.body.frame().now_or_never() {
+                // Frames of nothing could come at once for ever.
+                Some(_) if taken % AT_ONCE_MAX == 0 && deadline.has_passed() => return Err(too_slow()),
                 Some(frame) => frame,
-                None => timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| {
-                    Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
-                })?,
+                None => timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| too_slow())?,
             };
             let Some(frame) = frame else { break };
             let frame = frame
@@ -169,6 +174,10 @@ fn lean(body: Bytes) -> Bytes {
     if body.len() <= COPIED_MAX { Bytes::copy_from_slice(&body) } else { body }
 }
 
+fn too_slow() -> Rejection {
+    Rejection::new(Outcome::RequestTimeout, "the body did not arrive before the deadline")
+}
+
 fn within(bytes: usize, max_body: usize) -> Result<(), Rejection> {
     if bytes <= max_body {
         return Ok(());
@@ -180,4 +189,54 @@ fn within(bytes: usize, max_body: usize) -> Result<(), Rejection> {
 fn reserve(permit: &mut Permit, bytes: usize) -> Result<(), Rejection> {
     let detail = "too many bytes are in flight (publish.max_in_flight_bytes)";
     permit.reserve(bytes).map_err(|_| Rejection::new(Outcome::Overloaded, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Admission;
+    use futures_util::stream::{self, StreamExt};
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn in_frames(frames: impl stream::Stream<Item = &'static [u8]> + Send + 'static) -> RequestBody {
+        RequestBody::Made(axum::body::Body::from_stream(frames.map(Ok::<_, io::Error>)))
+    }
+
+    async fn read(upload: &mut Upload, max_body: usize) -> Result<Bytes, Rejection> {
+        let mut permit = Admission::new(1, 1 << 20).admit().unwrap();
+        let deadline = Deadline::after(Instant::now(), Duration::from_millis(20));
+        upload.read(&mut permit, max_body, deadline).await
+    }
+
+    #[tokio::test]
+    async fn frames_of_nothing_are_not_read_for_ever() {
+        let mut upload = Upload::begun(in_frames(stream::repeat(&b""[..])));
+        assert_eq!(read(&mut upload, 10).await.unwrap_err().outcome, Outcome::RequestTimeout);
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_that_was_asked_for_is_taken_in_although_its_client_waited_to_be_asked() {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let frames = stream::repeat(&b"more"[..]).take(40).inspect(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let headers =
+            HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))]);
+        let mut upload = Upload::new(in_frames(frames), &headers);
+        assert_eq!(read(&mut upload, 10).await.unwrap_err().outcome, Outcome::PayloadTooLarge);
+        upload.discard(Deadline::after(Instant::now(), Duration::from_secs(5))).await;
+        assert_eq!(sent.load(Ordering::Relaxed), 40);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_of_a_client_that_waits_to_be_asked_and_is_refused() {
+        let headers =
+            HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))]);
+        let asked = stream::once(async { panic!("it was asked") }).map(|()| &b""[..]);
+        let mut upload = Upload::new(in_frames(asked), &headers);
+        upload.discard(Deadline::after(Instant::now(), Duration::from_secs(5))).await;
+    }
 }

@@ -80,7 +80,7 @@ fn routing_key_in_query(query: Option<&str>) -> Result<ShortText, Rejection> {
     Ok(routing_key.unwrap_or_default())
 }
 
-/// Properties and control values of a raw request. The message id is assigned here when there is none.
+/// Properties, control values and idempotency key of a raw request. The message id is assigned here when there is none.
 pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
     let mut properties = Properties::default();
     let mut control = Control::default();

@@ -177,7 +177,7 @@ fn write_name(into: &mut impl Write, name: &str) -> io::Result<()> {
     into.write_all(b"\":")
 }
 
-/// One more member whose value is a word or a sentence of ours, with nothing to escape.
+/// One more member whose value has nothing to escape, as the words and sentences that are ours.
 fn write_word(into: &mut impl Write, name: &str, word: &str) -> io::Result<()> {
     write_name(into, name)?;
     into.write_all(b"\"")?;

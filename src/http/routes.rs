@@ -52,9 +52,11 @@ pub fn routes(door: Arc<Door>) -> impl Answering {
     tower::service_fn(move |arrived: Arrived| {
         let method = method_label(arrived.request.method());
         let is_head = arrived.request.method() == Method::HEAD;
-        let (route, answer) = answer(Arc::clone(&door), arrived);
         // It counts when the request ends, however that is.
-        let counted = Counted { metrics: door.metrics.clone(), method, route, status: CLIENT_LEFT };
+        let route = Route::Unknown.template();
+        let mut counted = Counted { metrics: door.metrics.clone(), method, route, status: CLIENT_LEFT };
+        let (template, answer) = answer(Arc::clone(&door), arrived);
+        counted.route = template;
         answer.map(move |mut response| {
             if is_head {
                 // hyper leaves the content out over HTTP/1 only.

@@ -78,8 +78,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Publishes that go to one connection before the next one has its turn: what is handed over together is written
-/// together, and acknowledged together.
-const BURST: usize = 256;
+/// together, and acknowledged together (ADR-0006). A queue that has stopped must not get so many in one burst that the
+/// broker stops reading the connection before it is noticed, which takes more than 230 (ADR-0004).
+const BURST: usize = 128;
+
+/// A larger publish counts as one for each of so many bytes, so that a few large ones are not in each other's way while another
+/// connection is idle.
+const BURST_BYTES: usize = 4 << 10;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
@@ -220,13 +225,14 @@ impl LinkHandle {
 
     /// The way to a connection that is up, taking turns in bursts; else the refusal. No wait, no queue. The next
     /// attempt at a message, numbered by `attempt`, goes to the next connection.
-    fn lane(&self, attempt: u32) -> Result<mpsc::Sender<Job>, Outcome> {
+    fn lane(&self, attempt: u32, bytes: usize) -> Result<mpsc::Sender<Job>, Outcome> {
         let published = self.state.look();
         if published.status.state != ConnectionState::Up {
             return Err(self.refusal_in(published.status.state));
         }
         let lanes = &published.lanes;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) / BURST + attempt as usize;
+        let counts = (1 + bytes / BURST_BYTES).min(BURST);
+        let turn = self.turn.fetch_add(counts, Ordering::Relaxed) / BURST + attempt as usize;
         let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());
         lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
     }

@@ -128,7 +128,7 @@ impl LinkHandle {
         if way.deadline.has_passed() {
             return Attempt::Refused(Outcome::DeadlineNotSent);
         }
-        let lane = match self.lane(*attempts) {
+        let lane = match self.lane(*attempts, message.payload.len()) {
             Ok(lane) => lane,
             Err(refusal) => return Attempt::Refused(refusal),
         };

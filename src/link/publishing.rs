@@ -52,7 +52,7 @@ pub(super) struct Resolved {
 /// Slots that the broker is known to have worked through, as their publishes find out.
 pub(super) type Processed = Arc<Mutex<Vec<usize>>>;
 
-/// The publish was taken by lapin at this place in the channel's order, and written or not.
+/// The place in the channel's order, and what `basic_publish` said.
 type Sent = (usize, Result<PublisherConfirm, lapin::Error>);
 
 /// One publish on its way through lapin: sent, passed where that is asked for, confirmed.

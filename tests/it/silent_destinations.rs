@@ -24,7 +24,7 @@ async fn a_queue_that_never_confirms_holds_up_no_other_queue() {
     let (vhost, _client) = fine_and_stuck("stuck").await;
     let sidecar = Sidecar::up(&vhost.uri()).await;
 
-    // The first message after the link came up, on each of the two connections.
+    // The first message after the link came up, and one more.
     for _ in 0..2 {
         let answer = sidecar.post("/v1/queues/stuck/messages", &[("amqpost-timeout", "500ms")], "x").await;
         assert_eq!(answer.verdict(), (504, "confirm_timeout"));

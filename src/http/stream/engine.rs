@@ -16,7 +16,6 @@ use crate::outcome::Outcome;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
-use hyper::header::HeaderMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -179,7 +178,7 @@ impl Engine {
         }
         if let (Source::Lines(lines), Ending::Stopping | Ending::Idle(_)) = (self.source, ending) {
             let until = Deadline::after(Instant::now(), COURTESY);
-            Upload::new(lines.into_body(), &HeaderMap::new()).discard(until).await;
+            Upload::begun(lines.into_body()).discard(until).await;
         }
         drop(self.connection);
         self.outbox.complete();
