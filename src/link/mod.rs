@@ -8,7 +8,7 @@
 //! * `lane` is one channel: it polls publishes (`publishing`, `wire`, `quiet`) and hands out exact verdicts (`attribution`,
 //!   `closing`, `verdict`);
 //! * `publish` takes one message through its attempts (`retry`), past its destination's `breaker`;
-//! * `ticket` is a publish between its request and a channel; the hand-over is there;
+//! * `ticket` is a publish between its request and a channel; the hand-over is there; `turns` says which connection it goes to;
 //! * `state` and `status` are what everybody else reads.
 
 mod acceptance;
@@ -43,6 +43,7 @@ mod state;
 mod status;
 mod supervisor;
 mod ticket;
+mod turns;
 mod verdict;
 mod vigil;
 mod vitals;
@@ -69,22 +70,13 @@ use retry::RetryBudget;
 use status::StateReader;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use supervisor::{Stage, Supervisor};
 use ticket::Job;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// Publishes that go to one connection before the next one has its turn: what is handed over together is written
-/// together, and acknowledged together (ADR-0006). A queue that has stopped must not get so many in one burst that the
-/// broker stops reading the connection before it is noticed, which takes more than 230 (ADR-0004).
-const BURST: usize = 128;
-
-/// A larger publish counts as one for each of so many bytes, so that a few large ones are not in each other's way while another
-/// connection is idle.
-const BURST_BYTES: usize = 4 << 10;
+use turns::Turns;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
@@ -119,7 +111,7 @@ impl Settlement {
 pub struct LinkHandle {
     state: StateReader,
     stage: watch::Receiver<Stage>,
-    turn: Arc<AtomicUsize>,
+    turns: Arc<Turns>,
     attempting: Arc<Attempting>,
     metrics: Metrics,
 }
@@ -167,8 +159,8 @@ impl Link {
             };
             supervisors.spawn(supervisor.run());
         }
-        let turn = Arc::new(AtomicUsize::new(0));
-        let handle = LinkHandle { state, stage: stage_reader, turn, attempting, metrics };
+        let turns = Arc::new(Turns::default());
+        let handle = LinkHandle { state, stage: stage_reader, turns, attempting, metrics };
         (Self { supervisors, stage }, handle)
     }
 
@@ -231,8 +223,7 @@ impl LinkHandle {
             return Err(self.refusal_in(published.status.state));
         }
         let lanes = &published.lanes;
-        let counts = (1 + bytes / BURST_BYTES).min(BURST);
-        let turn = self.turn.fetch_add(counts, Ordering::Relaxed) / BURST + attempt as usize;
+        let turn = self.turns.of(bytes) + attempt as usize;
         let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());
         lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
     }
