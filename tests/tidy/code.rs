@@ -107,7 +107,8 @@ impl Code {
         names
     }
 
-    /// From the first brace after `start` to the one that closes it; empty, at the semicolon, where there is no body.
+    /// From the first brace after `start` to the one that closes it; empty, at the semicolon or the end of what it is in, where
+    /// there is no body.
     fn body(&self, start: usize) -> Range<usize> {
         let (mut brackets, mut braces, mut opened) = (0_usize, 0_usize, start);
         for (at, c) in self.0.iter().enumerate().skip(start) {
@@ -115,6 +116,8 @@ impl Code {
                 '(' | '[' => brackets += 1,
                 ')' | ']' => brackets -= 1,
                 ';' if brackets == 0 && braces == 0 => return at..at,
+                // A variant or an arm, the last one.
+                '}' if brackets == 0 && braces == 0 => return at..at,
                 '{' => {
                     opened = if braces == 0 { at } else { opened };
                     braces += 1;
@@ -243,10 +246,10 @@ fn the_lines_of_a_function_are_counted_from_its_name_to_its_last_brace() {
 
 #[test]
 fn what_is_compiled_for_tests_only_is_left_out() {
-    let source = "#[cfg(test)]\nmod a;\n#[cfg(test)]\nmod b { fn c() { d } }\nfn e() {}";
+    let source = "#[cfg(test)]\nmod a;\n#[cfg(test)]\nmod b { fn c() { d } }\nfn e() {}\nenum F { G, #[cfg(test)] H(i), }";
     let words: Vec<_> =
         Code::of(source).without_tests().identifiers().into_iter().map(|word| word.text).collect();
-    assert_eq!(words.join(" "), "fn e");
+    assert_eq!(words.join(" "), "fn e enum F G");
 }
 
 #[test]
