@@ -35,8 +35,9 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Publishes that are counted, one after the other.
 const PUBLISHES: u32 = 1000;
 
-/// Blocks a publish may take beyond both floors: as many as it does, so that one more is a decision. The goal is 5.
-const BEYOND_FLOORS_MAX: f64 = 3.0;
+/// Blocks a publish may take beyond both floors: as many as it does, so that one more is a decision. It takes one less, since the
+/// floor's router takes eight that amqpost does without.
+const BEYOND_FLOORS_MAX: f64 = -0.5;
 
 /// Prints where blocks are taken.
 const SITES: &str = "--sites";

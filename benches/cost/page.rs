@@ -18,6 +18,9 @@ How it is measured:
 * **AMQP floor**: lapin in a process of its own, mandatory and persistent, one connection, one channel, as many publishes at a time as the load
   has requests, each waiting for its confirm. It makes no message ids.
 * Both floors have tokio's runtime of one thread, as amqpost has by default; with a thread for each core they cost more.
+* Less than both floors together is possible: the HTTP floor has a router that amqpost does without, and two processes wake up where one does.
+* The targets for p50 and p99 are against the sum of both floors, each alone beside the broker, with the load's own lateness taken off once. The section on latency says what
+  they are against both floors at work at the same time, as well.
 * **amqpost**: the release build with its default configuration, two connections.
 * **The broker that only acks** (`benches/cost/sink.rs`) confirms all that one read brought by one `basic.ack`. It is a process of its
   own, as is RabbitMQ; neither's CPU is in a figure unless that is said, nor is the load generator's.
