@@ -204,6 +204,11 @@ mod tests {
         RequestBody::Made(axum::body::Body::from_stream(frames.map(Ok::<_, io::Error>)))
     }
 
+    /// The head of a client that waits to be asked.
+    fn waiting() -> HeaderMap {
+        HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))])
+    }
+
     async fn read(upload: &mut Upload, max_body: usize) -> Result<Bytes, Rejection> {
         let mut permit = Admission::new(1, 1 << 20).admit().unwrap();
         let deadline = Deadline::after(Instant::now(), Duration::from_millis(20));
@@ -223,9 +228,7 @@ mod tests {
         let frames = stream::repeat(&b"more"[..]).take(40).inspect(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        let headers =
-            HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))]);
-        let mut upload = Upload::new(in_frames(frames), &headers);
+        let mut upload = Upload::new(in_frames(frames), &waiting());
         assert_eq!(read(&mut upload, 10).await.unwrap_err().outcome, Outcome::PayloadTooLarge);
         upload.discard(Deadline::after(Instant::now(), Duration::from_secs(5))).await;
         assert_eq!(sent.load(Ordering::Relaxed), 40);
@@ -233,10 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_asked_of_a_client_that_waits_to_be_asked_and_is_refused() {
-        let headers =
-            HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))]);
         let asked = stream::once(async { panic!("it was asked") }).map(|()| &b""[..]);
-        let mut upload = Upload::new(in_frames(asked), &headers);
+        let mut upload = Upload::new(in_frames(asked), &waiting());
         upload.discard(Deadline::after(Instant::now(), Duration::from_secs(5))).await;
     }
 }

@@ -75,19 +75,14 @@ impl Draft {
 impl Door {
     /// Reads an envelope whose deadline counts from `start`.
     pub(super) fn draft(&self, text: &[u8], defaults: &Defaults, start: Instant) -> Result<Draft, Rejection> {
-        let Envelope { mut message, control, key, id_is_assigned } =
-            envelope::decode(text, self.headers_text_max)?;
+        let mut envelope = envelope::decode(text, self.headers_text_max)?;
+        let headers = &mut envelope.message.properties.headers;
         for (name, value) in &defaults.trace {
-            message.properties.headers.entry(name.clone()).or_insert_with(|| value.clone());
+            headers.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        let control = control.or(defaults.control);
-        let timeout = control.timeout_within("timeout", self.timeout, self.max_timeout)?;
-        let mode = self.mode("mode", &message.exchange, control)?;
-        message.mandatory = control.mandatory.unwrap_or(true);
-        let retry = control.retry.unwrap_or_default();
-        let key = key.or_else(|| defaults.key.clone());
-        let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
-        Ok(Draft { message, deadline, retry, mode, key, id_is_assigned })
+        envelope.control = envelope.control.or(defaults.control);
+        envelope.key = envelope.key.or_else(|| defaults.key.clone());
+        self.drafted(envelope, start, ["timeout", "mode"])
     }
 
     /// Reads the head of a raw request; its payload is still to come.
@@ -98,13 +93,25 @@ impl Door {
         headers: &HeaderMap,
     ) -> Result<Draft, Rejection> {
         let Head { properties, control, key, id_is_assigned } = raw::head(headers)?;
-        let timeout = control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
-        let mode = self.mode("amqpost-mode", &destination.exchange, control)?;
         let Destination { exchange, routing_key } = destination;
-        let mandatory = control.mandatory.unwrap_or(true);
-        let message = Message { exchange, routing_key, mandatory, properties, payload: Bytes::new() };
-        let (message, deadline) = (Arc::new(message), Deadline::after(start.instant(), timeout));
+        let message = Message { exchange, routing_key, mandatory: true, properties, payload: Bytes::new() };
+        let envelope = Envelope { message, control, key, id_is_assigned };
+        self.drafted(envelope, start.instant(), ["amqpost-timeout", "amqpost-mode"])
+    }
+
+    /// What is the same in both forms, but for the names that they have for the timeout and the mode.
+    fn drafted(
+        &self,
+        envelope: Envelope,
+        start: Instant,
+        [timeout, mode]: [&str; 2],
+    ) -> Result<Draft, Rejection> {
+        let Envelope { mut message, control, key, id_is_assigned } = envelope;
+        let timeout = control.timeout_within(timeout, self.timeout, self.max_timeout)?;
+        let mode = self.mode(mode, &message.exchange, control)?;
+        message.mandatory = control.mandatory.unwrap_or(true);
         let retry = control.retry.unwrap_or_default();
+        let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
         Ok(Draft { message, deadline, retry, mode, key, id_is_assigned })
     }
 }
