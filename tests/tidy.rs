@@ -10,7 +10,6 @@ mod files;
 use code::Code;
 use files::{TextFile, rust_files, text_files};
 
-const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Libraries that stay behind one door each, so that what they do wrong is mended in one place.
@@ -149,17 +148,6 @@ fn rooms_name_only_the_rooms_below_them() {
 fn every_rust_file_begins_by_saying_its_one_job() {
     let files = rust_files(&["src", "tests", "benches"]).into_iter();
     none(files.filter(|file| !file.text.starts_with("//! ")).map(|file| file.path));
-}
-
-#[test]
-fn no_rust_file_is_longer_than_its_limit() {
-    let files = rust_files(&["src", "tests", "benches"]).into_iter();
-    let lengths = files.map(|file| (file.text.lines().count(), file.path));
-    none(
-        lengths
-            .filter(|(lines, _)| *lines > FILE_LINES_MAX)
-            .map(|(lines, path)| format!("{path}: {lines} lines")),
-    );
 }
 
 #[test]
