@@ -7,7 +7,7 @@ use crate::control::{Control, ControlError, Desk};
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
-use crate::modes::Modes;
+use crate::publishing::PublishService;
 use crate::spool::store::StoreReader;
 use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool};
 use std::sync::Arc;
@@ -78,8 +78,9 @@ impl App {
         };
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
-        let modes = Modes::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
-        let door = Door::new(&config, modes, admission.clone(), metrics, stopped.clone());
+        let service =
+            PublishService::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
+        let door = Door::new(&config, service, admission.clone(), metrics, stopped.clone());
         let serving = tokio::spawn(listeners.serve(http::routes(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");
         Ok(Self {

@@ -3,14 +3,14 @@
 //! A message moves one way and one outcome comes back:
 //!
 //! ```text
-//! http → message → modes → link, spool → outcome → http
+//! http → message → publishing → link, spool → outcome → http
 //! ```
 //!
 //! * [`http`] turns requests into messages and outcomes into responses;
 //! * [`message`] is what an application wants published, checked once;
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
-//! * [`modes`] decides between the broker and the spool, and knows idempotency keys;
+//! * [`publishing`] decides between the broker and the spool, and knows idempotency keys;
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
 //! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
 //! * [`outcome`] is the one table of what became of a message;
@@ -35,9 +35,9 @@ pub mod http;
 pub mod link;
 pub mod message;
 pub mod metrics;
-pub mod modes;
 pub mod open_files;
 pub mod outcome;
+pub mod publishing;
 pub mod shutdown;
 pub mod spool;
 pub mod tasks;

@@ -19,7 +19,7 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("axum", &["http", "admin", "control"]),
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
-    ("sha2", &["modes"]),
+    ("sha2", &["publishing"]),
     ("crc32c", &["spool/store"]),
     ("rustix", &["open_files", "spool/store"]),
 ];
@@ -40,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("link", &["admission", "config", "deadline", "hashing", "message", "metrics", "outcome", "when_woken"]),
     ("spool", &["admission", "config", "deadline", "hashing", "link", "message", "metrics", "outcome"]),
     (
-        "modes",
+        "publishing",
         &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool", "tasks"],
     ),
     (
@@ -52,7 +52,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "link",
             "message",
             "metrics",
-            "modes",
+            "publishing",
             "outcome",
             "tasks",
             "when_woken",
@@ -60,7 +60,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("admin", &["admission", "config", "http", "link", "metrics", "spool"]),
     ("control", &["config", "http", "message", "spool"]),
-    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "modes", "spool"]),
+    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "publishing", "spool"]),
     ("shutdown", &["admin", "app"]),
     ("commands", &["app", "config", "control", "message", "open_files", "shutdown", "spool", "telemetry"]),
     ("main", &["commands"]),

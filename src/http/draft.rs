@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::deadline::Deadline;
 use crate::link::RetryPolicy;
 use crate::message::{HeaderTable, Message, ShortText};
-use crate::modes::{ClientKey, Order};
+use crate::publishing::{ClientKey, Order};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::message::{
     DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
     exchange_on_the_wire, new_message_id,
 };
-use crate::modes::ClientKey;
+use crate::publishing::ClientKey;
 use base64::Engine;
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;

@@ -31,7 +31,7 @@ pub use serve::{BindError, Listeners};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::modes::Modes;
+use crate::publishing::PublishService;
 use crate::tasks::Tasks;
 use axum::Router;
 use axum::body::Body;
@@ -49,7 +49,7 @@ use tower::{Service, ServiceExt};
 /// What every request needs: the bounds, the defaults, the way to publish.
 #[derive(Debug)]
 pub struct Door {
-    modes: Modes,
+    service: PublishService,
     admission: Admission,
     metrics: Metrics,
     timeout: Duration,
@@ -71,7 +71,7 @@ impl Door {
     #[must_use]
     pub fn new(
         config: &Config,
-        modes: Modes,
+        service: PublishService,
         admission: Admission,
         metrics: Metrics,
         stopping: watch::Receiver<bool>,
@@ -81,7 +81,7 @@ impl Door {
         let publish = &config.publish;
         let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Arc::new(Self {
-            modes,
+            service,
             places: Places::new(admission.clone()),
             admission,
             metrics,

@@ -13,8 +13,8 @@ use crate::config::Mode;
 use crate::deadline::Deadline;
 use crate::link::Settlement;
 use crate::message::ShortText;
-use crate::modes::Settled;
 use crate::outcome::Outcome;
+use crate::publishing::Settled;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -111,14 +111,14 @@ struct EnvelopeHead {
 }
 
 async fn publish_raw(door: &Door, mut draft: Draft, upload: &mut Upload) -> Finished {
-    let refusal = door.modes.refusal(Some(draft.mode), draft.key.is_some());
+    let refusal = door.service.refusal(Some(draft.mode), draft.key.is_some());
     let (payload, permit) = match door.take_in(upload, draft.deadline, refusal).await {
         Ok(taken) => taken,
         Err(rejection) => return Finished::refused(rejection, Some(draft.message_id().clone())),
     };
     draft.set_payload(payload);
     // Boxed, since what is refused is not to carry the room for it about.
-    Box::pin(door.modes.publish(draft.into_order(permit))).await.into()
+    Box::pin(door.service.publish(draft.into_order(permit))).await.into()
 }
 
 /// A document holds one envelope, or an array of them: then the answer has begun with the first of them.
@@ -132,13 +132,13 @@ async fn publish_document(
     let start = arrival.start;
     let arrival_deadline = Deadline::after(start.instant(), timeout);
     // The exchange is in the body, and with it perhaps the mode.
-    let refusal = door.modes.refusal(None, defaults.key.is_some());
+    let refusal = door.service.refusal(None, defaults.key.is_some());
     let (document, permit) = door.take_in(upload, arrival_deadline, refusal).await?;
     if stream::is_array(&document) {
         return Ok(stream::of_array(door, arrival, document, permit, defaults).await?);
     }
     let draft = draft(door, document, defaults, start.instant()).await?;
-    Err(Box::pin(door.modes.publish(draft.into_order(permit))).await.into())
+    Err(Box::pin(door.service.publish(draft.into_order(permit))).await.into())
 }
 
 /// Reads the one envelope of a document. A long one takes as long as many publishes do: other requests go on meanwhile.
@@ -200,7 +200,7 @@ impl Door {
         exchange: &ShortText,
         control: Control,
     ) -> Result<Mode, Rejection> {
-        self.modes.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
+        self.service.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
     }
 
     /// The deadline of a request whose own is not known.
@@ -248,7 +248,7 @@ impl Door {
             biased;
             payload = upload.read(&mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.
-            () = async { Box::pin(self.modes.draining()).await } => {
+            () = async { Box::pin(self.service.draining()).await } => {
                 return Err(Rejection::of(Outcome::Draining));
             }
         };

@@ -6,7 +6,7 @@ use super::rejection::Rejection;
 use crate::message::{
     DeliveryMode, HeaderTable, HeaderValue, Properties, ShortText, exchange_on_the_wire, new_message_id,
 };
-use crate::modes::ClientKey;
+use crate::publishing::ClientKey;
 use hyper::header::{HeaderMap, HeaderName};
 use std::collections::btree_map::Entry;
 

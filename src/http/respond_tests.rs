@@ -6,7 +6,7 @@ use crate::config::{Config, Sources};
 use crate::http::{Answering, Arrived, Door, routes};
 use crate::link::Link;
 use crate::metrics::{Metrics, Vocabulary};
-use crate::modes::Modes;
+use crate::publishing::PublishService;
 use hyper::{Method, Request};
 use serde_json::Value;
 use std::fmt::Write;
@@ -248,8 +248,8 @@ fn door() -> (Link, impl Answering) {
     let metrics = Metrics::new(vocabulary);
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
     let admission = Admission::new(8, 1 << 20);
-    let modes = Modes::new(&config, handle, None, admission.clone(), metrics.clone());
-    (link, routes(Door::new(&config, modes, admission, metrics, watch::channel(false).1)))
+    let service = PublishService::new(&config, handle, None, admission.clone(), metrics.clone());
+    (link, routes(Door::new(&config, service, admission, metrics, watch::channel(false).1)))
 }
 
 /// Status, code and message id of the answer to a request with a small body.

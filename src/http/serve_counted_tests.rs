@@ -7,7 +7,7 @@ use crate::http::counted::times;
 use crate::http::{self, Door, routes};
 use crate::link::{Link, LinkHandle};
 use crate::metrics::{Metrics, Vocabulary};
-use crate::modes::Modes;
+use crate::publishing::PublishService;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
@@ -39,9 +39,9 @@ fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
 /// A served connection, from its client's side.
 fn client(config: &Config, link: LinkHandle, admission: Admission, metrics: Metrics) -> DuplexStream {
     let (client, server) = duplex(1 << 16);
-    let modes = Modes::new(config, link, None, admission.clone(), metrics.clone());
+    let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
     let (stopper, stop) = watch::channel(false);
-    let routes = routes(Door::new(config, modes, admission, metrics, stop.clone()));
+    let routes = routes(Door::new(config, service, admission, metrics, stop.clone()));
     let settings = Settings {
         header_timeout: Duration::from_secs(600),
         idle_timeout: Duration::from_secs(600),

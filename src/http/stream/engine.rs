@@ -270,7 +270,7 @@ impl Engine {
             Ok(draft) => draft,
             Err(rejection) => return self.answer(index, began, &rejection.into()),
         };
-        if let Some(outcome) = self.door.modes.refusal(Some(draft.mode), draft.key.is_some()) {
+        if let Some(outcome) = self.door.service.refusal(Some(draft.mode), draft.key.is_some()) {
             let rejection = Rejection::of(outcome);
             let message_id = Some(draft.message_id().clone());
             return self.answer(index, began, &Finished::refused(rejection, message_id));
@@ -289,9 +289,9 @@ impl Engine {
         draft: Draft,
         permit: Permit,
     ) -> BoxFuture<'static, Settled> {
-        let modes = self.door.modes.clone();
+        let service = self.door.service.clone();
         Box::pin(async move {
-            let finished = modes.publish(draft.into_order(permit)).await.into();
+            let finished = service.publish(draft.into_order(permit)).await.into();
             Settled { index, began, finished }
         })
     }
@@ -305,7 +305,7 @@ impl Engine {
         bytes: usize,
         room: Option<Room>,
     ) -> BoxFuture<'static, Settled> {
-        let (modes, places) = (self.door.modes.clone(), self.door.places.clone());
+        let (service, places) = (self.door.service.clone(), self.door.places.clone());
         let (waits, has_waited) = oneshot::channel::<()>();
         let (is_wanted, not_wanted) = oneshot::channel::<()>();
         self.blocked = Some(Blocked { has_waited, _is_wanted: is_wanted });
@@ -317,7 +317,7 @@ impl Engine {
             };
             drop((room, waits));
             let finished = match place {
-                Some(permit) => modes.publish(draft.into_order(permit)).await.into(),
+                Some(permit) => service.publish(draft.into_order(permit)).await.into(),
                 None => Finished::refused(no_room(), Some(draft.message_id().clone())),
             };
             Settled { index, began, finished }

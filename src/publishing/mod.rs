@@ -1,11 +1,11 @@
 //! The room that decides by mode what is done with a message: the broker, the spool, or the one after the other.
 //!
-//! * [`Modes`] is the door: `routes` says which mode a request has, `course` walks one message through it;
+//! * [`PublishService`] is the door: `routes` says which mode a request has, `course` walks one message through it;
 //! * `split` divides the deadline between broker and spool, `keeping` is the spool's part;
 //! * `fingerprint` makes hashes of idempotency keys and requests, `keys` is what is remembered of them in memory
 //!   (a pure table), `claims` shares it.
 //!
-//! Whatever must come to its end though the client has left runs in a task of its own, owned by [`Modes`].
+//! Whatever must come to its end though the client has left runs in a task of its own, owned by [`PublishService`].
 
 mod claims;
 mod course;
@@ -45,7 +45,7 @@ pub struct Order {
     pub deadline: Deadline,
     /// Whether attempts are repeated.
     pub retry: RetryPolicy,
-    /// The mode, as [`Modes::of`] gave it.
+    /// The mode, as [`PublishService::of`] gave it.
     pub mode: Mode,
     /// The client's idempotency key.
     pub key: Option<ClientKey>,
@@ -66,7 +66,7 @@ pub struct Settled {
 
 /// The way to publish in any mode. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Modes(Arc<Ways>);
+pub struct PublishService(Arc<Ways>);
 
 /// Everything a message may need on its way.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ struct Ways {
     tasks: Tasks,
 }
 
-impl Modes {
+impl PublishService {
     /// The modes of the configuration.
     #[must_use]
     pub fn new(
