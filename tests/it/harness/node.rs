@@ -20,12 +20,13 @@ const START_DEADLINE: Duration = Duration::from_secs(180);
 /// What the kernel takes as the path of a Unix socket.
 const LONGEST_SOCKET_PATH: usize = 108;
 
-/// Where Debian puts the server; the newest version in it is taken.
-const INSTALLED: &str = "/usr/lib/rabbitmq/lib";
+/// Names another root than `/usr` for Erlang and RabbitMQ, such as the one that
+/// `scripts/lib/install-rabbitmq-4` prints.
+const INSTALLATION_VARIABLE: &str = "AMQPOST_TEST_RABBITMQ";
 
 /// The applications a node without plugins needs. Erlang asks every directory of its code path
 /// for every module it loads, so that each one left out makes the start faster.
-const APPLICATIONS: [&str; 21] = [
+const APPLICATIONS: [&str; 26] = [
     "amqp10_common",
     "aten",
     "credentials_obfuscation",
@@ -33,7 +34,10 @@ const APPLICATIONS: [&str; 21] = [
     "enough",
     "gen_batch_server",
     "getopt",
+    "horus",
     "jsx",
+    "khepri",
+    "khepri_mnesia_migration",
     "observer_cli",
     "osiris",
     "ra",
@@ -42,11 +46,13 @@ const APPLICATIONS: [&str; 21] = [
     "rabbitmq_prelaunch",
     "ranch",
     "recon",
+    "redbug",
     "seshat",
     "stdout_formatter",
     "sysmon_handler",
     "syslog",
     "systemd",
+    "thoas",
 ];
 
 /// When a node's start reached its two milestones.
@@ -238,9 +244,15 @@ fn write_files(directory: &Path, configuration: &str, plugins: &[String]) -> std
     Ok(installed)
 }
 
+/// Where Erlang and RabbitMQ are installed.
+fn installation() -> PathBuf {
+    std::env::var_os(INSTALLATION_VARIABLE).map_or_else(|| PathBuf::from("/usr"), PathBuf::from)
+}
+
+/// The newest version of the server, where Debian puts it.
 fn newest_server() -> std::io::Result<PathBuf> {
     let mut servers = Vec::new();
-    for entry in fs::read_dir(INSTALLED)? {
+    for entry in fs::read_dir(installation().join("lib/rabbitmq/lib"))? {
         servers.push(entry?.path());
     }
     servers.sort();
@@ -298,10 +310,12 @@ const NODE_NAME: &str = "broker@localhost";
 fn command(directory: &Path, plan: &Plan) -> Vec<OsString> {
     let inetrc = format!("\"{}\"", directory.join("inetrc").display());
     let schedulers = format!("{0}:{0}", plan.schedulers);
+    let erl = installation().join("lib/erlang/bin/erl");
+    let erl = erl.to_str().expect("the installation has a path of UTF-8");
     let arguments = [
         // More schedulers than work cost a second or more of waiting for each other at the
         // start, and so do schedulers that sleep at once where they could spin for a moment.
-        &["erl", "+S", &schedulers, "+SDio", "1", "+A", "1"][..],
+        &[erl, "+S", &schedulers, "+SDio", "1", "+A", "1"][..],
         &["+W", "w", "+B", "i", "+sbwt", "short"],
         &["+sbwtdcpu", "none", "+sbwtdio", "short"],
         &["-noinput", "-boot", "start_sasl"],
