@@ -65,7 +65,8 @@ fn each_section_gives_the_outcome_as_the_table_has_it() {
     let text = read("docs/problems.md");
     let sections = text.split("\n## ").skip(1).map(|section| section.split_once("\n\n").unwrap().1);
     for (section, outcome) in sections.zip(Outcome::ALL) {
-        assert_eq!(section.lines().next(), Some(verdict(outcome.row()).as_str()), "{}", outcome.code());
+        let first = section.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        assert_eq!(first, verdict(outcome.row()), "{}", outcome.code());
     }
 }
 
