@@ -6,6 +6,8 @@ mod code;
 mod documents;
 #[path = "tidy/files.rs"]
 mod files;
+#[path = "tidy/width.rs"]
+mod width;
 
 use code::Code;
 use files::{TextFile, rust_files, text_files};

@@ -1,6 +1,7 @@
 //! Documents that say what the code says, and examples in them that work.
 
 use crate::files::{TextFile, documents, root};
+use crate::none;
 use amqpost::config::{Config, Sources};
 use amqpost::link::{BreakerState, ConnectFailure, ConnectionState, LossReason};
 use amqpost::metrics::{Metrics, Observed, ObservedSpool, Vocabulary};
@@ -176,6 +177,43 @@ fn every_metric_that_a_document_names_exists() {
             assert!(families.contains_key(family_of(&name)), "{} names {name}", document.path);
         }
     }
+}
+
+// === links ===
+
+/// The targets of the links in a document, each with its line, counted from 0. Addresses are not among them.
+fn links(document: &TextFile) -> Vec<(usize, &str)> {
+    let lines = document.text.lines().enumerate();
+    let targets = lines.flat_map(|(line, text)| {
+        text.split("](").skip(1).filter_map(move |rest| Some((line, rest.split_once(')')?.0)))
+    });
+    targets.filter(|(_, target)| !target.contains("://")).collect()
+}
+
+/// The name by which a link reaches a heading.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let directory = root().join(&document.path).parent().expect("a file is in a directory").to_owned();
+        for (line, target) in links(&document) {
+            let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+            let file = if path.is_empty() { root().join(&document.path) } else { directory.join(path) };
+            let has_heading = || {
+                let text = fs::read_to_string(&file).unwrap_or_default();
+                text.lines().any(|line| line.starts_with('#') && anchor(line) == fragment)
+            };
+            if !file.exists() || !fragment.is_empty() && !has_heading() {
+                broken.push(format!("{} leads to {target}", document.at(line)));
+            }
+        }
+    }
+    none(broken);
 }
 
 // === examples ===

@@ -43,12 +43,10 @@ pub(crate) fn rust_files(directories: &[&str]) -> Vec<TextFile> {
     files
 }
 
-/// README and documentation.
+/// Every Markdown file: README, ARCHITECTURE, docs and the like. Those in src are parts of a page.
 pub(crate) fn documents() -> Vec<TextFile> {
     let mut files = text_files();
-    files.retain(|file| {
-        file.path == "README.md" || file.path.starts_with("docs/") && file.path.ends_with(".md")
-    });
+    files.retain(|file| file.path.ends_with(".md") && !file.path.starts_with("src/"));
     files
 }
 
