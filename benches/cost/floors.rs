@@ -22,7 +22,10 @@ fn cpu_bound(concurrency: usize) -> Option<f64> {
 pub(crate) fn cpu(stage: &Stage) -> Section {
     let title = "CPU of a confirmed publish, before a broker that only acks";
     let mut section = Section::begin("cpu", title, &COLUMNS);
-    section.say("1 KiB, mandatory, persistent, to a queue by the raw endpoint; each client sends its next request at once.".to_owned());
+    section.say(
+        "1 KiB, mandatory, persistent, to a queue through the raw endpoint. Each client sends its next request at once."
+            .to_owned(),
+    );
     let target = stage.sink();
     let mut trio = stage.trio(&target);
     for concurrency in CONCURRENCIES {
@@ -38,7 +41,7 @@ pub(crate) fn cpu(stage: &Stage) -> Section {
                 let what = format!("CPU of a publish to that of both floors, {load}, ack-only broker");
                 section.judge(&what, Bound::AtMost(bound), "", ratio);
             }
-            None => section.say(format!("CPU to that of both floors, {load}: {}", shown(ratio))),
+            None => section.say(format!("CPU compared with both floors, {load}: {}.", shown(ratio))),
         }
     }
     section
@@ -58,7 +61,8 @@ pub(crate) fn forms(stage: &Stage) -> Section {
         let three = trio.measure(stage, &Load::of(concurrency, bytes));
         let load = format!("{load}, {concurrency} at a time");
         rows(&mut section, &load, &three);
-        section.say(format!("CPU to that of both floors, {load}: {}", shown(three.to_both(Reading::cpu))));
+        section
+            .say(format!("CPU compared with both floors, {load}: {}.", shown(three.to_both(Reading::cpu))));
     }
     let Trio { http, amqpost, .. } = &mut trio;
     let (one, two) = (Load::of(64, KIB), Load::of(64, KIB).over(Version::Two));
@@ -80,7 +84,7 @@ pub(crate) fn stream(stage: &Stage) -> Section {
     let title = "The NDJSON stream on one connection, before a broker that only acks";
     let mut section = Section::begin("stream", title, &COLUMNS);
     section.say(
-        "1 KiB; at a time are so many lines without their result. Latencies of lines are not measured."
+        "1 KiB. The load is the number of lines without a result. Latencies of lines are not measured."
             .to_owned(),
     );
     let target = stage.sink();
@@ -118,7 +122,7 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
     let title = "Before RabbitMQ, a durable queue";
     let mut section = Section::begin("rabbitmq", title, &COLUMNS);
     section.say(
-        "1 KiB, persistent; the queue keeps its last 10,000 messages. The broker shares the machine with all of it."
+        "1 KiB, persistent; the queue keeps its last 10,000 messages. The broker shares the machine with everything else."
             .to_owned(),
     );
     let target = stage.rabbitmq(&[], &[]);
@@ -140,8 +144,8 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
 fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
     let median = |readings: &[Reading]| number(Spread::of(readings.iter().map(Reading::cpu_of_all)).median);
     format!(
-        "{load}, CPU of all processes together (broker, publisher, load): {} µs a message with lapin alone, {} with amqpost. Where nothing \
-         else is short, that makes {} of lapin's rate.\n",
+        "{load}: all processes together (broker, publisher, load) take {} µs of CPU a message with lapin alone and {} \
+         with amqpost. If only CPU is scarce, amqpost reaches {} of lapin's rate.",
         median(lapin),
         median(amqpost),
         shown(against(lapin, amqpost, Reading::cpu_of_all)),
@@ -152,8 +156,5 @@ fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
 fn at_best(load: &str, three: &Three) -> String {
     let floors = three.http.iter().zip(&three.amqp);
     let shares = floors.map(|(http, amqp)| amqp.cpu_of_all() / (amqp.cpu_of_all() + http.cpu_of_all()));
-    format!(
-        "{load}, for a sidecar that costs no more than both floors that would be {}.\n",
-        shown(Spread::of(shares))
-    )
+    format!("{load}: a sidecar that costs as much as both floors would reach {}.", shown(Spread::of(shares)))
 }

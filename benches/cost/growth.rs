@@ -18,8 +18,9 @@ const FEW: usize = 4;
 pub(crate) fn growth(stage: &Stage) -> Section {
     let header = ["what grows", "how many", "requests/s", "CPU µs/request", "RSS MiB"];
     let mut section = Section::begin("growth", "Cost that does not grow", &header);
-    section
-        .say("Before a broker that only acks; 1 KiB and 64 at a time where nothing else is said.".to_owned());
+    section.say(
+        "Before a broker that only acks; 1 KiB and 64 at a time unless a row says otherwise.".to_owned(),
+    );
     connections(stage, &mut section);
     destinations(stage, &mut section);
     bodies(stage, &mut section);

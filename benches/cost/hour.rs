@@ -26,9 +26,9 @@ pub(crate) fn hour(stage: &Stage) -> Section {
     let title = format!("Cost that does not grow with time: {minutes} minutes of load");
     let mut section = Section::begin("hour", &title, &header);
     section.say(format!(
-        "Before a broker that only acks; 1 KiB, {RATE} requests a second over {CONCURRENCY} connections, which each part opens anew. \
-         With little to do at a time a request costs what it does alone, not what it does among many. RSS, threads and files are \
-         those at the end of a part, after its connections were closed."
+        "Before a broker that only acks; 1 KiB, {RATE} requests a second over {CONCURRENCY} connections, which each part \
+         opens again. At this rate a request costs as much as a single one, not as one among many. RSS, threads and \
+         files are those at the end of a part, after its connections were closed."
     ));
     let target = stage.sink();
     let amqpost = stage.amqpost(&target.uri, &[], true);

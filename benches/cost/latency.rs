@@ -25,10 +25,11 @@ pub(crate) fn latency(stage: &Stage) -> Section {
     let title = "Latency at a fixed rate, before RabbitMQ, a durable queue";
     let mut section = Section::begin("latency", title, &header);
     section.say(
-        "Latencies count from the moment a request was due, not from when it was sent (no coordinated omission). The \
-         lateness is the load's own, with a client idle; it is in every latency, so once of the two floors it is taken off. \
-         Each floor alone has the machine to itself and the broker. Side by side both have the same rate at the same time, as HTTP and AMQP \
-         have in a sidecar: what one takes of the CPU, the other and the broker wait for."
+        "Latencies count from the moment at which a request was due, not from when it was sent (no coordinated \
+         omission). The lateness is the load's own, with an idle client. Every latency contains it, so it is \
+         subtracted once from the sum of the two floors. A floor alone shares the machine only with the broker. Side \
+         by side, both floors have the same rate at the same time, as HTTP and AMQP have in a sidecar: each waits \
+         for the CPU that the other and the broker take."
             .to_owned(),
     );
     let target = stage.rabbitmq(&[], &[]);
@@ -97,7 +98,7 @@ impl Readings {
             let what = format!("{name} to that of both floors, {concurrency} at a time, RabbitMQ");
             section.judge(&what, Bound::AtMost(bound), "", alone);
             let what = format!("{name} to that of both floors side by side, {concurrency} at a time");
-            section.say(format!("{what}: {}\n", shown(beside)));
+            section.say(format!("{what}: {}.", shown(beside)));
         };
         judge("p50", 1.15, |reading| reading.latencies.exchanges.p50);
         judge("p99", 1.3, |reading| reading.latencies.exchanges.p99);

@@ -3,33 +3,44 @@
 use crate::section::{Section, line};
 use std::fmt::Write;
 
+/// The widest line of a paragraph. Tables are as wide as they are.
+const COLUMNS_MAX: usize = 100;
+
 const HEAD: &str = "\
 # Performance
 
-What a publish through amqpost costs, against the least that HTTP and AMQP cost by themselves on the same machine at the same
-time. `scripts/bench --write` measured this page and its chart; `scripts/bench --short` is a quick look.
+What a publish through amqpost costs, against the least that HTTP and AMQP cost by themselves on the
+same machine at the same time. `scripts/bench --write` measures this page and its chart;
+`scripts/bench --short` is a quick look.
 
 ![CPU of a confirmed publish against both floors](performance.svg)
 
 How it is measured:
 
-* **HTTP floor**: axum and hyper with amqpost's settings, in a process of its own, that reads the body and answers 200;
-  with axum's router, which amqpost does without.
-* **AMQP floor**: lapin in a process of its own, mandatory and persistent, one connection, one channel, as many publishes at a time as the load
-  has requests, each waiting for its confirm. It makes no message ids.
-* Both floors have tokio's runtime of one thread, as amqpost has by default; with a thread for each core they cost more.
-* Less than both floors together is possible: the HTTP floor has a router that amqpost does without, and two processes wake up where one does.
-* The targets for p50 and p99 are against the sum of both floors, each alone beside the broker, with the load's own lateness taken off once. The section on latency says what
-  they are against both floors at work at the same time, as well.
+* **HTTP floor**: axum and hyper with amqpost's settings, in a process of its own, which reads the
+  body and answers 200. It uses axum's router, which amqpost does without.
+* **AMQP floor**: lapin in a process of its own, mandatory and persistent, with one connection and
+  one channel. It has as many publishes in flight as the load has requests, and each waits for its
+  confirm. It makes no message ids.
+* Both floors use tokio's single-threaded runtime, as amqpost does by default; with a thread for
+  each core they cost more.
+* A sidecar can cost less than both floors together: the HTTP floor has a router that amqpost does
+  without, and two processes wake up where one does.
+* The targets for p50 and p99 compare with the sum of both floors, each measured alone beside the
+  broker; the load's own lateness is subtracted once. The section on latency also compares with both
+  floors at work at the same time.
 * **amqpost**: the release build with its default configuration, two connections.
-* **The broker that only acks** (`benches/cost/sink.rs`) confirms all that one read brought by one `basic.ack`. It is a process of its
-  own, as is RabbitMQ; neither's CPU is in a figure unless that is said, nor is the load generator's.
-* All of a table was measured by turns, a second each (three for latencies at a fixed rate), five times over. A figure is the median of these rounds; beside it, in brackets, are the
-  lowest and the highest. A ratio is taken within each round. Rates are those of a machine that also runs the load and the broker: compare them
-  with each other only.
-* CPU is what the scheduler counts for all threads of the process, context switches are voluntary and involuntary ones.
-* Loads are closed (a client sends its next request when it has its answer) but for the section on latency, whose rate is fixed and
-  whose latencies count from the moment at which a request was due.
+* **The ack-only broker** (`benches/cost/sink.rs`) confirms everything that arrived in one read with
+  one `basic.ack`. It is a process of its own, as is RabbitMQ. The figures do not include the CPU of
+  the brokers or of the load generator, unless they say so.
+* The rows of a table are measured in alternation, a second each (three for latencies at a fixed
+  rate), five times. A figure is the median of these rounds, with the lowest and the highest in
+  brackets. A ratio is taken within each round. The machine also runs the load and the broker:
+  compare rates only with each other.
+* CPU is the scheduler's count for all threads of the process. Context switches are voluntary and
+  involuntary ones.
+* Loads are closed: a client sends its next request when it has its answer. The section on latency
+  has a fixed rate instead, and its latencies count from the moment at which a request was due.
 ";
 
 /// The page from the sections that were measured.
@@ -40,12 +51,12 @@ pub(crate) fn page(sections: &[Section]) -> String {
         put(&mut page, &line(&verdict.cells()));
     }
     for section in sections {
-        put(&mut page, &format!("\n## {}\n", section.title));
-        section.about.iter().for_each(|text| put(&mut page, text));
+        put(&mut page, &format!("\n## {}", section.title));
+        section.about.iter().for_each(|text| put(&mut page, &format!("\n{}", wrapped(text.trim_end()))));
         put(&mut page, &format!("\n{}\n|{}", line(&section.header), "---|".repeat(section.header.len())));
         section.rows.iter().for_each(|row| put(&mut page, &line(row)));
         if !section.circumstances.is_empty() {
-            put(&mut page, &format!("\n{}", section.circumstances));
+            put(&mut page, &format!("\n{}", wrapped(&section.circumstances)));
         }
     }
     page
@@ -53,4 +64,21 @@ pub(crate) fn page(sections: &[Section]) -> String {
 
 fn put(page: &mut String, text: &str) {
     writeln!(page, "{text}").expect("a String takes everything");
+}
+
+/// A paragraph in lines of at most `COLUMNS_MAX`.
+fn wrapped(text: &str) -> String {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > COLUMNS_MAX {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.join("\n")
 }

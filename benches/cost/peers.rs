@@ -47,7 +47,7 @@ pub(crate) fn peers(stage: &Stage) -> Section {
     row(&mut section, "RabbitMQ's management API", &theirs, false);
     section.say(
         "The management API opens a connection and a channel for each message, publishes it mandatory and waits for \
-         its confirm. It runs inside RabbitMQ: its own CPU is what RabbitMQ takes more than with amqpost."
+         its confirm. It runs inside RabbitMQ: its own CPU is the CPU that RabbitMQ takes in addition."
             .to_owned(),
     );
     let share = Spread::of(
