@@ -14,6 +14,7 @@ mod credentials;
 mod deadlines;
 mod deleted_exchange;
 mod early_refusals;
+mod first_publish;
 mod hard_connections;
 mod idempotency;
 mod life_cycle;
