@@ -156,5 +156,8 @@ fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
 fn at_best(load: &str, three: &Three) -> String {
     let floors = three.http.iter().zip(&three.amqp);
     let shares = floors.map(|(http, amqp)| amqp.cpu_of_all() / (amqp.cpu_of_all() + http.cpu_of_all()));
-    format!("{load}: a sidecar that costs as much as both floors would reach {}.", shown(Spread::of(shares)))
+    format!(
+        "{load}: a sidecar that costs as much as both floors would reach {} of it.",
+        shown(Spread::of(shares))
+    )
 }
