@@ -243,6 +243,12 @@ impl Outcome {
         self.row().code
     }
 
+    /// The outcome with this code; `None` for a text that is no outcome's code.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.code() == code)
+    }
+
     /// Whether the message is safe, was not published, or may have been.
     #[must_use]
     pub const fn class(self) -> Class {
@@ -267,6 +273,16 @@ mod tests {
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(codes.len(), Outcome::ALL.len());
+    }
+
+    #[test]
+    fn a_code_leads_back_to_its_outcome_and_another_text_to_none() {
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
+        }
+        for other in ["", "Confirmed", "confirmed "] {
+            assert_eq!(Outcome::from_code(other), None, "{other:?}");
+        }
     }
 
     #[test]

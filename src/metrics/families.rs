@@ -273,6 +273,7 @@ const fn is_tried_again(outcome: Outcome) -> bool {
         Outcome::LinkDown
             | Outcome::LinkStalled
             | Outcome::BrokerBlocked
+            | Outcome::BreakerOpen
             | Outcome::Overloaded
             | Outcome::LinkLost
             | Outcome::Nacked

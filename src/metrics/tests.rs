@@ -1,6 +1,7 @@
 //! What a scrape shows, and that nothing is missing from it.
 
 use super::*;
+use crate::outcome::Retry;
 
 const VOCABULARY: Vocabulary = Vocabulary {
     link_states: &["connecting", "up", "blocked", "down", "draining"],
@@ -55,6 +56,29 @@ fn a_publish_is_counted_under_its_own_outcome() {
     assert_eq!(publishes("code=\"nacked\",outcome=\"unknown\""), Some(1.0));
     let answered = "amqpost_publish_duration_seconds_count{outcome=\"not_published\"}";
     assert_eq!(sample(&text, answered), Some(1.0));
+}
+
+/// An attempt is repeated when its failure may pass, the link is what failed, and there is time left.
+fn may_be_repeated(outcome: Outcome) -> bool {
+    let may_pass = matches!(outcome.row().retry, Retry::Safe | Retry::MayDuplicate);
+    let is_of_the_link = !matches!(
+        outcome,
+        Outcome::SpoolFull | Outcome::SpoolFailed | Outcome::SpoolUnsure | Outcome::IdempotencyKeyInUse
+    );
+    let is_the_last =
+        matches!(outcome, Outcome::DeadlineNotSent | Outcome::ConfirmTimeout | Outcome::Draining);
+    may_pass && is_of_the_link && !is_the_last
+}
+
+#[test]
+fn each_retry_is_counted_under_the_code_of_the_failed_attempt() {
+    let metrics = Metrics::new(VOCABULARY);
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| may_be_repeated(*outcome)) {
+        let series = format!("amqpost_retries_total{{reason=\"{}\"}}", outcome.code());
+        assert_eq!(sample(&metrics.render(&observed("up")), &series), Some(0.0), "{series}");
+        metrics.retried(outcome);
+        assert_eq!(sample(&metrics.render(&observed("up")), &series), Some(1.0), "{series}");
+    }
 }
 
 #[test]
