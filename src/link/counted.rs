@@ -1,15 +1,10 @@
 //! What `scripts/instructions` counts of the link: what the owner of a connection's channels does with each publish.
 
-use super::acceptance::unacceptable;
-use super::attribution::{Attribution, BrokerVerdict};
-use super::breaker::Thresholds;
-use super::breakers::Breakers;
-use super::destination::Destination;
-use super::exchanges::{ProvenDestinations, may_close_its_channel};
-use super::standstill::{Standing, Standstill};
+use super::acceptance::{may_close_its_channel, unacceptable};
+use super::destinations::{Breakers, Destination, ProvenDestinations, Standing, Standstill, Thresholds};
+use super::lanes::{Attribution, BrokerVerdict};
+use super::publisher::{Waiting, deliver, of_broker};
 use super::ticket::{Job, Parcel, Reply, Ticket};
-use super::verdict::{deliver, of_broker};
-use super::waiting::Waiting;
 use crate::admission::Admission;
 use crate::message::{Message, Properties, ShortText};
 use crate::metrics::{Metrics, Vocabulary};

@@ -1,82 +1,47 @@
 //! The link: everything between us and the broker. The only room that names lapin.
 //!
-//! * `acceptance` refuses what no broker could take;
-//! * `supervisor` keeps one connection alive (`dial`, `attempts`, `backoff`, `failure`, `outage_log`), with a
-//!   `vigil` over each that is open (`pulse`, `vitals`);
-//! * `publisher` owns a connection's channels (`lanes`), decides which of them a message goes to (`dispatch`,
-//!   `exchanges`, `waiting`) and moves away from those that stand still (`checkup`, `standstill`, `nacking`);
-//! * `lane` is one channel: it polls publishes (`publishing`, `wire`, `quiet`) and hands out exact verdicts (`attribution`,
-//!   `closing`, `verdict`);
-//! * `publish` takes one message through its attempts (`retry`), past its destination's `breaker`;
-//! * `ticket` is a publish between its request and a channel; the hand-over is there; `turns` says which connection it goes to;
-//! * `state` and `status` are what everybody else reads.
+//! * `sending` takes one message through its attempts, past its destination's circuit breaker;
+//! * `ticket` is a publish between its request and a channel: the hand-over is there;
+//! * `publisher` is the task that owns a connection's channels and decides which of them a message goes to;
+//! * `lanes` are these channels: they publish, and hand out exact verdicts;
+//! * `destinations` is what is known of the places that messages go to;
+//! * `connection` keeps connections alive, and says how they are;
+//! * `acceptance` knows messages that no broker takes, `backoff` the pauses between attempts, `stage` whether the
+//!   link is to end.
 
 mod acceptance;
-mod attempts;
-mod attribution;
 mod backoff;
-mod breaker;
-mod breakers;
-mod checkup;
-mod closing;
+mod connection;
 #[cfg(test)]
 mod counted;
-mod destination;
-mod dial;
-mod dispatch;
-mod exchanges;
-mod failure;
-mod lane;
+mod destinations;
 mod lanes;
-mod mode;
-mod nacking;
-mod outage_log;
-mod publish;
 mod publisher;
-mod publishing;
-mod pulse;
-mod quiet;
-mod reporter;
-mod retry;
-mod standstill;
-mod state;
-mod status;
-mod supervisor;
+mod sending;
+mod stage;
 mod ticket;
-mod turns;
-mod verdict;
-mod vigil;
-mod vitals;
-mod waiting;
-mod wire;
 
 pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
-pub use breaker::BreakerState;
-pub use failure::{ConnectFailure, LossReason};
-pub use retry::RetryPolicy;
-pub use state::ConnectionState;
-pub use status::{ConnectionStatus, LinkStatus};
+pub use connection::{ConnectFailure, ConnectionState, ConnectionStatus, LinkStatus, LossReason};
+pub use destinations::BreakerState;
+pub use sending::RetryPolicy;
 
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
-use breaker::Thresholds;
-use breakers::Breakers;
-use publish::Attempting;
-use reporter::Reporter;
-use retry::RetryBudget;
-use status::StateReader;
+use connection::{Reporter, StateReader, Supervisor};
+use destinations::{Breakers, Thresholds};
+use sending::{Attempting, RetryBudget, Turns};
+use stage::Stage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use supervisor::{Stage, Supervisor};
 use ticket::Job;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use turns::Turns;
 
 /// What the link needs to know of the configuration.
 #[derive(Debug)]
@@ -148,7 +113,7 @@ impl Link {
             attempts_max: publish.max_attempts,
         });
         let (stage, stage_reader) = watch::channel(Stage::Serving);
-        let (writers, state) = status::channel(settings.broker.connections);
+        let (writers, state) = connection::channel(settings.broker.connections);
         let mut supervisors = JoinSet::new();
         for (slot, state) in writers.into_iter().enumerate() {
             let supervisor = Supervisor {
@@ -205,7 +170,7 @@ impl LinkHandle {
     /// Ends when the link begins to drain.
     pub async fn draining(&self) {
         let mut stage = self.stage.clone();
-        supervisor::draining(&mut stage).await;
+        stage::draining(&mut stage).await;
     }
 
     /// Waits until the link is up or `deadline` has passed; whether it is up.

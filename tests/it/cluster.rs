@@ -185,7 +185,7 @@ async fn a_node_that_is_killed_costs_only_what_was_in_flight_on_it() {
 
 // RabbitMQ 3.10 nacks everything on a channel that first published to the queue before a new leader was known, for
 // as long as the killed node is away; other channels of the same connection are well. Such a channel is found before it has
-// nacked for twice as long as others did (`link/nacking.rs`), and then a breaker may have to be closed.
+// nacked for twice as long as others did (`link/destinations/nacking.rs`), and then a breaker may have to be closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_that_is_killed_costs_no_more_than_the_election() {
     let (story, killed) = story_of_a_kill(HARMED).await;

@@ -1,0 +1,173 @@
+//! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill switch.
+
+use super::failure::{ConnectFailure, DialError};
+use crate::config::{BrokerConfig, Endpoint, Secret};
+use crate::link::lanes::open_channel;
+use async_compat::Compat;
+use futures_util::stream::{BoxStream, StreamExt};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
+use lapin::types::{LongString, ShortString};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::net::{Shutdown, TcpStream as StdTcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A connection that is ready to publish.
+pub(crate) struct Dialled {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) shared: Channel,
+    /// For probes only.
+    pub(crate) control: Channel,
+    pub(crate) kill_switch: KillSwitch,
+    /// lapin's events. There is exactly one listener: clones would compete for events (ADR-0001).
+    pub(crate) events: BoxStream<'static, Event>,
+    pub(crate) user: Arc<str>,
+}
+
+/// The hard abort of a connection: a duplicate of its socket, shut down in both directions.
+///
+/// lapin's own `close` waits for ever on a broker that does not answer (ADR-0001). After this everything
+/// pending resolves within 3 to 100 ms and lapin's I/O thread ends. Pulled on drop as well, so that an attempt
+/// that is given up leaves no thread behind.
+pub(crate) struct KillSwitch(StdTcpStream);
+
+impl KillSwitch {
+    fn of(socket: &TcpStream) -> std::io::Result<Self> {
+        let duplicate = socket2::SockRef::from(socket).try_clone()?;
+        Ok(Self(duplicate.into()))
+    }
+
+    /// Shuts the socket down. Bytes the kernel still holds are dropped with it.
+    pub(crate) fn pull(&self) {
+        // Both fail only on a socket that is dead already, which is what is wanted.
+        drop(socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)));
+        drop(self.0.shutdown(Shutdown::Both));
+    }
+}
+
+impl Drop for KillSwitch {
+    fn drop(&mut self) {
+        self.pull();
+    }
+}
+
+/// Connects to `endpoint` within `broker.connect_timeout`, first channel included.
+pub(crate) async fn dial(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
+    let too_late = || DialError::new(ConnectFailure::Timeout, "broker.connect_timeout passed");
+    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker))
+        .await
+        .unwrap_or_else(|_| Err(too_late()))
+}
+
+async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
+    let uri = uri(endpoint, broker)?;
+    let user: Arc<str> = uri.authority.userinfo.username.as_str().into();
+    let socket = connect_tcp(endpoint, broker).await?;
+    prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
+    let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
+    let mut stream = AsyncTcpStream::Plain(Compat::new(socket));
+    if endpoint.tls {
+        let connector = tls_connector(broker)?;
+        stream = stream
+            .into_rustls(&connector, &endpoint.host)
+            .await
+            .map_err(|error| DialError::new(ConnectFailure::Tls, error))?;
+    }
+    // lapin may ask for a second stream when the first one ends early: there is none.
+    let stream = Mutex::new(Some(stream));
+    let hand_out = async move |_, _| {
+        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+    };
+    let runtime = lapin::runtime::default_runtime().map_err(|error| DialError::amqp(&error))?;
+    let connection = Connection::connector(uri, runtime, hand_out, client_properties(broker))
+        .await
+        .map_err(|error| DialError::amqp(&error))?;
+    let events = connection.events_listener().boxed();
+    let shared =
+        open_channel(&connection, broker.connect_timeout).await.map_err(|error| DialError::amqp(&error))?;
+    let control = connection.create_channel().await.map_err(|error| DialError::amqp(&error))?;
+    Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user })
+}
+
+async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpStream, DialError> {
+    let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+        .await
+        .map_err(|error| DialError::new(ConnectFailure::Dns, error))?
+        .collect();
+    // A first address that swallows packets must leave time for the second.
+    let share = broker.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut last = DialError::new(ConnectFailure::Dns, "the name has no address");
+    for address in addresses {
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = DialError::tcp(&error),
+            Err(_) => last = DialError::new(ConnectFailure::Timeout, "no answer to a TCP connect"),
+        }
+    }
+    Err(last)
+}
+
+fn prepare(socket: &TcpStream, broker: &BrokerConfig) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(socket);
+    socket.set_keepalive(true)?;
+    // Written bytes that the peer's kernel does not take for as long as heartbeats allow end the connection.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(broker.heartbeat * 2))?;
+    Ok(())
+}
+
+fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
+    let tls = |error: &dyn std::fmt::Display| DialError::new(ConnectFailure::Tls, error);
+    let config = match &broker.ca_file {
+        Some(file) => {
+            let certificates = CertificateDer::pem_slice_iter(file.pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| tls(&error))?;
+            RustlsConnectorConfig::default().with_parsable_certificates(certificates)
+        }
+        None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| tls(&error))?,
+    };
+    config.connector_with_no_client_auth().map_err(|error| tls(&error))
+}
+
+/// The URI for lapin, with the credentials as they are now: files are read again at each attempt, so that a
+/// rotated password works without a restart.
+fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError> {
+    let read = |file: &Option<PathBuf>, otherwise: &str| match file {
+        Some(path) => Secret::read(path)
+            .map(|secret| secret.expose().to_owned())
+            .map_err(|problem| DialError::new(ConnectFailure::Credentials, problem)),
+        None => Ok(otherwise.to_owned()),
+    };
+    let username = read(&broker.user_file, &endpoint.user)?;
+    let password = read(&broker.password_file, endpoint.password.expose())?;
+    let heartbeat_seconds = u16::try_from(broker.heartbeat.as_secs()).unwrap_or(u16::MAX);
+    Ok(AMQPUri {
+        scheme: if endpoint.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username, password },
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+        },
+        vhost: endpoint.vhost.clone(),
+        query: AMQPQueryString {
+            frame_max: Some(broker.frame_max),
+            heartbeat: Some(heartbeat_seconds),
+            ..AMQPQueryString::default()
+        },
+    })
+}
+
+fn client_properties(broker: &BrokerConfig) -> ConnectionProperties {
+    let property = |text: &str| LongString::from(text);
+    ConnectionProperties::default()
+        .with_connection_name(property(&broker.connection_name))
+        .with_client_property(ShortString::from("product"), property("amqpost"))
+        .with_client_property(ShortString::from("version"), property(env!("CARGO_PKG_VERSION")))
+}

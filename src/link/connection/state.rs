@@ -1,0 +1,187 @@
+//! The states of a connection and of the link: pure functions, no I/O, no clock.
+
+/// The state of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// The first attempt since the start has not ended yet.
+    Connecting,
+    /// Publishes are accepted.
+    Up,
+    /// The broker sent `connection.blocked`.
+    Blocked,
+    /// The socket is open and the broker has stopped answering.
+    Stalled,
+    /// Not connected: waiting for the next attempt, or trying.
+    Down,
+    /// Shutting down; final.
+    Draining,
+}
+
+/// What happens to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionEvent {
+    /// An attempt succeeded, channels included.
+    Connected,
+    /// An attempt failed.
+    ConnectFailed,
+    /// The broker blocks publishes.
+    Blocked,
+    /// The broker takes publishes again.
+    Unblocked,
+    /// The broker has stopped answering.
+    Stalled,
+    /// The broker answers again.
+    Resumed,
+    /// An established connection is gone.
+    Lost,
+    /// The sidecar shuts down.
+    Drain,
+}
+
+impl ConnectionState {
+    /// Every state, in the order of the metrics.
+    pub const ALL: [ConnectionState; 6] = [
+        ConnectionState::Connecting,
+        ConnectionState::Up,
+        ConnectionState::Blocked,
+        ConnectionState::Stalled,
+        ConnectionState::Down,
+        ConnectionState::Draining,
+    ];
+
+    /// The state after `event`. An event that makes no sense in a state changes nothing.
+    #[must_use]
+    pub fn next(self, event: ConnectionEvent) -> ConnectionState {
+        use ConnectionEvent as E;
+        use ConnectionState as S;
+        match (self, event) {
+            // Draining => Draining
+            (S::Draining, _) => S::Draining,
+            // any => Draining
+            (S::Connecting | S::Up | S::Blocked | S::Stalled | S::Down, E::Drain) => S::Draining,
+            // Connecting, Down => Up
+            (S::Connecting | S::Down, E::Connected) => S::Up,
+            // Connecting => Down
+            (S::Connecting, E::ConnectFailed) => S::Down,
+            // Up, Stalled => Blocked; Blocked => Up
+            (S::Up | S::Stalled, E::Blocked) => S::Blocked,
+            (S::Blocked, E::Unblocked) => S::Up,
+            // Up => Stalled, Stalled => Up
+            (S::Up, E::Stalled) => S::Stalled,
+            (S::Stalled, E::Resumed) => S::Up,
+            // Up, Blocked, Stalled => Down
+            (S::Up | S::Blocked | S::Stalled, E::Lost) => S::Down,
+            (S::Connecting, E::Blocked | E::Unblocked | E::Stalled | E::Resumed | E::Lost) => S::Connecting,
+            (S::Down, E::ConnectFailed | E::Blocked | E::Unblocked | E::Stalled | E::Resumed | E::Lost) => {
+                S::Down
+            }
+            (S::Up, E::Connected | E::ConnectFailed | E::Unblocked | E::Resumed) => S::Up,
+            // A blocked broker reads nothing, so its silence means nothing.
+            (S::Blocked, E::Connected | E::ConnectFailed | E::Blocked | E::Stalled | E::Resumed) => {
+                S::Blocked
+            }
+            (S::Stalled, E::Connected | E::ConnectFailed | E::Unblocked | E::Stalled) => S::Stalled,
+        }
+    }
+
+    /// The text used in JSON, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ConnectionState::Connecting => "connecting",
+            ConnectionState::Up => "up",
+            ConnectionState::Blocked => "blocked",
+            ConnectionState::Stalled => "stalled",
+            ConnectionState::Down => "down",
+            ConnectionState::Draining => "draining",
+        }
+    }
+}
+
+/// The state of the link: up while one connection is up.
+///
+/// But for a block: RabbitMQ's alarms hold for the whole cluster, and it tells a connection only once that
+/// publishes. So one connection that is blocked speaks for all, and no message is spent on asking another.
+/// Where none is up, it is the state that says most about what an operator can do.
+#[must_use]
+pub(crate) fn link_state(connections: impl IntoIterator<Item = ConnectionState>) -> ConnectionState {
+    const fn precedence(state: ConnectionState) -> u8 {
+        match state {
+            ConnectionState::Blocked => 0,
+            ConnectionState::Up => 1,
+            ConnectionState::Stalled => 2,
+            ConnectionState::Draining => 3,
+            ConnectionState::Connecting => 4,
+            ConnectionState::Down => 5,
+        }
+    }
+    connections.into_iter().min_by_key(|state| precedence(*state)).unwrap_or(ConnectionState::Down)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ConnectionEvent as E;
+    use ConnectionState as S;
+    use proptest::prelude::*;
+
+    fn event() -> impl Strategy<Value = E> {
+        prop::sample::select(vec![
+            E::Connected,
+            E::ConnectFailed,
+            E::Blocked,
+            E::Unblocked,
+            E::Stalled,
+            E::Resumed,
+            E::Lost,
+            E::Drain,
+        ])
+    }
+
+    fn state() -> impl Strategy<Value = S> {
+        prop::sample::select(S::ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn a_connection_is_up_only_while_its_last_word_was_good(events in prop::collection::vec(event(), 0..40)) {
+            let mut state = S::Connecting;
+            for event in events {
+                let before = state;
+                state = state.next(event);
+                if before == S::Draining {
+                    prop_assert_eq!(state, S::Draining);
+                }
+                if state == S::Up && before != S::Up {
+                    prop_assert!(matches!(event, E::Connected | E::Unblocked | E::Resumed));
+                }
+                prop_assert!(!matches!(event, E::Lost | E::Blocked | E::Stalled | E::Drain) || state != S::Up);
+            }
+        }
+
+        #[test]
+        fn the_link_is_up_exactly_while_a_connection_is_and_none_is_blocked(
+            states in prop::collection::vec(state(), 1..8),
+        ) {
+            let up = states.contains(&S::Up) && !states.contains(&S::Blocked);
+            prop_assert_eq!(link_state(states) == S::Up, up);
+        }
+    }
+
+    #[test]
+    fn a_link_without_connections_is_down() {
+        assert_eq!(link_state([]), S::Down);
+    }
+
+    #[test]
+    fn a_broker_outage_reads_as_one_state_from_loss_to_recovery() {
+        let states: Vec<_> = [E::Connected, E::Lost, E::ConnectFailed, E::ConnectFailed, E::Connected]
+            .into_iter()
+            .scan(S::Connecting, |state, event| {
+                *state = state.next(event);
+                Some(*state)
+            })
+            .collect();
+        assert_eq!(states, [S::Up, S::Down, S::Down, S::Down, S::Up]);
+    }
+}

@@ -1,0 +1,178 @@
+//! The link's state as everybody reads it: one watch channel, each connection's slot with one writer.
+
+use super::state::{ConnectionEvent, ConnectionState, link_state};
+use crate::link::ticket::Job;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, watch};
+
+/// A connection as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ConnectionStatus {
+    /// Its state.
+    pub state: ConnectionState,
+    /// Since when it is in this state.
+    pub since: SystemTime,
+    /// The endpoint it is connected to, or tried last: host and port, no credentials.
+    pub endpoint: String,
+    /// Why it is not up, for people; never holds credentials.
+    pub reason: Option<String>,
+}
+
+/// The link as seen from outside.
+#[derive(Clone, Debug)]
+pub struct LinkStatus {
+    /// Up while one connection is.
+    pub state: ConnectionState,
+    /// Since when the link is in this state.
+    pub since: SystemTime,
+    /// Its connections, in the order of their slots.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// What the watch channel carries: the status, and the way to each connection that is up.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) status: LinkStatus,
+    pub(crate) lanes: Vec<Option<mpsc::Sender<Job>>>,
+}
+
+/// Reads the state. Any number of them.
+#[derive(Clone, Debug)]
+pub(crate) struct StateReader(watch::Receiver<Published>);
+
+/// Writes the state of one connection.
+#[derive(Debug)]
+pub(crate) struct StateWriter {
+    slot: usize,
+    sender: watch::Sender<Published>,
+}
+
+/// A change of the link as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkChange {
+    pub(crate) from: ConnectionState,
+    pub(crate) to: ConnectionState,
+}
+
+/// The channel, with a writer for each of `connections` slots.
+pub(crate) fn channel(connections: usize) -> (Vec<StateWriter>, StateReader) {
+    let now = SystemTime::now();
+    let waiting = ConnectionStatus {
+        state: ConnectionState::Connecting,
+        since: now,
+        endpoint: String::new(),
+        reason: None,
+    };
+    let status = LinkStatus {
+        state: ConnectionState::Connecting,
+        since: now,
+        connections: vec![waiting; connections],
+    };
+    let lanes = (0..connections).map(|_| None).collect();
+    let (sender, receiver) = watch::channel(Published { status, lanes });
+    let writers = (0..connections).map(|slot| StateWriter { slot, sender: sender.clone() }).collect();
+    (writers, StateReader(receiver))
+}
+
+impl StateReader {
+    /// A look at the state. Keep it short: a writer waits for it.
+    pub(crate) fn look(&self) -> watch::Ref<'_, Published> {
+        self.0.borrow()
+    }
+
+    /// Waits until `reached` holds; `false` when there is no writer left.
+    pub(crate) async fn wait_until(&mut self, reached: impl FnMut(&Published) -> bool) -> bool {
+        self.0.wait_for(reached).await.is_ok()
+    }
+}
+
+impl StateWriter {
+    /// Says which endpoint the next attempt goes to.
+    pub(crate) fn trying(&self, endpoint: &str) {
+        self.sender.send_modify(|published| {
+            published.status.connections[self.slot].endpoint = endpoint.to_owned();
+        });
+    }
+
+    /// Whether another connection is open to this endpoint.
+    pub(crate) fn is_taken(&self, endpoint: &str) -> bool {
+        let published = self.sender.borrow();
+        let others = published.status.connections.iter().enumerate().filter(|(slot, _)| *slot != self.slot);
+        others.map(|(_, connection)| connection).any(|connection| {
+            let is_open = match connection.state {
+                ConnectionState::Up | ConnectionState::Blocked | ConnectionState::Stalled => true,
+                ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Draining => false,
+            };
+            is_open && connection.endpoint == endpoint
+        })
+    }
+
+    /// Applies an event to this connection. `lane` is the way to it while it is up or blocked.
+    ///
+    /// Returns the change of the whole link, if there is one.
+    pub(crate) fn apply(
+        &self,
+        event: ConnectionEvent,
+        reason: Option<String>,
+        lane: Option<mpsc::Sender<Job>>,
+    ) -> Option<LinkChange> {
+        let mut change = None;
+        self.sender.send_modify(|published| {
+            let now = SystemTime::now();
+            let connection = &mut published.status.connections[self.slot];
+            let next = connection.state.next(event);
+            if next != connection.state {
+                connection.since = now;
+            }
+            connection.state = next;
+            connection.reason = reason;
+            published.lanes[self.slot] = lane.filter(|_| next == ConnectionState::Up);
+            let from = published.status.state;
+            let to = link_state(published.status.connections.iter().map(|connection| connection.state));
+            if from != to {
+                published.status.state = to;
+                published.status.since = now;
+                change = Some(LinkChange { from, to });
+            }
+        });
+        change
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_is_up_while_one_connection_is() {
+        let (writers, reader) = channel(2);
+        let (lane, _jobs) = mpsc::channel(1);
+        let change = writers[0].apply(ConnectionEvent::Connected, None, Some(lane));
+        assert_eq!(change.unwrap().to, ConnectionState::Up);
+        assert_eq!(writers[1].apply(ConnectionEvent::ConnectFailed, Some("refused".into()), None), None);
+        let change = writers[0].apply(ConnectionEvent::Lost, Some("reset".into()), None);
+        assert_eq!(change.unwrap().to, ConnectionState::Down);
+        assert!(reader.look().lanes.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn one_blocked_connection_speaks_for_all() {
+        let (writers, reader) = channel(2);
+        for writer in &writers {
+            let (lane, _jobs) = mpsc::channel(1);
+            writer.apply(ConnectionEvent::Connected, None, Some(lane));
+        }
+        let change = writers[1].apply(ConnectionEvent::Blocked, None, None);
+        assert_eq!(change.unwrap().to, ConnectionState::Blocked);
+        assert_eq!(reader.look().status.connections[0].state, ConnectionState::Up);
+    }
+
+    #[test]
+    fn a_blocked_connection_is_no_way_to_the_broker() {
+        let (writers, reader) = channel(1);
+        let (lane, _jobs) = mpsc::channel(1);
+        writers[0].apply(ConnectionEvent::Connected, None, Some(lane.clone()));
+        writers[0].apply(ConnectionEvent::Blocked, None, Some(lane));
+        assert!(reader.look().lanes[0].is_none());
+    }
+}

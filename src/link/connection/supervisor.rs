@@ -1,0 +1,237 @@
+//! Keeps one connection alive: dials, serves, kills, and dials again, for ever.
+
+use super::attempts::{Rotation, connect};
+use super::dial::{Dialled, KillSwitch};
+use super::failure::{DialError, LossReason, loss_reason};
+use super::outage_log::OutageLog;
+use super::reporter::Reporter;
+use super::state::ConnectionEvent;
+use super::vigil::{Loss, Vigil};
+use crate::link::LinkSettings;
+use crate::link::backoff::Backoff;
+use crate::link::publisher::{Ended, Mode, Publisher, Vitals};
+use crate::link::stage::{Stage, draining};
+use crate::when_woken::when_woken;
+use lapin::Connection;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How long a connection that is being replaced may take to finish what it has.
+const REPLACE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the broker may take to answer a polite close.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// The owner of one connection slot.
+pub(crate) struct Supervisor {
+    pub(crate) settings: Arc<LinkSettings>,
+    pub(crate) reporter: Reporter,
+    pub(crate) stage: watch::Receiver<Stage>,
+    /// Connections that were replaced and finish what they have.
+    pub(crate) retired: JoinSet<()>,
+}
+
+/// How a session with the broker ended.
+enum SessionEnd {
+    Lost(Loss),
+    /// Its connection is worn out and goes on publishing until another one takes its place.
+    Retiring(watch::Sender<Mode>),
+    Drained,
+}
+
+/// A session whose connection is to be replaced.
+struct Retiring {
+    connection: Arc<Connection>,
+    kill_switch: KillSwitch,
+    publisher: Publisher,
+    mode: watch::Receiver<Mode>,
+}
+
+impl Supervisor {
+    /// Runs until the link is drained.
+    pub(crate) async fn run(mut self) {
+        let broker = &Arc::clone(&self.settings).broker;
+        let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
+        let mut outage = OutageLog::default();
+        let mut rotation = Rotation::starting_at(self.reporter.slot());
+        let mut retiring: Option<watch::Sender<Mode>> = None;
+        while !self.is_draining() {
+            let connecting = connect(
+                broker,
+                &mut rotation,
+                |endpoint| self.reporter.is_taken(endpoint),
+                |endpoint| self.reporter.trying(endpoint),
+                |endpoint, error| self.not_connected(error, endpoint, &mut outage),
+            );
+            let mut stage = self.stage.clone();
+            let (endpoint, dialled) = tokio::select! {
+                attempted = connecting => attempted,
+                () = draining(&mut stage) => break,
+            };
+            match dialled {
+                Ok(dialled) => {
+                    outage.over();
+                    rotation.connected();
+                    self.reporter.metrics().connect_succeeded();
+                    self.reporter.trying(&endpoint);
+                    let started = Instant::now();
+                    match self.serve(dialled, &endpoint, retiring.take()).await {
+                        SessionEnd::Drained => break,
+                        SessionEnd::Lost(loss) => self.lost(&loss, &endpoint),
+                        SessionEnd::Retiring(mode) => {
+                            retiring = Some(mode);
+                            continue;
+                        }
+                    }
+                    if started.elapsed() > broker.reconnect_max {
+                        backoff.reset();
+                    }
+                }
+                Err(error) => {
+                    if let Some(mode) = retiring.take() {
+                        mode.send_replace(Mode::Finishing);
+                        self.reporter.apply(ConnectionEvent::Lost, None, None);
+                    }
+                    self.not_connected(&error, &endpoint, &mut outage);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_delay()) => {}
+                () = draining(&mut self.stage) => {}
+            }
+        }
+        if let Some(mode) = retiring {
+            mode.send_replace(Mode::Finishing);
+        }
+        self.reporter.apply(ConnectionEvent::Drain, None, None);
+        while self.retired.join_next().await.is_some() {}
+    }
+
+    fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
+        let reason = error.failure.code();
+        let text = format!("{reason}: {}", error.text);
+        self.reporter.metrics().connect_failed(reason);
+        if let Some(unlogged) = outage.worth_a_line(&text) {
+            let connection = self.reporter.slot();
+            tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
+        }
+        self.reporter.apply(ConnectionEvent::ConnectFailed, Some(text), None);
+    }
+
+    fn lost(&self, (reason, cause): &Loss, endpoint: &str) {
+        let (connection, reason) = (self.reporter.slot(), reason.code());
+        self.reporter.metrics().disconnected(reason);
+        tracing::warn!(connection, endpoint, reason, cause, "connection lost");
+    }
+
+    /// One session: from an open connection to its end, with everybody answered. `replaced` retires with its start.
+    async fn serve(
+        &mut self,
+        dialled: Dialled,
+        endpoint: &str,
+        replaced: Option<watch::Sender<Mode>>,
+    ) -> SessionEnd {
+        let Dialled { connection, shared, control, kill_switch, events, user } = dialled;
+        let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
+        let (mode, mut mode_reader) = watch::channel(Mode::Publishing);
+        let vitals = Arc::new(Vitals::new());
+        let mut publisher = Publisher::new(
+            Arc::clone(&connection),
+            shared,
+            &self.settings,
+            user,
+            self.reporter.metrics().clone(),
+            Arc::clone(&vitals),
+            receiver,
+        );
+        tracing::info!(connection = self.reporter.slot(), endpoint, "connected");
+        self.reporter.apply(ConnectionEvent::Connected, None, Some(jobs.clone()));
+        if let Some(replaced) = replaced {
+            replaced.send_replace(Mode::Finishing);
+        }
+        let vigil = Vigil {
+            reporter: &self.reporter,
+            connection: &connection,
+            control,
+            vitals,
+            mode: &mode,
+            jobs: &jobs,
+            stage: self.stage.clone(),
+            stall_timeout: self.settings.broker.stall_timeout,
+        };
+        let ended = tokio::select! {
+            ended = publisher.run(&mut mode_reader) => ended,
+            (reason, cause) = when_woken(vigil.run(events)) => Ended::Lost(reason, cause),
+        };
+        let end = match ended {
+            Ended::WornOut => {
+                self.reporter.metrics().disconnected(LossReason::Replaced.code());
+                tracing::info!(
+                    connection = self.reporter.slot(),
+                    endpoint,
+                    "its channels are used up or stand still: replacing"
+                );
+                let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };
+                self.retired.spawn(retiring.run());
+                return SessionEnd::Retiring(mode);
+            }
+            Ended::Lost(reason, cause) => SessionEnd::Lost((reason, cause)),
+            Ended::ConnectionLost(error) => SessionEnd::Lost((loss_reason(&error), error.to_string())),
+            Ended::Finished | Ended::Stopped => SessionEnd::Drained,
+        };
+        match &end {
+            SessionEnd::Lost((_, cause)) => {
+                self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
+            }
+            SessionEnd::Drained | SessionEnd::Retiring(_) => close(&connection, self.close_by()).await,
+        }
+        kill_switch.pull();
+        publisher.wind_up().await;
+        end
+    }
+
+    /// When a polite close is given up.
+    fn close_by(&self) -> Instant {
+        match *self.stage.borrow() {
+            Stage::Serving => Instant::now() + CLOSE_MAX,
+            Stage::Draining(until) => until,
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
+    }
+}
+
+impl Retiring {
+    /// Publishes until another connection has taken its place, then finishes what it has, in bounded time.
+    async fn run(mut self) {
+        let mut mode = self.mode.clone();
+        let finishing = async move {
+            drop(mode.wait_for(|mode| *mode != Mode::Publishing).await);
+            tokio::time::sleep(REPLACE_MAX).await;
+        };
+        tokio::select! {
+            ended = self.publisher.run(&mut self.mode) => {
+                tracing::debug!(?ended, "a replaced connection has finished");
+            }
+            () = finishing => tracing::warn!("a replaced connection did not finish in time"),
+        }
+        close(&self.connection, Instant::now() + CLOSE_MAX).await;
+        self.kill_switch.pull();
+        self.publisher.wind_up().await;
+    }
+}
+
+/// A polite close, never waited for beyond `until`: on a silent broker lapin's close does not end (ADR-0001).
+async fn close(connection: &Connection, until: Instant) {
+    let closing = connection.close(200, "amqpost shuts down".into());
+    match tokio::time::timeout_at(until, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
+        Err(_) => tracing::warn!("the broker did not answer the close in time"),
+    }
+}

@@ -1,0 +1,186 @@
+//! Watches an open connection: the broker's events, its pulse, and the link's wish to drain.
+
+use super::failure::LossReason;
+use super::pulse::{Order, Pulse};
+use super::reporter::Reporter;
+use super::state::ConnectionEvent;
+use crate::link::publisher::{Mode, Vitals};
+use crate::link::stage::{Stage, draining};
+use crate::link::ticket::Job;
+use crate::outcome::Outcome;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+use lapin::options::BasicQosOptions;
+use lapin::{Channel, Connection, Event};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Between two looks at lapin's own connection status, in case an event was lost.
+const STATUS_CHECK: Duration = Duration::from_millis(250);
+
+/// What is needed to watch one connection.
+pub(crate) struct Vigil<'a> {
+    pub(crate) reporter: &'a Reporter,
+    pub(crate) connection: &'a Connection,
+    pub(crate) control: Channel,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) mode: &'a watch::Sender<Mode>,
+    pub(crate) jobs: &'a mpsc::Sender<Job>,
+    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) stall_timeout: Duration,
+}
+
+/// Why a connection has to go.
+pub(crate) type Loss = (LossReason, String);
+
+impl Vigil<'_> {
+    /// Watches until the connection is lost, and returns why.
+    pub(crate) async fn run(self, mut events: BoxStream<'static, Event>) -> Loss {
+        let mut stage = self.stage.clone();
+        let mut pulse = Pulse::new(self.stall_timeout, Instant::now());
+        let mut next_look = Instant::now();
+        let mut probe: Option<BoxFuture<'static, ()>> = None;
+        let mut probed = Instant::now();
+        let mut check = tokio::time::interval(STATUS_CHECK);
+        let mut drain_until = None;
+        if self.connection.status().blocked() {
+            self.blocked("the broker blocks publishers");
+        }
+        loop {
+            tokio::select! {
+                // What has arrived is read before a clock is believed.
+                biased;
+                event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
+                () = answered(&mut probe) => {
+                    probe = None;
+                    self.vitals.answered(probed);
+                    self.resumed_if(pulse.probe_answered(Instant::now()));
+                }
+                () = draining(&mut stage), if drain_until.is_none() => {
+                    let Stage::Draining(until) = *stage.borrow() else { continue };
+                    drain_until = Some(until);
+                    self.mode.send_replace(Mode::Finishing);
+                    self.reporter.apply(ConnectionEvent::Drain, None, None);
+                }
+                () = until(drain_until) => {
+                    self.mode.send_replace(Mode::Stopped);
+                    drain_until = Some(Instant::now() + Duration::from_secs(3600));
+                }
+                _ = check.tick() => if !self.connection.status().connected() {
+                    return (LossReason::Io, "the connection is closed".to_owned());
+                },
+                () = tokio::time::sleep_until(next_look) => {
+                    let (order, next) = self.look(&mut pulse);
+                    next_look = next;
+                    match order {
+                        Order::Wait => {}
+                        Order::Probe => {
+                            probed = Instant::now();
+                            probe = Some(self.probe());
+                        }
+                        Order::Stall => self.stalled(),
+                        Order::GiveUp => return (LossReason::Stalled, "the broker stopped answering".to_owned()),
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&self, event: Option<Event>, pulse: &mut Pulse) -> Option<Loss> {
+        match event {
+            Some(Event::ConnectionBlocked(reason)) => self.blocked(&reason),
+            Some(Event::ConnectionUnblocked) => {
+                pulse.suspend(Instant::now());
+                tracing::info!(connection = self.reporter.slot(), "the broker takes publishes again");
+                let paused = Mode::Paused(Outcome::BrokerBlocked);
+                self.mode.send_if_modified(|mode| replace_if(mode, paused, Mode::Publishing));
+                self.reporter.apply(ConnectionEvent::Unblocked, None, Some(self.jobs.clone()));
+            }
+            Some(Event::Error(error)) if !self.connection.status().connected() => {
+                return Some((super::failure::loss_reason(&error), error.to_string()));
+            }
+            // Channel errors are the publisher's: its publishes see them.
+            Some(_) => {}
+            None => return Some((LossReason::Io, "the connection is gone".to_owned())),
+        }
+        None
+    }
+
+    /// Whether the broker still answers. A blocked one reads nothing, so it is not asked.
+    fn look(&self, pulse: &mut Pulse) -> (Order, Instant) {
+        let now = Instant::now();
+        if self.connection.status().blocked() {
+            pulse.suspend(now);
+            return (Order::Wait, now + self.stall_timeout);
+        }
+        self.resumed_if(pulse.word(self.vitals.last_word()));
+        pulse.look(now, self.vitals.owed())
+    }
+
+    /// A request that every broker answers at once, to any user, and that changes nothing.
+    fn probe(&self) -> BoxFuture<'static, ()> {
+        let control = self.control.clone();
+        Box::pin(async move {
+            if control.basic_qos(0, BasicQosOptions::default()).await.is_err() {
+                // The channel went with its connection, of which the events tell: this is no answer.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    fn blocked(&self, reason: &str) {
+        tracing::warn!(connection = self.reporter.slot(), reason, "the broker blocks publishers");
+        self.reporter.apply(ConnectionEvent::Blocked, Some(reason.to_owned()), None);
+        self.pause(Outcome::BrokerBlocked);
+    }
+
+    fn stalled(&self) {
+        let reason = "the broker stopped answering";
+        tracing::warn!(connection = self.reporter.slot(), reason, "stalled");
+        self.reporter.apply(ConnectionEvent::Stalled, Some(reason.to_owned()), None);
+        self.pause(Outcome::LinkStalled);
+    }
+
+    fn resumed_if(&self, was_stalled: bool) {
+        if was_stalled {
+            tracing::info!(connection = self.reporter.slot(), "the broker answers again");
+            let paused = Mode::Paused(Outcome::LinkStalled);
+            self.mode.send_if_modified(|mode| replace_if(mode, paused, Mode::Publishing));
+            self.reporter.apply(ConnectionEvent::Resumed, None, Some(self.jobs.clone()));
+        }
+    }
+
+    fn pause(&self, outcome: Outcome) {
+        self.mode.send_if_modified(|mode| match *mode {
+            Mode::Publishing | Mode::Paused(_) => {
+                *mode = Mode::Paused(outcome);
+                true
+            }
+            Mode::Finishing | Mode::Stopped => false,
+        });
+    }
+}
+
+fn replace_if(mode: &mut Mode, from: Mode, to: Mode) -> bool {
+    let matches = *mode == from;
+    if matches {
+        *mode = to;
+    }
+    matches
+}
+
+async fn answered(probe: &mut Option<BoxFuture<'static, ()>>) {
+    match probe {
+        Some(probe) => probe.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

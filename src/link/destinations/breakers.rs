@@ -1,0 +1,166 @@
+//! The breakers of all destinations that failed of late; the others have none and cost nothing.
+
+use super::breaker::{Breaker, BreakerState, Passage, Thresholds};
+use super::destination::Destination;
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Destinations with a breaker, at most. Beyond it the forgettable ones go; one more is then not guarded.
+const DESTINATIONS_MAX: usize = 1024;
+
+/// All breakers of the link.
+#[derive(Debug)]
+pub(crate) struct Breakers {
+    thresholds: Thresholds,
+    /// A missing verdict says something of the destination only after so long: deadlines are the clients' choice.
+    slow: Duration,
+    /// How many there are, so that a publish looks no further while there is none.
+    count: AtomicUsize,
+    breakers: Mutex<HashMap<Destination, Breaker>>,
+    metrics: Metrics,
+}
+
+/// The passage of one publish. Dropped without a verdict it says nothing of the destination.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    breakers: Arc<Breakers>,
+    destination: Destination,
+    passage: Passage,
+    begun: Instant,
+    decided: bool,
+}
+
+impl Breakers {
+    pub(crate) fn new(thresholds: Thresholds, slow: Duration, metrics: Metrics) -> Arc<Self> {
+        let (count, breakers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
+        Arc::new(Self { thresholds, slow, count, breakers, metrics })
+    }
+
+    /// Whether this message may be published; `None` while its destination's breaker is open.
+    pub(crate) fn admit(self: &Arc<Self>, message: &Message) -> Option<Passing> {
+        let destination = Destination::of(message);
+        let mut passage = Passage::Pass;
+        if self.count.load(Ordering::Relaxed) > 0
+            && let Some(breaker) = self.lock().get_mut(&destination)
+        {
+            let before = breaker.state();
+            passage = breaker.admit(Instant::now(), &self.thresholds);
+            self.note(&destination, before, breaker.state());
+        }
+        let begun = Instant::now();
+        let passing = Passing { breakers: Arc::clone(self), destination, passage, begun, decided: false };
+        (passage != Passage::Refused).then_some(passing)
+    }
+
+    /// Destinations in each state; those without a breaker are closed and not counted.
+    pub(crate) fn states(&self) -> HashMap<BreakerState, usize> {
+        let mut states = HashMap::new();
+        for breaker in self.lock().values() {
+            *states.entry(breaker.state()).or_default() += 1;
+        }
+        states
+    }
+
+    fn decide(&self, destination: &Destination, passage: Passage, verdict: Option<bool>) {
+        let healthy_and_unknown = verdict == Some(true) && self.count.load(Ordering::Relaxed) == 0;
+        if healthy_and_unknown {
+            return;
+        }
+        let now = Instant::now();
+        let mut breakers = self.lock();
+        if verdict == Some(false) && !breakers.contains_key(destination) {
+            if breakers.len() >= DESTINATIONS_MAX {
+                breakers.retain(|_, breaker| !breaker.is_forgettable(now, &self.thresholds));
+            }
+            if breakers.len() < DESTINATIONS_MAX {
+                breakers.insert(destination.clone(), Breaker::new(now));
+            }
+        }
+        if let Some(breaker) = breakers.get_mut(destination) {
+            let before = breaker.state();
+            match verdict {
+                Some(true) => breaker.succeeded(passage, now, &self.thresholds),
+                Some(false) => breaker.failed(passage, now, &self.thresholds),
+                None => breaker.undecided(passage),
+            }
+            self.note(destination, before, breaker.state());
+            if breaker.is_forgettable(now, &self.thresholds) {
+                breakers.remove(destination);
+            }
+        }
+        self.count.store(breakers.len(), Ordering::Relaxed);
+    }
+
+    fn note(&self, destination: &Destination, before: BreakerState, after: BreakerState) {
+        if before != after {
+            self.metrics.breaker_changed(after.as_str());
+            let (exchange, queue) = (destination.exchange(), destination.queue());
+            tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
+        }
+    }
+
+    // The map is consistent between any two statements that could panic.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Destination, Breaker>> {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Passing {
+    /// Whether this publish tries whether the destination takes messages again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.passage == Passage::Probe
+    }
+
+    /// What became of the publish.
+    pub(crate) fn ended(mut self, outcome: Outcome) {
+        self.decided = true;
+        let is_slow = self.begun.elapsed() >= self.breakers.slow;
+        self.breakers.decide(&self.destination, self.passage, verdict(outcome, is_slow));
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if !self.decided && self.passage == Passage::Probe {
+            // The request left before its verdict: the next one probes.
+            self.breakers.decide(&self.destination, self.passage, None);
+        }
+    }
+}
+
+/// What an outcome says of the destination: it works, it fails, or nothing.
+fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
+    match outcome {
+        Outcome::Confirmed | Outcome::Unroutable => Some(true),
+        // The breaker was not open when it let that publish pass: its connection found the destination silent.
+        Outcome::Nacked | Outcome::BreakerOpen => Some(false),
+        Outcome::ConfirmTimeout => is_slow.then_some(false),
+        Outcome::Spooled
+        | Outcome::SpoolFull
+        | Outcome::SpoolFailed
+        | Outcome::SpoolUnsure
+        | Outcome::IdempotencyKeyInUse
+        | Outcome::IdempotencyKeyReused
+        | Outcome::LinkDown
+        | Outcome::LinkStalled
+        | Outcome::BrokerBlocked
+        | Outcome::Overloaded
+        | Outcome::DeadlineNotSent
+        | Outcome::Draining
+        | Outcome::ExchangeNotFound
+        | Outcome::AccessRefused
+        | Outcome::InvalidRequest
+        | Outcome::UnsupportedMediaType
+        | Outcome::PayloadTooLarge
+        | Outcome::RequestTimeout
+        | Outcome::NotFound
+        | Outcome::MethodNotAllowed
+        | Outcome::LinkLost => None,
+    }
+}

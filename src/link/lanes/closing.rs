@@ -1,0 +1,182 @@
+//! What the end of a channel says of each publish that was on it.
+//!
+//! RabbitMQ works through a channel in order. When one publish makes it close the channel, those before it were
+//! processed (their confirms are lost), and those after it were not. The broker's text names the exchange, and
+//! with topic permissions the routing key, of the one that did it.
+
+use crate::message::{DEFAULT_EXCHANGE, Message};
+use lapin::ErrorKind;
+use lapin::protocol::AMQPErrorKind;
+use std::sync::Arc;
+
+/// A publish whose channel died before its verdict.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) slot: usize,
+    /// Its place in the order on the wire.
+    pub(crate) order: usize,
+    /// Whether all of its frames were written. Those that were not written whole were not published.
+    pub(crate) sent: bool,
+    /// Whether the broker is known to have worked through it: then it did not close the channel.
+    pub(crate) processed: bool,
+    pub(crate) message: Arc<Message>,
+}
+
+/// What is certain of such a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The broker closed the channel because of it.
+    Cause,
+    /// The broker never came to it, or never had all of it.
+    NotProcessed,
+    /// It may be in a queue.
+    Unknown,
+}
+
+/// The fate of every publish that was unresolved when the channel closed. `text` is the broker's reason when it
+/// closed this channel; `None` when the connection died, which says nothing of anybody.
+pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize, Fate)> {
+    let possible: Vec<_> = match text {
+        Some(_) => unresolved.iter().filter(|publish| !publish.processed).collect(),
+        None => Vec::new(),
+    };
+    let named = |publish: &&&Unresolved| text.is_some_and(|text| names(text, &publish.message));
+    let suspects: Vec<_> = possible.iter().filter(named).collect();
+    let cause = match (suspects.as_slice(), possible.as_slice()) {
+        ([only], _) => Some(only.slot),
+        // The only one that the broker was still to work through is the cause whatever the text says.
+        ([], [only]) => Some(only.slot),
+        (_, _) => None,
+    };
+    let last_suspect = suspects.iter().map(|publish| publish.order).max();
+    let fate = |publish: &Unresolved| {
+        if cause == Some(publish.slot) {
+            Fate::Cause
+        } else if !publish.sent || last_suspect.is_some_and(|last| publish.order > last) {
+            Fate::NotProcessed
+        } else {
+            Fate::Unknown
+        }
+    };
+    unresolved.iter().map(|publish| (publish.slot, fate(publish))).collect()
+}
+
+/// The broker's text, when it closed the channel and not the connection.
+pub(crate) fn channel_error_text(error: &lapin::Error) -> Option<&str> {
+    match error.kind() {
+        ErrorKind::ProtocolError(amqp) if matches!(amqp.kind(), AMQPErrorKind::Soft(_)) => {
+            Some(amqp.get_message().as_str())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the broker refused a routing key rather than a whole exchange.
+pub(crate) fn refuses_a_routing_key(text: &str) -> bool {
+    let text = text.strip_prefix("ACCESS_REFUSED - ").unwrap_or_default();
+    text.strip_prefix("write ").unwrap_or(text).starts_with("access to topic '")
+}
+
+/// Whether the broker's text is about this message's destination: compared from its beginning, since names are
+/// whatever clients choose. A text that was cut off names nobody.
+pub(crate) fn names(text: &str, message: &Message) -> bool {
+    if text.ends_with("...") {
+        return false;
+    }
+    let exchange = if message.exchange.is_empty() { DEFAULT_EXCHANGE } else { message.exchange.as_str() };
+    let place = format!("exchange '{exchange}' in vhost '");
+    let topic = format!("access to topic '{}' in {place}", message.routing_key.as_str());
+    if let Some(missing) = text.strip_prefix("NOT_FOUND - no ") {
+        return missing.starts_with(&place);
+    }
+    let Some(refused) = text.strip_prefix("ACCESS_REFUSED - ") else { return false };
+    let refused = refused.strip_prefix("write ").unwrap_or(refused);
+    let by_exchange = ["access to ", "cannot publish to internal "];
+    refused.starts_with(&topic)
+        || by_exchange.iter().any(|by| refused.strip_prefix(by).is_some_and(|rest| rest.starts_with(&place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Properties, ShortText};
+
+    fn publish(order: usize, exchange: &str, routing_key: &str) -> Unresolved {
+        let text = |text: &str| ShortText::new(text).unwrap();
+        let message = Message {
+            exchange: text(exchange),
+            routing_key: text(routing_key),
+            mandatory: true,
+            properties: Properties::default(),
+            payload: bytes::Bytes::new(),
+        };
+        Unresolved { slot: order, order, sent: true, processed: false, message: Arc::new(message) }
+    }
+
+    const GONE: Option<&str> = Some("NOT_FOUND - no exchange 'gone' in vhost '/'");
+
+    fn only_fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<Fate> {
+        fates(text, unresolved).into_iter().map(|(_, fate)| fate).collect()
+    }
+
+    #[test]
+    fn those_behind_the_cause_were_not_processed_and_those_before_it_are_unknown() {
+        let seen = only_fates(GONE, &[publish(0, "a", ""), publish(1, "gone", ""), publish(2, "a", "")]);
+        assert_eq!(seen, [Fate::Unknown, Fate::Cause, Fate::NotProcessed]);
+    }
+
+    #[test]
+    fn with_several_suspects_none_is_the_certain_cause() {
+        let unresolved =
+            [publish(0, "gone", ""), publish(1, "a", ""), publish(2, "gone", ""), publish(3, "a", "")];
+        let seen = only_fates(GONE, &unresolved);
+        assert_eq!(seen, [Fate::Unknown, Fate::Unknown, Fate::Unknown, Fate::NotProcessed]);
+    }
+
+    #[test]
+    fn a_refused_routing_key_is_told_from_its_neighbours_on_the_same_exchange() {
+        for write in ["", "write "] {
+            let text = format!(
+                "ACCESS_REFUSED - {write}access to topic 'bad' in exchange 'e' in vhost '/' refused for user 'u'"
+            );
+            assert!(refuses_a_routing_key(&text));
+            let seen = only_fates(Some(&text), &[publish(0, "e", "good"), publish(1, "e", "bad")]);
+            assert_eq!(seen, [Fate::Unknown, Fate::Cause]);
+        }
+    }
+
+    #[test]
+    fn a_name_that_reads_like_another_destination_accuses_nobody_else() {
+        let key = "x' in exchange 'e' in vhost '/' access to topic 'victim";
+        let text = format!("ACCESS_REFUSED - access to topic '{key}' in exchange 'e' in vhost '/' refused");
+        let seen = only_fates(Some(&text), &[publish(0, "e", "victim"), publish(1, "e", key)]);
+        assert_eq!(seen, [Fate::Unknown, Fate::Cause]);
+    }
+
+    #[test]
+    fn a_text_that_was_cut_off_names_nobody() {
+        let text = "NOT_FOUND - no exchange 'gone' in vhost '/ and so on...";
+        let seen = only_fates(Some(text), &[publish(0, "gone", ""), publish(1, "a", "")]);
+        assert_eq!(seen, [Fate::Unknown, Fate::Unknown]);
+    }
+
+    #[test]
+    fn the_only_one_still_to_be_processed_is_the_cause_whatever_the_text_says() {
+        let text = Some("PRECONDITION_FAILED - something about a property");
+        assert_eq!(only_fates(text, &[publish(0, "a", "")]), [Fate::Cause]);
+        let processed = Unresolved { processed: true, ..publish(0, "a", "") };
+        assert_eq!(only_fates(text, &[processed, publish(1, "a", "")]), [Fate::Unknown, Fate::Cause]);
+    }
+
+    #[test]
+    fn a_connection_that_dies_says_nothing_of_its_publishes() {
+        assert_eq!(only_fates(None, &[publish(0, "a", "")]), [Fate::Unknown]);
+    }
+
+    #[test]
+    fn what_was_not_written_whole_was_not_published() {
+        let half_written = Unresolved { sent: false, ..publish(0, "a", "") };
+        let seen = only_fates(None, &[half_written, publish(1, "a", "")]);
+        assert_eq!(seen, [Fate::NotProcessed, Fate::Unknown]);
+    }
+}

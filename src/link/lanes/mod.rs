@@ -1,0 +1,22 @@
+//! The channels of one connection, and the exact verdict on each publish that travels on them.
+//!
+//! `pool` has all channels of a connection and `lane` is one of them: it polls its publishes (`publishing`, `wire`)
+//! until nothing is newly ready (`quiet`), and says then which were returned (`attribution`) or what the end of the
+//! channel means for each (`closing`).
+
+mod attribution;
+mod closing;
+mod lane;
+mod pool;
+mod publishing;
+mod quiet;
+mod transfer;
+mod wire;
+
+#[cfg(test)]
+pub(super) use attribution::Attribution;
+pub(super) use attribution::BrokerVerdict;
+pub(super) use closing::{channel_error_text, refuses_a_routing_key};
+pub(super) use lane::{Flight, Lane, LaneKind, Settled, Verdict};
+pub(super) use pool::{Lanes, open_channel};
+pub(super) use transfer::transfer_time;

@@ -1,0 +1,60 @@
+//! What a publisher learns from verdicts and from silence, and what it does about channels that stand still.
+
+use super::Publisher;
+use crate::link::destinations::{Destination, MANY};
+use crate::link::lanes::{BrokerVerdict, Flight, LaneKind, Verdict};
+use tokio::time::Instant;
+
+impl Publisher {
+    /// Looks for channels and destinations that stand still, and moves everybody else away from them.
+    pub(crate) fn look(&mut self, now: Instant) {
+        let heard = self.vitals.heard();
+        // With little under way nobody can be owed much, which spares idle sidecars the look at each publish.
+        let looked_at = if self.lanes.in_flight() > MANY || self.standstill.any() { usize::MAX } else { 0 };
+        let held = self.standstill.look(now, heard, self.lanes.unanswered().take(looked_at));
+        let hung = self.lanes.check(now, heard.last_word);
+        if held || hung {
+            self.lanes.replace_shared(now);
+        }
+        if self.standstill.any() || !self.waiting.stuck.is_empty() {
+            self.route_again();
+        }
+    }
+
+    /// A publish was settled: what that says of its destination and of its channel.
+    pub(crate) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &Verdict) {
+        let message = &*flight.message;
+        let (is_proof, is_nack) = match verdict {
+            Verdict::Broker(BrokerVerdict::Acked | BrokerVerdict::Returned) => (true, false),
+            // It is open to this user, whatever the queue thinks of the message.
+            Verdict::Broker(BrokerVerdict::Nacked) => (true, true),
+            Verdict::NotPublished | Verdict::Displaced | Verdict::Refused(_) | Verdict::Lost => {
+                (false, false)
+            }
+        };
+        if is_proof {
+            self.proven.insert(message);
+        }
+        // The ordinary case costs no look-up.
+        let is_ack = is_proof && !is_nack;
+        let is_ordinary = kind == LaneKind::Shared && !is_nack;
+        if is_ordinary && self.nacking.is_empty() && !self.standstill.any() {
+            return;
+        }
+        let destination = Destination::of(message);
+        match kind {
+            LaneKind::Solo => {
+                self.probing.remove(&destination);
+                if is_ack && self.nacking.acked_alone(&destination) {
+                    self.lanes.replace_shared(Instant::now());
+                } else if is_nack {
+                    self.nacking.nacked_alone(&destination, Instant::now());
+                }
+            }
+            LaneKind::Shared if is_ack => self.nacking.acked_together(&destination),
+            LaneKind::Shared if is_nack => self.nacking.nacked(destination.clone()),
+            LaneKind::Shared => {}
+        }
+        self.standstill.settled(&destination, is_proof.then_some(flight.handed_over_at));
+    }
+}

@@ -1,0 +1,182 @@
+//! Which channel of its connection a message goes to, and when: together with others, alone, later, or not at all.
+
+use super::Publisher;
+use crate::link::acceptance::{may_close_its_channel, unacceptable};
+use crate::link::destinations::{Destination, Standing};
+use crate::link::lanes::{Lane, transfer_time};
+use crate::link::ticket::Job;
+use crate::message::{Message, ShortText};
+use crate::outcome::Outcome;
+use std::collections::VecDeque;
+use tokio::time::Instant;
+
+/// Where a message goes from its queue of arrival.
+enum Route {
+    Shared,
+    Solo,
+    Stuck,
+    Silent,
+    Rejected(String),
+}
+
+/// What is to be known of a message before it goes alone.
+struct Solo {
+    destination: Destination,
+    message_id: ShortText,
+    alone: bool,
+    fits: bool,
+}
+
+/// What may become of a message that goes alone, as far as its destination is concerned.
+enum Turn {
+    Now,
+    /// Another one to the same destination is before it.
+    Later,
+    /// The one before it is stuck, and with it the destination.
+    Silent,
+}
+
+impl Publisher {
+    /// Puts a message where it waits for its turn, or answers it.
+    pub(crate) fn route(&mut self, mut job: Job) {
+        if !self.nacking.is_empty()
+            && let Some(destination) = job.ticket.peek(Destination::of)
+        {
+            job.alone |= self.nacking.tries_alone(&destination, Instant::now());
+        }
+        match job.ticket.peek(|message| self.route_of(message, job.alone)) {
+            Some(Route::Shared) => self.waiting.shared.push_back(job),
+            Some(Route::Solo) => self.waiting.solo.push_back(job),
+            Some(Route::Stuck) => self.waiting.stuck.push_back(job),
+            Some(Route::Silent) => job.give_back(Outcome::BreakerOpen),
+            Some(Route::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
+            None => {}
+        }
+    }
+
+    /// Everything that waits for the shared lane, or for its destination to move, is put where it belongs now.
+    pub(crate) fn route_again(&mut self) {
+        let (shared, stuck) = (&mut self.waiting.shared, &mut self.waiting.stuck);
+        for job in [shared, stuck].into_iter().flat_map(std::mem::take).collect::<Vec<_>>() {
+            self.route(job);
+        }
+    }
+
+    fn route_of(&self, message: &Message, alone: bool) -> Route {
+        if let Some(problem) = unacceptable(message, self.properties_max) {
+            return Route::Rejected(problem);
+        }
+        if self.standstill.any() && !alone {
+            match self.standstill.of(&Destination::of(message)) {
+                Standing::Moving => {}
+                Standing::Held => return Route::Stuck,
+                Standing::Silent => return Route::Silent,
+            }
+        }
+        if self.goes_alone(message, alone) { Route::Solo } else { Route::Shared }
+    }
+
+    fn goes_alone(&self, message: &Message, alone: bool) -> bool {
+        if self.lanes.has_no_solo() {
+            return false;
+        }
+        alone || !self.proven.contains(message) || may_close_its_channel(message, &self.user)
+    }
+
+    /// Hands over what can be handed over now; whether there was any.
+    pub(crate) fn dispatch(&mut self) -> bool {
+        let (solo, waits_for_the_window) = self.dispatch_solo();
+        // A large message waits until lapin holds nothing. While others went first, that moment would never come.
+        let shared = !waits_for_the_window && self.dispatch_shared();
+        shared || solo
+    }
+
+    fn dispatch_shared(&mut self) -> bool {
+        let mut any = false;
+        while let Some(job) = self.waiting.shared.pop_front() {
+            let room = |message: &Message| self.lanes.window_takes(message.weight());
+            let returnable_id = |message: &Message| -> Option<ShortText> {
+                message.mandatory.then(|| message.properties.message_id.clone())
+            };
+            let Some((fits, id)) = job.ticket.peek(|message| (room(message), returnable_id(message))) else {
+                continue;
+            };
+            let Some(lane) = self.lanes.shared().filter(|_| fits) else {
+                self.waiting.shared.push_front(job);
+                break;
+            };
+            if id.is_some_and(|id| lane.carries(&id)) {
+                self.waiting.held.push_back(job);
+            } else {
+                any |= start(lane, job);
+            }
+        }
+        any
+    }
+
+    /// Whether anything was done, and whether a message waits for the window alone.
+    fn dispatch_solo(&mut self) -> (bool, bool) {
+        let (mut any, mut waits, mut laneless) = (false, false, 0);
+        let mut later = VecDeque::new();
+        while let Some(job) = self.waiting.solo.pop_front() {
+            let known = job.ticket.peek(|message| Solo {
+                destination: Destination::of(message),
+                message_id: message.properties.message_id.clone(),
+                alone: self.goes_alone(message, job.alone),
+                fits: self.lanes.window_takes(message.weight()),
+            });
+            let Some(Solo { destination, message_id, alone, fits }) = known else { continue };
+            if !alone {
+                self.waiting.shared.push_back(job);
+                any = true;
+                continue;
+            }
+            let turn = self.turn_of(&destination, job.alone);
+            match (turn, self.lanes.idle_solo(&message_id)) {
+                (Turn::Silent, _) => {
+                    job.give_back(Outcome::BreakerOpen);
+                    any = true;
+                }
+                (Turn::Now, Some(lane)) if fits => {
+                    if start(lane, job) {
+                        self.probing.insert(destination, Instant::now());
+                        any = true;
+                    }
+                }
+                (Turn::Now, Some(_)) => {
+                    waits = true;
+                    later.push_back(job);
+                }
+                (Turn::Now, None) => {
+                    laneless += 1;
+                    later.push_back(job);
+                }
+                (Turn::Later, _) => later.push_back(job),
+            }
+        }
+        any |= laneless > 0 && self.lanes.open_solo(laneless);
+        self.waiting.solo = later;
+        (any, waits)
+    }
+
+    /// A publish that the broker does not come to while it says other things has hung its channel. Those behind it are
+    /// refused, but for one now and then that tries another channel.
+    fn turn_of(&self, destination: &Destination, alone: bool) -> Turn {
+        let Some(since) = self.probing.get(destination).copied() else { return Turn::Now };
+        let (waited, patience) = (since.elapsed(), self.silent_after + transfer_time(self.lanes.owed()));
+        let others_are_answered = self.vitals.last_word() > since + patience / 2;
+        if waited < patience || !others_are_answered {
+            Turn::Later
+        } else if alone || waited >= 2 * patience {
+            Turn::Now
+        } else {
+            Turn::Silent
+        }
+    }
+}
+
+fn start(lane: &mut Lane, job: Job) -> bool {
+    let Some(parcel) = job.ticket.hand_over() else { return false };
+    lane.publish(parcel, job.ticket, job.reply);
+    true
+}

@@ -1,0 +1,326 @@
+//! The owner task of one connection's channels: takes tickets, decides which channel each goes to, answers them.
+
+mod checkup;
+mod dispatch;
+mod mode;
+mod verdict;
+mod vitals;
+mod waiting;
+
+pub(super) use mode::{Ended, Mode};
+pub(super) use verdict::{deliver, of_broker};
+pub(super) use vitals::Vitals;
+pub(super) use waiting::Waiting;
+
+use crate::link::LinkSettings;
+use crate::link::acceptance::properties_max;
+use crate::link::destinations::{Destination, NackingDestinations, ProvenDestinations, Standstill};
+use crate::link::lanes::{
+    Flight, LaneKind, Lanes, Settled, Verdict, channel_error_text, refuses_a_routing_key,
+};
+use crate::link::ticket::{Job, Parcel, Reply};
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use crate::when_woken::when_woken;
+use lapin::{Channel, Connection};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep};
+use verdict::refused;
+
+/// A connection is replaced after so many channels closed by the broker: their ids stay unusable in lapin, and
+/// with 2,047 of them every further channel fails (ADR-0001).
+const CLOSED_CHANNELS_MAX: usize = 400;
+
+/// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
+const ROUNDS_MAX: usize = 32;
+
+/// Between two looks at what stands still. A lane becomes free by the mere passing of time, too: see `Lane::is_idle`.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Jobs taken from the queue at once.
+const RECEIVE_BATCH: usize = 128;
+
+/// After the socket is dead lapin resolves everything within 3 to 100 ms (ADR-0001); this is the bound on it.
+const WIND_UP_MAX: Duration = Duration::from_secs(1);
+
+/// The state of the task. One publisher owns all publishing channels of one connection.
+pub(crate) struct Publisher {
+    metrics: Metrics,
+    vitals: Arc<Vitals>,
+    user: Arc<str>,
+    jobs: mpsc::Receiver<Job>,
+    /// Both kept for their room.
+    received: Vec<Job>,
+    settled: Vec<Settled>,
+    waiting: Waiting,
+    lanes: Lanes,
+    /// Destinations with a publish on a solo lane that the broker has not worked through, and since when.
+    probing: HashMap<Destination, Instant>,
+    proven: ProvenDestinations,
+    standstill: Standstill,
+    nacking: NackingDestinations,
+    silent_after: Duration,
+    properties_max: usize,
+    worn_out: bool,
+    /// Whether this turn has let the requests go first that were ready when its jobs came.
+    has_given_way: bool,
+    /// How many jobs came together the last time that any came.
+    came_together: usize,
+    next_look: Pin<Box<Sleep>>,
+}
+
+impl Publisher {
+    /// A publisher on a fresh connection, with its shared channel already open and in confirm mode.
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        shared: Channel,
+        settings: &LinkSettings,
+        user: Arc<str>,
+        metrics: Metrics,
+        vitals: Arc<Vitals>,
+        jobs: mpsc::Receiver<Job>,
+    ) -> Self {
+        let frame_max = connection.configuration().frame_max() as usize;
+        Self {
+            metrics,
+            vitals,
+            user,
+            jobs,
+            received: Vec::with_capacity(RECEIVE_BATCH),
+            settled: Vec::new(),
+            waiting: Waiting::new(settings.max_in_flight),
+            lanes: Lanes::new(connection, shared, settings),
+            probing: HashMap::new(),
+            proven: ProvenDestinations::default(),
+            standstill: Standstill::new(settings.broker.stall_timeout),
+            nacking: NackingDestinations::default(),
+            silent_after: settings.broker.stall_timeout,
+            properties_max: properties_max(frame_max),
+            worn_out: false,
+            has_given_way: false,
+            came_together: 0,
+            next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
+        }
+    }
+
+    /// Publishes until the connection is lost or the mode says otherwise.
+    pub(crate) async fn run(&mut self, mode: &mut watch::Receiver<Mode>) -> Ended {
+        let mut is_last_word = false;
+        loop {
+            let now = *mode.borrow_and_update();
+            match now {
+                Mode::Stopped => return Ended::Stopped,
+                Mode::Paused(outcome) => self.waiting.give_back(outcome),
+                Mode::Finishing => self.jobs.close(),
+                Mode::Publishing => {}
+            }
+            tokio::select! {
+                biased;
+                changed = when_woken(mode.changed()), if !is_last_word => {
+                    // Whoever asked to finish may be gone; nobody else leaves a publisher behind.
+                    is_last_word = changed.is_err();
+                    if is_last_word && now != Mode::Finishing {
+                        return Ended::Stopped;
+                    }
+                }
+                ended = poll_fn(|cx| self.poll_turn(cx, now)) => return ended,
+            }
+        }
+    }
+
+    /// The connection's socket is dead: answers everybody, in bounded time.
+    pub(crate) async fn wind_up(&mut self) {
+        self.jobs.close();
+        self.waiting.give_back(Outcome::LinkDown);
+        let resolved = poll_fn(|cx| {
+            self.poll_lanes(cx);
+            if self.lanes.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if tokio::time::timeout(WIND_UP_MAX, resolved).await.is_err() {
+            tracing::warn!(in_flight = self.lanes.in_flight(), "publishes were abandoned unresolved");
+        }
+        for (flight, verdict) in self.lanes.abandon() {
+            self.conclude(flight, verdict);
+        }
+        while let Ok(job) = self.jobs.try_recv() {
+            job.give_back(Outcome::LinkDown);
+        }
+    }
+
+    /// One turn of the task: everything that can be done now is done, then it waits.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+        // What comes at the same time is handed over together: one wake of lapin's thread and one write for many.
+        if self.has_company() && !std::mem::replace(&mut self.has_given_way, true) {
+            return give_way(cx);
+        }
+        self.has_given_way = false;
+        for _ in 0..ROUNDS_MAX {
+            let received = self.receive(cx, mode);
+            let opened = match self.lanes.poll_openings(cx) {
+                Ok(opened) => opened,
+                Err(error) => return Poll::Ready(Ended::ConnectionLost(error)),
+            };
+            let dispatched = !matches!(mode, Mode::Paused(_)) && self.dispatch();
+            let settled = self.poll_lanes(cx);
+            if let Err(error) = self.replace_dead_lanes() {
+                return Poll::Ready(Ended::ConnectionLost(error));
+            }
+            if self.lanes.are_worn_out(CLOSED_CHANNELS_MAX) && !self.worn_out && mode == Mode::Publishing {
+                self.worn_out = true;
+                return Poll::Ready(Ended::WornOut);
+            }
+            if mode == Mode::Finishing && self.is_idle() {
+                return Poll::Ready(Ended::Finished);
+            }
+            if !(received || opened || dispatched || settled) {
+                return self.wait_for_news(cx, mode);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Nothing can be done now. While something is owed, what stands still is looked for.
+    fn wait_for_news(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+        if !self.is_idle() && self.next_look.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            self.next_look.as_mut().reset(now + LOOK_EVERY);
+            if !matches!(mode, Mode::Paused(_)) {
+                self.look(now);
+            }
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Whether there is a job that others may come after at once. One client with one request at a time is not to pay
+    /// for a look at what the sockets have.
+    fn has_company(&self) -> bool {
+        match self.jobs.len() {
+            0 => false,
+            1 => self.came_together > 1 || self.lanes.in_flight() > 0,
+            _ => true,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.waiting.is_empty() && self.lanes.in_flight() == 0
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>, mode: Mode) -> bool {
+        let mut received = std::mem::take(&mut self.received);
+        let any =
+            matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
+        if any {
+            self.came_together = received.len();
+        }
+        for job in received.drain(..) {
+            match mode {
+                Mode::Paused(outcome) => job.give_back(outcome),
+                Mode::Publishing | Mode::Finishing | Mode::Stopped => self.route(job),
+            }
+        }
+        self.received = received;
+        self.waiting.sweep();
+        any
+    }
+
+    fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut settled = std::mem::take(&mut self.settled);
+        self.lanes.poll_passes(cx, &mut settled);
+        let mut any = !settled.is_empty();
+        for (kind, flight, verdict) in settled.drain(..) {
+            self.learn(kind, &flight, &verdict);
+            self.conclude(flight, verdict);
+        }
+        self.settled = settled;
+        for message in self.lanes.take_processed() {
+            any = true;
+            self.probing.remove(&Destination::of(&message));
+            self.proven.insert(&message);
+            self.vitals.word();
+        }
+        if any {
+            self.waiting.release_held();
+        }
+        if !self.waiting.stuck.is_empty() && !self.standstill.any() {
+            self.route_again();
+        }
+        // A message that waits for a channel to open is owed an answer as well.
+        self.vitals.set_owed(self.lanes.owed() + usize::from(!self.waiting.is_empty()));
+        any
+    }
+
+    /// Tells the request what became of its publish.
+    fn conclude(&mut self, flight: Flight, verdict: Verdict) {
+        let Flight { reply: reply_to, ticket, permit, message, handed_over_at, .. } = flight;
+        let reply = match verdict {
+            Verdict::Broker(verdict) => {
+                self.metrics.confirm_received(handed_over_at.elapsed());
+                self.vitals.answered(handed_over_at);
+                of_broker(verdict, &message)
+            }
+            Verdict::Displaced => Reply::Displaced(Parcel { message, permit }),
+            Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
+            Verdict::Refused(error) => {
+                let (outcome, detail) = refused(&error, message.exchange.as_str());
+                self.share_refusal(outcome, detail.as_deref(), &message);
+                Reply::Settled(outcome, detail)
+            }
+            Verdict::Lost => Reply::Settled(Outcome::LinkLost, None),
+        };
+        deliver(reply_to, reply, &ticket, &self.metrics);
+    }
+
+    /// Requests that already wait for the same destination get the same word: it is newer than they are, and
+    /// each one tried for itself would cost another channel.
+    fn share_refusal(&mut self, outcome: Outcome, detail: Option<&str>, refused: &Message) {
+        if outcome == Outcome::ExchangeNotFound {
+            self.waiting.reject_solo(outcome, detail, |message| message.exchange == refused.exchange);
+        } else if outcome == Outcome::AccessRefused {
+            self.waiting.reject_solo(outcome, detail, |message| {
+                message.exchange == refused.exchange && message.routing_key == refused.routing_key
+            });
+        }
+    }
+
+    /// Forgets what was proven where a channel's end says otherwise, and opens a shared lane where it is missing.
+    fn replace_dead_lanes(&mut self) -> Result<(), lapin::Error> {
+        let dead = self.lanes.replace_dead()?;
+        let any = !dead.is_empty();
+        for (kind, error, exchanges) in dead {
+            let text = channel_error_text(&error).unwrap_or_default();
+            for exchange in &exchanges {
+                if refuses_a_routing_key(text) {
+                    self.proven.key_refused(exchange);
+                } else {
+                    self.proven.remove(exchange);
+                }
+            }
+            if kind == LaneKind::Shared && exchanges.is_empty() {
+                self.proven.clear();
+            }
+        }
+        // What was proven when it came may have to go alone now.
+        if any {
+            self.route_again();
+        }
+        Ok(())
+    }
+}
+
+/// Comes again after every task that is ready now, and after what the sockets have.
+fn give_way(cx: &mut Context<'_>) -> Poll<Ended> {
+    // Its first poll asks for that.
+    if pin!(tokio::task::yield_now()).poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
+    }
+    Poll::Pending
+}

@@ -1,0 +1,76 @@
+//! What the broker or lapin said of a publish, as an outcome, and its way to whoever asked.
+
+use crate::link::lanes::BrokerVerdict;
+use crate::link::ticket::{GaveUp, Reply, Ticket};
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::outcome::Outcome;
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use tokio::sync::oneshot;
+
+/// The outcome of a publish that the broker gave a verdict for.
+pub(crate) fn of_broker(verdict: BrokerVerdict, message: &Message) -> Reply {
+    match verdict {
+        BrokerVerdict::Acked => Reply::Settled(Outcome::Confirmed, None),
+        BrokerVerdict::Returned => {
+            let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
+            let detail = if exchange.is_empty() {
+                format!("the broker has no queue '{key}'")
+            } else {
+                format!("no queue is bound to '{exchange}' for the routing key '{key}'")
+            };
+            Reply::Settled(Outcome::Unroutable, Some(detail))
+        }
+        BrokerVerdict::Nacked => Reply::Settled(Outcome::Nacked, None),
+    }
+}
+
+/// The outcome of the publish because of which the broker closed its channel.
+///
+/// The broker's own text names its user and virtual host, so it goes to the log and never to the client.
+pub(crate) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<String>) {
+    const UNKNOWN: (Outcome, Option<String>) = (Outcome::LinkLost, None);
+    let ErrorKind::ProtocolError(amqp) = error.kind() else { return UNKNOWN };
+    let AMQPErrorKind::Soft(soft) = amqp.kind() else { return UNKNOWN };
+    let text = amqp.get_message().as_str();
+    tracing::debug!(reason = text, "the broker closed a channel because of one publish");
+    let (outcome, detail) = match soft {
+        AMQPSoftError::NOTFOUND => {
+            (Outcome::ExchangeNotFound, format!("the broker has no exchange '{exchange}'"))
+        }
+        AMQPSoftError::ACCESSREFUSED => {
+            let detail = format!("the broker does not let the sidecar's user publish to '{exchange}'");
+            (Outcome::AccessRefused, detail)
+        }
+        AMQPSoftError::PRECONDITIONFAILED if text.contains("larger than") => {
+            (Outcome::PayloadTooLarge, "the payload exceeds the broker's max_message_size".to_owned())
+        }
+        AMQPSoftError::PRECONDITIONFAILED if text.contains("user_id") => {
+            (Outcome::InvalidRequest, "user_id: not the user of the sidecar's connection".to_owned())
+        }
+        AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::CONTENTTOOLARGE => {
+            (Outcome::InvalidRequest, "the broker does not accept a property of the message".to_owned())
+        }
+        AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS | AMQPSoftError::RESOURCELOCKED => {
+            return UNKNOWN;
+        }
+    };
+    (outcome, Some(detail))
+}
+
+/// Sends the reply. Where nobody listens any more the outcome is still counted.
+pub(crate) fn deliver(reply_to: oneshot::Sender<Reply>, reply: Reply, ticket: &Ticket, metrics: &Metrics) {
+    let Err(Reply::Settled(outcome, _)) = reply_to.send(reply) else { return };
+    match ticket.given_up() {
+        Some(GaveUp::DeadlinePassed) if is_broker_verdict(outcome) => metrics.late_confirm(),
+        // It was answered unknown, and that is what it stays.
+        Some(GaveUp::DeadlinePassed) => {}
+        // Without a record the request was dropped in the middle of being answered: its client left.
+        Some(GaveUp::ClientLeft) | None => metrics.published(outcome),
+    }
+}
+
+fn is_broker_verdict(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Confirmed | Outcome::Unroutable | Outcome::Nacked)
+}

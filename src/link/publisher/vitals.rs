@@ -1,0 +1,64 @@
+//! Signs of life of one connection, written by its publisher and read by its supervisor.
+
+use crate::link::destinations::Heard;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When the broker last gave a verdict, and for how much it owes one.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    begun: Instant,
+    /// Microseconds after `begun`.
+    last_word: AtomicU64,
+    /// The latest hand-over that was answered, in microseconds after `begun`.
+    newest_answered: AtomicU64,
+    owed: AtomicUsize,
+}
+
+impl Vitals {
+    /// Of a connection that was opened now.
+    pub(crate) fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            last_word: AtomicU64::new(0),
+            newest_answered: AtomicU64::new(0),
+            owed: AtomicUsize::new(0),
+        }
+    }
+
+    /// The broker said something.
+    pub(crate) fn word(&self) {
+        self.last_word.store(self.microseconds(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// The broker answered what was handed over, or asked, at that moment.
+    pub(crate) fn answered(&self, handed_over_at: Instant) {
+        self.word();
+        self.newest_answered.fetch_max(self.microseconds(handed_over_at), Ordering::Relaxed);
+    }
+
+    /// What was heard so far.
+    pub(crate) fn heard(&self) -> Heard {
+        let newest_answered = Duration::from_micros(self.newest_answered.load(Ordering::Relaxed));
+        Heard { last_word: self.last_word(), newest_answered: self.begun + newest_answered }
+    }
+
+    fn microseconds(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// When the broker last gave a verdict; the opening where it never did.
+    pub(crate) fn last_word(&self) -> Instant {
+        self.begun + Duration::from_micros(self.last_word.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_owed(&self, bytes: usize) {
+        self.owed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of publishes that the broker owes verdicts for.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,80 @@
+//! Tickets that wait for their turn on a channel.
+
+use crate::link::ticket::Job;
+use crate::message::Message;
+use crate::outcome::Outcome;
+use std::collections::VecDeque;
+
+/// Four queues: for the shared lane, for a solo lane, behind a publish with the same message id, and for a
+/// destination that stands still to move again.
+///
+/// They are bounded by the in-flight limit, since every waiting message holds a permit; tickets that were
+/// withdrawn hold none, are skipped when their turn comes, and are swept out before they pile up.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) shared: VecDeque<Job>,
+    pub(crate) solo: VecDeque<Job>,
+    pub(crate) held: VecDeque<Job>,
+    pub(crate) stuck: VecDeque<Job>,
+    sweep_above: usize,
+}
+
+impl Waiting {
+    pub(crate) fn new(max_in_flight: usize) -> Self {
+        Self {
+            shared: VecDeque::new(),
+            solo: VecDeque::new(),
+            held: VecDeque::new(),
+            stuck: VecDeque::new(),
+            sweep_above: 2 * max_in_flight,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.is_empty() && self.solo.is_empty() && self.held.is_empty() && self.stuck.is_empty()
+    }
+
+    /// Drops withdrawn tickets where they have become many.
+    pub(crate) fn sweep(&mut self) {
+        let sweep_above = self.sweep_above;
+        for queue in self.queues() {
+            if queue.len() > sweep_above {
+                queue.retain(|job| job.ticket.peek(|_| ()).is_some());
+            }
+        }
+    }
+
+    /// Publishes were resolved: those held back behind one of them come first now.
+    pub(crate) fn release_held(&mut self) {
+        while let Some(job) = self.held.pop_back() {
+            self.shared.push_front(job);
+        }
+    }
+
+    /// Rejects every message for a solo lane that `matches`.
+    pub(crate) fn reject_solo(
+        &mut self,
+        outcome: Outcome,
+        detail: Option<&str>,
+        matches: impl Fn(&Message) -> bool,
+    ) {
+        for job in std::mem::take(&mut self.solo) {
+            match job.ticket.peek(&matches) {
+                Some(true) => job.reject(outcome, detail.map(str::to_owned)),
+                Some(false) => self.solo.push_back(job),
+                None => {}
+            }
+        }
+    }
+
+    /// Gives every message back to its request, unpublished.
+    pub(crate) fn give_back(&mut self, outcome: Outcome) {
+        for job in self.queues().into_iter().flat_map(std::mem::take) {
+            job.give_back(outcome);
+        }
+    }
+
+    fn queues(&mut self) -> [&mut VecDeque<Job>; 4] {
+        [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck]
+    }
+}

@@ -1,0 +1,211 @@
+//! One message from its request to its outcome: the breaker, the attempts, the wait for the verdict.
+
+use super::retry::{RetryBudget, RetryPolicy, pauses};
+use crate::admission::{Admission, Permit};
+use crate::deadline::Deadline;
+use crate::link::destinations::Breakers;
+use crate::link::stage::draining;
+use crate::link::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
+use crate::link::{LinkHandle, Settlement};
+use crate::message::Message;
+use crate::outcome::{Class, Outcome};
+use std::sync::Arc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// What attempts have in common: shared by all clones of a handle.
+#[derive(Debug)]
+pub(crate) struct Attempting {
+    pub(crate) admission: Admission,
+    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) budget: RetryBudget,
+    pub(crate) attempts_max: u32,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    /// Refused at the door of the link: no connection is up, or the deadline has passed.
+    Refused(Outcome),
+    /// Not handed over; message and permit are given back.
+    NotHandedOver(Parcel, Outcome),
+    /// Not come to by the broker because of another publish; message and permit are given back.
+    Displaced(Parcel),
+    /// Handed over or judged: this is what became of it.
+    Settled(Outcome, Option<String>),
+}
+
+/// How an attempt is to be made.
+#[derive(Clone, Copy)]
+struct Way {
+    deadline: Deadline,
+    /// Over a channel of its own.
+    alone: bool,
+}
+
+impl LinkHandle {
+    /// Publishes a message, or says at once why not. Ends by the deadline.
+    pub async fn publish(
+        &self,
+        message: Arc<Message>,
+        permit: Permit,
+        deadline: Deadline,
+        policy: RetryPolicy,
+    ) -> Settlement {
+        self.attempting.budget.earn();
+        // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
+        if let Some(refusal) = self.refusal() {
+            return Settlement::of(refusal);
+        }
+        let Some(passing) = self.attempting.breakers.admit(&message) else {
+            return Settlement::of(Outcome::BreakerOpen);
+        };
+        let way = Way { deadline, alone: passing.is_probe() };
+        let settlement = self.attempt_until(&message, permit, policy, way).await;
+        passing.ended(settlement.outcome);
+        settlement
+    }
+
+    async fn attempt_until(
+        &self,
+        message: &Arc<Message>,
+        permit: Permit,
+        policy: RetryPolicy,
+        way: Way,
+    ) -> Settlement {
+        let mut permit = Some(permit);
+        let mut pauses = pauses();
+        let mut attempts = 0;
+        // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
+        let mut unknown: Option<Outcome> = None;
+        loop {
+            let attempt = self.attempt(message, &mut permit, way, &mut attempts).await;
+            let (outcome, detail, handed_over) = match attempt {
+                Attempt::Refused(outcome) => (outcome, None, false),
+                Attempt::NotHandedOver(parcel, outcome) => {
+                    permit = Some(parcel.permit);
+                    (outcome, None, false)
+                }
+                // Its neighbour's fault, and neither an attempt nor a retry. Whatever closed that channel goes alone now.
+                Attempt::Displaced(parcel) => {
+                    permit = Some(parcel.permit);
+                    attempts -= 1;
+                    continue;
+                }
+                Attempt::Settled(outcome, detail) => (outcome, detail, true),
+            };
+            if outcome.class() == Class::Unknown {
+                unknown = Some(outcome);
+            }
+            let again = policy.repeats(outcome, handed_over)
+                // With no connection up a message that is certainly not published is answered at once.
+                && (unknown.is_some() || self.refusal().is_none())
+                && self.is_serving()
+                && attempts < self.attempting.attempts_max
+                // What was not handed over weighs on no broker, and moves to another connection for nothing.
+                && (!handed_over || self.attempting.budget.spend());
+            let pause_ends = again.then(|| Instant::now() + pauses.next_delay());
+            let Some(pause_ends) = pause_ends.filter(|ends| *ends < way.deadline.instant()) else {
+                let confirmed = outcome == Outcome::Confirmed;
+                let outcome = if confirmed { outcome } else { unknown.unwrap_or(outcome) };
+                return Settlement { outcome, detail, attempts };
+            };
+            self.metrics.retried(outcome);
+            let mut stage = self.stage.clone();
+            tokio::select! {
+                () = tokio::time::sleep_until(pause_ends) => {}
+                () = draining(&mut stage) => {}
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        message: &Arc<Message>,
+        permit: &mut Option<Permit>,
+        way: Way,
+        attempts: &mut u32,
+    ) -> Attempt {
+        if way.deadline.has_passed() {
+            return Attempt::Refused(Outcome::DeadlineNotSent);
+        }
+        let lane = match self.lane(*attempts, message.payload.len()) {
+            Ok(lane) => lane,
+            Err(refusal) => return Attempt::Refused(refusal),
+        };
+        let permit = match permit.take().map_or_else(|| self.permit_for(message), Ok) {
+            Ok(permit) => permit,
+            Err(refusal) => return Attempt::Refused(refusal),
+        };
+        *attempts += 1;
+        over(&lane, Parcel { message: Arc::clone(message), permit }, way).await
+    }
+
+    /// A permit for one more attempt; that of the attempt before went with it.
+    fn permit_for(&self, message: &Message) -> Result<Permit, Outcome> {
+        let mut permit = self.attempting.admission.admit().map_err(|_| Outcome::Overloaded)?;
+        permit.reserve(message.payload.len()).map_err(|_| Outcome::Overloaded)?;
+        Ok(permit)
+    }
+}
+
+/// Withdraws the ticket when the request is dropped before its answer: the client left.
+struct Waiting {
+    ticket: Arc<Ticket>,
+    answered: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.ticket.withdraw(GaveUp::ClientLeft);
+        }
+    }
+}
+
+/// One attempt over one connection.
+async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }: Way) -> Attempt {
+    let (reply, mut answer) = oneshot::channel();
+    let ticket = Ticket::new(parcel);
+    let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
+    let refusal = match lane.try_send(Job { ticket: Arc::clone(&ticket), reply, alone }) {
+        Ok(()) => None,
+        Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),
+        Err(TrySendError::Closed(_)) => Some(Outcome::LinkDown),
+    };
+    let heard = match refusal {
+        None => tokio::time::timeout_at(deadline.instant(), &mut answer).await.ok(),
+        Some(_) => None,
+    };
+    waiting.answered = true;
+    match (refusal, heard) {
+        (Some(refusal), _) => match ticket.hand_over() {
+            Some(parcel) => Attempt::NotHandedOver(parcel, refusal),
+            None => Attempt::Settled(refusal, None),
+        },
+        (None, Some(Ok(reply))) => Attempt::from(reply),
+        // The publisher's task is gone without a word, which only a bug in it can do.
+        (None, Some(Err(_))) => unanswered(&ticket, Outcome::LinkDown, Outcome::LinkLost),
+        (None, None) => match answer.try_recv() {
+            Ok(reply) => Attempt::from(reply),
+            Err(_) => unanswered(&ticket, Outcome::DeadlineNotSent, Outcome::ConfirmTimeout),
+        },
+    }
+}
+
+fn unanswered(ticket: &Ticket, not_sent: Outcome, unknown: Outcome) -> Attempt {
+    match ticket.withdraw(GaveUp::DeadlinePassed) {
+        Withdrawal::InTime => Attempt::Settled(not_sent, None),
+        Withdrawal::TooLate => Attempt::Settled(unknown, None),
+    }
+}
+
+impl From<Reply> for Attempt {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Settled(outcome, detail) => Attempt::Settled(outcome, detail),
+            Reply::NotHandedOver(parcel, outcome) => Attempt::NotHandedOver(parcel, outcome),
+            Reply::Displaced(parcel) => Attempt::Displaced(parcel),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
+
+use crate::link::backoff::Backoff;
+use crate::outcome::Outcome;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Whether a publish is tried again inside its deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryPolicy {
+    /// One attempt.
+    Off,
+    /// Again only what provably was not handed over to the link.
+    #[default]
+    Safe,
+    /// Also what may have been published, and what was nacked, with the same message id.
+    AtLeastOnce,
+}
+
+impl RetryPolicy {
+    /// Whether an attempt with this outcome may be repeated. `handed_over`: the message had left us.
+    pub(crate) fn repeats(self, outcome: Outcome, handed_over: bool) -> bool {
+        match self {
+            RetryPolicy::Off => false,
+            RetryPolicy::Safe => !handed_over,
+            // A confirm that timed out has used up the deadline.
+            RetryPolicy::AtLeastOnce => {
+                !handed_over || matches!(outcome, Outcome::LinkLost | Outcome::Nacked)
+            }
+        }
+    }
+}
+
+/// Full-jitter pauses between the attempts of one publish.
+pub(crate) fn pauses() -> Backoff {
+    Backoff::new(Duration::from_millis(20), Duration::from_secs(1))
+}
+
+/// Retries are a share of the traffic: each publish earns a part of one, each retry spends a whole one.
+#[derive(Debug)]
+pub(crate) struct RetryBudget {
+    /// In hundredths of a retry.
+    balance: AtomicU64,
+    percent: u64,
+}
+
+/// What may be saved up, in hundredths: a short burst of failures is retried whole.
+const BALANCE_MAX: u64 = 100 * 100;
+
+impl RetryBudget {
+    /// A budget of `percent` retries per hundred publishes.
+    pub(crate) fn new(percent: u32) -> Self {
+        let balance = if percent == 0 { 0 } else { BALANCE_MAX };
+        Self { balance: AtomicU64::new(balance), percent: u64::from(percent) }
+    }
+
+    /// A publish was asked for.
+    pub(crate) fn earn(&self) {
+        let earned =
+            |balance: u64| (balance < BALANCE_MAX).then(|| (balance + self.percent).min(BALANCE_MAX));
+        // At the maximum nothing changes, which is the ordinary case and costs one load.
+        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earned).ok();
+    }
+
+    /// Whether a retry is within the budget; it is spent then.
+    pub(crate) fn spend(&self) -> bool {
+        let spent = |balance: u64| balance.checked_sub(100);
+        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn safe_repeats_only_what_was_not_handed_over() {
+        for outcome in Outcome::ALL {
+            assert!(RetryPolicy::Safe.repeats(outcome, false));
+            assert!(!RetryPolicy::Safe.repeats(outcome, true));
+            assert!(!RetryPolicy::Off.repeats(outcome, false));
+        }
+    }
+
+    #[test]
+    fn at_least_once_also_repeats_what_may_have_been_published() {
+        let repeated: Vec<_> = Outcome::ALL
+            .into_iter()
+            .filter(|outcome| RetryPolicy::AtLeastOnce.repeats(*outcome, true))
+            .collect();
+        assert_eq!(repeated, [Outcome::LinkLost, Outcome::Nacked]);
+    }
+
+    #[test]
+    fn retries_stay_a_share_of_the_traffic() {
+        let budget = RetryBudget::new(20);
+        while budget.spend() {}
+        let mut retries = 0;
+        for _ in 0..1000 {
+            budget.earn();
+            retries += u32::from(budget.spend());
+        }
+        assert_eq!(retries, 200);
+    }
+}
