@@ -105,7 +105,7 @@ impl Load {
         let idempotency = (self.keys == Keys::With).then(|| Idempotency {
             key: random_bytes(),
             request: random_bytes(),
-            code: "spooled".to_owned(),
+            outcome: FinalOutcome::Spooled,
             message_id: properties.message_id.as_str().to_owned(),
         });
         let message = Message { exchange, routing_key, mandatory: true, properties, payload: body.clone() };

@@ -128,7 +128,7 @@ pub struct Line {
     /// When it was stored.
     pub created_unix_ms: i64,
     /// When it is parked instead of delivered.
-    pub expires_unix_ms: Option<i64>,
+    pub expires_unix_ms: i64,
     /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
     pub attempts: u32,
     /// Bytes of its content.

@@ -4,7 +4,7 @@ use super::fingerprint::Fingerprint;
 use super::keys::{Begun, Keys};
 use crate::message::ShortText;
 use crate::outcome::Outcome;
-use crate::spool::store::Idempotency;
+use crate::spool::store::{FinalOutcome, Idempotency};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -76,11 +76,11 @@ impl Claim {
     }
 
     /// What the spool is to remember.
-    pub(super) fn to_remember(&self, outcome: Outcome) -> Idempotency {
+    pub(super) fn to_remember(&self, outcome: FinalOutcome) -> Idempotency {
         Idempotency {
             key: self.key,
             request: self.request,
-            code: outcome.code().to_owned(),
+            outcome,
             message_id: self.message_id.as_str().to_owned(),
         }
     }

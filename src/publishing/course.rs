@@ -8,7 +8,7 @@ use crate::link::Settlement;
 use crate::message::ShortText;
 use crate::outcome::{Class, Outcome};
 use crate::spool::marked;
-use crate::spool::store::{Destination, Seen};
+use crate::spool::store::{Destination, FinalOutcome, Seen};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -45,8 +45,10 @@ impl Answering {
         }
         // What is kept there was an id before; a longer one can only be damage.
         let message_id = ShortText::new(&*seen.message_id).unwrap_or_else(|_| self.message_id.clone());
-        let confirmed = seen.code == Outcome::Confirmed.code();
-        let outcome = if confirmed { Outcome::Confirmed } else { Outcome::Spooled };
+        let outcome = match seen.outcome {
+            FinalOutcome::Confirmed => Outcome::Confirmed,
+            FinalOutcome::Spooled => Outcome::Spooled,
+        };
         claim.settle(outcome, &message_id);
         self.replay(outcome, message_id);
     }
@@ -165,7 +167,7 @@ impl Course {
         };
         let keeping =
             Keeping { spool, message, permit, deadline, before, properties_max: self.ways.properties_max };
-        let remembered = claim.as_ref().map(|claim| claim.to_remember(Outcome::Spooled));
+        let remembered = claim.as_ref().map(|claim| claim.to_remember(FinalOutcome::Spooled));
         let message_id = self.answer.message_id.clone();
         let mut answer = Some(self.answer);
         let unsure = |settlement| {
@@ -193,7 +195,7 @@ impl Course {
 /// Remembers on disk that the broker has the message, until `deadline`; in memory in any case.
 async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     if let Some(spool) = &ways.spool {
-        let remembering = spool.store.remember(claim.to_remember(Outcome::Confirmed));
+        let remembering = spool.store.remember(claim.to_remember(FinalOutcome::Confirmed));
         // The outcome is what it is, and a spool that fails says so itself.
         drop(timeout_at(deadline, remembering).await);
     }

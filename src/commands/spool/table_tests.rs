@@ -15,7 +15,7 @@ fn line(seq: i64, reason: Option<&str>) -> Line {
         routing_key: "order.created".to_owned(),
         message_id: Some("01a20773".to_owned()),
         created_unix_ms: NOW - seq * 1000,
-        expires_unix_ms: None,
+        expires_unix_ms: NOW + 1000,
         attempts: 3,
         payload_bytes: 1300 * seq.unsigned_abs(),
     }

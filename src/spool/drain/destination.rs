@@ -173,7 +173,7 @@ impl Turn {
                 Ok((batch, memory.split((bytes / 1024).min(READ_KIB as usize))))
             }
             Err(ReadError::Closed) => Err(End::Stopped),
-            Err(error @ ReadError::Database(_)) => {
+            Err(error @ (ReadError::Database(_) | ReadError::Outcome)) => {
                 tracing::error!(%error, "records of the spool could not be read");
                 Err(End::Paused(self.trouble.clone().longer()))
             }
@@ -182,7 +182,7 @@ impl Turn {
 
     /// Delivers one record and settles it; an error ends the turn.
     async fn deliver(&mut self, stored: Stored) -> Result<(), End> {
-        if stored.expires_ms.is_some_and(|moment| moment <= now_ms()) {
+        if stored.expires_ms <= now_ms() {
             // It expired since it was read, and is parked with the others that did.
             return Ok(());
         }

@@ -72,8 +72,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Starts to deliver what the store has, before anything more is appended: what is there now an earlier run
-    /// may have delivered.
+    /// Starts to deliver what the store has.
     #[must_use]
     pub fn start(
         spool: SpoolHandle,
@@ -88,8 +87,9 @@ impl Drain {
         let gatekeeper = Gate::new(link.clone(), admission, settings.rate);
         let gatekeeper = tokio::spawn(gatekeeper.run(asking, stopping.clone()));
         let (confirmed, remover) = Confirmed::start(store.clone(), metrics.clone());
-        let under_way = UnderWay::in_directory(&settings.directory);
-        let suspects = Suspects::new(under_way.left_behind.then(|| store.stats().last));
+        let suspected = store.suspected();
+        let under_way = UnderWay::new(&settings.directory, suspected.is_some());
+        let suspects = Suspects::new(suspected);
         let rules =
             Rules { nacks_max: settings.nacks_max, parks: settings.undeliverable == Undeliverable::Park };
         let shared = Arc::new(Shared {

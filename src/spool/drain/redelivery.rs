@@ -61,15 +61,12 @@ pub(super) struct NoteError {
 pub(super) struct UnderWay {
     path: PathBuf,
     there: bool,
-    /// Whether an earlier run left it behind.
-    pub(super) left_behind: bool,
 }
 
 impl UnderWay {
-    pub(super) fn in_directory(directory: &Path) -> Self {
-        let path = directory.join(DELIVERING);
-        let there = path.exists();
-        Self { path, there, left_behind: there }
+    /// The file in a store's directory. The store has looked whether an earlier run left it behind.
+    pub(super) fn new(directory: &Path, left_behind: bool) -> Self {
+        Self { path: directory.join(DELIVERING), there: left_behind }
     }
 
     /// Called before the first delivery, and synced: after a power cut it must be there as well. On a thread that may
@@ -171,12 +168,13 @@ mod tests {
     #[tokio::test]
     async fn the_file_says_whether_the_last_run_ended_well() {
         let directory = tempfile::tempdir().unwrap();
-        let mut run = UnderWay::in_directory(directory.path());
-        assert!(!run.left_behind);
+        let left_behind = || directory.path().join(DELIVERING).exists();
+        let mut run = UnderWay::new(directory.path(), left_behind());
+        assert!(!left_behind());
         run.begin().await.unwrap();
-        let mut after_crash = UnderWay::in_directory(directory.path());
-        assert!(after_crash.left_behind);
+        assert!(left_behind());
+        let mut after_crash = UnderWay::new(directory.path(), left_behind());
         after_crash.end().await.unwrap();
-        assert!(!UnderWay::in_directory(directory.path()).left_behind);
+        assert!(!left_behind());
     }
 }

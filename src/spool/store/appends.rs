@@ -7,7 +7,7 @@ use super::destinations::Destinations;
 use super::entry::{Appended, Seq};
 use super::expiry::Expiry;
 use super::ledger::{Ledger, Prepared, Verdict};
-use super::record;
+use super::record::{self, Unreadable};
 use super::settings::Settings;
 use super::stretches::Stretches;
 use rusqlite::{CachedStatement, Connection, params};
@@ -77,10 +77,12 @@ impl<'a> Appends<'a> {
     fn append(&mut self, record: &Prepared, known: Option<i64>) -> rusqlite::Result<Verdict> {
         let (now_ms, connection) = (self.now_ms, self.connection);
         let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
-        if let Some(with) = idempotency
-            && let Some(seen) = self.generations.seen(connection, with, now_ms)?
-        {
-            return Ok(Verdict::Appended(Appended::Seen(seen)));
+        if let Some(with) = idempotency {
+            match self.generations.seen(connection, with, now_ms)? {
+                Some(Ok(seen)) => return Ok(Verdict::Appended(Appended::Seen(seen))),
+                Some(Err(Unreadable)) => return Ok(Verdict::Failed),
+                None => {}
+            }
         }
         let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
         let (held, last) = known.map_or((0, Seq::new(0)), |id| self.destinations.standing(id));

@@ -1,9 +1,9 @@
 //! Each change as statements, inside the transaction that the ledger has open.
 
 use super::appends::Appends;
-use super::dedup::Idempotency;
-use super::entry::{Seq, State};
+use super::entry::{Idempotency, Seq, State};
 use super::ledger::{Change, Ledger, Verdict};
+use super::record::Unreadable;
 use rusqlite::{OptionalExtension, params};
 
 /// Records that one change touches at most, where it means a whole set; whoever asked asks again.
@@ -86,15 +86,17 @@ impl Ledger {
     }
 
     fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Verdict> {
-        let seen = self.generations.seen(&self.connection, with, now_ms)?;
-        if seen.is_none() {
-            let bytes = (with.code.len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
-            if let Err(reason) = self.bounds.admit(bytes, 0) {
-                return Ok(Verdict::Full(reason));
-            }
-            self.generations.put(&self.connection, with, None, now_ms)?;
+        match self.generations.seen(&self.connection, with, now_ms)? {
+            Some(Ok(seen)) => return Ok(Verdict::Remembered(Some(seen))),
+            Some(Err(Unreadable)) => return Ok(Verdict::Failed),
+            None => {}
         }
-        Ok(Verdict::Remembered(seen))
+        let bytes = (with.outcome.code().len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
+        if let Err(reason) = self.bounds.admit(bytes, 0) {
+            return Ok(Verdict::Full(reason));
+        }
+        self.generations.put(&self.connection, with, None, now_ms)?;
+        Ok(Verdict::Remembered(None))
     }
 
     fn found(&self, seq: Seq) -> rusqlite::Result<Option<Found>> {

@@ -4,37 +4,12 @@
 //! a whole and becomes the current one, so that a key costs one row and no timer. Which part of a table may have a
 //! key is known to `runs`, which the writer changes and the reader asks, too.
 
-use super::entry::Seq;
+use super::entry::{FinalOutcome, Idempotency, Seen, Seq};
+use super::record::Unreadable;
 use super::runs::Runs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// A client's key, what it was used for, and the outcome to remember. The hashes are the caller's choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Idempotency {
-    /// A hash of the client and its key.
-    pub key: [u8; 16],
-    /// A hash of the request.
-    pub request: [u8; 16],
-    /// The code of the outcome, to be given again.
-    pub code: String,
-    /// The message id of the first request.
-    pub message_id: String,
-}
-
-/// A key that was used before, inside the window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    /// Whether the request was the same one.
-    pub same_request: bool,
-    /// The record that was stored for it, if one was; it may be delivered and gone.
-    pub seq: Option<Seq>,
-    /// The code of the first outcome.
-    pub code: String,
-    /// The message id of the first request.
-    pub message_id: String,
-}
 
 /// Which table is the current generation, and since when.
 #[derive(Clone, Debug)]
@@ -112,10 +87,11 @@ impl Generations {
         seq: Option<Seq>,
         now_ms: i64,
     ) -> rusqlite::Result<()> {
-        let Idempotency { key, request, code, message_id } = with;
+        let Idempotency { key, request, outcome, message_id } = with;
         let run = self.runs.lock().add(connection, self.current, key)?;
         let mut put = connection.prepare_cached(TABLES[self.current].put)?;
-        put.execute(params![run, key, request, now_ms, seq.map(Seq::number), code, message_id])?;
+        let seq = seq.map(Seq::number);
+        put.execute(params![run, key, request, now_ms, seq, outcome.code(), message_id])?;
         Ok(())
     }
 
@@ -146,13 +122,14 @@ impl Generations {
         connection: &Connection,
         with: &Idempotency,
         now_ms: i64,
-    ) -> rusqlite::Result<Option<Seen>> {
+    ) -> rusqlite::Result<Option<Result<Seen, Unreadable>>> {
         let window = Duration::from_millis(self.window_ms.cast_unsigned());
         seen(connection, &self.runs, with.key, with.request, window, now_ms)
     }
 }
 
-/// What is remembered of a key that was used less than a window ago.
+/// What is remembered of a key that was used less than a window ago. An outcome that cannot be read is an error of that
+/// key alone: any guess could answer a success that never was, or publish the message a second time.
 pub(super) fn seen(
     connection: &Connection,
     runs: &SharedRuns,
@@ -160,15 +137,18 @@ pub(super) fn seen(
     request: [u8; 16],
     window: Duration,
     now_ms: i64,
-) -> rusqlite::Result<Option<Seen>> {
+) -> rusqlite::Result<Option<Result<Seen, Unreadable>>> {
     let after = now_ms.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
     let read = |row: &Row<'_>| {
-        Ok(Seen {
+        let Some(outcome) = FinalOutcome::from_code(row.get_ref(2)?.as_str().unwrap_or_default()) else {
+            return Ok(Err(Unreadable));
+        };
+        Ok(Ok(Seen {
             same_request: row.get::<_, [u8; 16]>(0)? == request,
             seq: row.get::<_, Option<i64>>(1)?.map(Seq::new),
-            code: row.get(2)?,
+            outcome,
             message_id: row.get(3)?,
-        })
+        }))
     };
     let places = runs.lock().may_have(&key);
     for (table, run) in places {

@@ -1,6 +1,5 @@
 //! What goes into the store and what comes out of it: records, their numbers, states and destinations.
 
-use super::dedup::Idempotency;
 use crate::message::{Message, ShortText};
 use std::fmt;
 
@@ -77,13 +76,61 @@ pub struct NewRecord {
     pub idempotency: Option<Idempotency>,
 }
 
+/// A client's key, the request it was used for, and the outcome to remember. The hashes are the caller's choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// A hash of the key.
+    pub key: [u8; 16],
+    /// A hash of the request.
+    pub request: [u8; 16],
+    /// The outcome, given again to a repeated request.
+    pub outcome: FinalOutcome,
+    /// The message id of the first request.
+    pub message_id: String,
+}
+
+/// The outcomes that are remembered with a key. Any other outcome is not final: its request may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalOutcome {
+    /// The broker confirmed the message.
+    Confirmed,
+    /// The message was stored.
+    Spooled,
+}
+
+impl FinalOutcome {
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            FinalOutcome::Confirmed => "confirmed",
+            FinalOutcome::Spooled => "spooled",
+        }
+    }
+
+    pub(super) fn from_code(code: &str) -> Option<Self> {
+        [FinalOutcome::Confirmed, FinalOutcome::Spooled].into_iter().find(|outcome| outcome.code() == code)
+    }
+}
+
+/// A key that was used before, inside the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether the request was the same one.
+    pub same_request: bool,
+    /// The record that was stored for it, if one was; it may be delivered and gone.
+    pub seq: Option<Seq>,
+    /// The outcome of the first request.
+    pub outcome: FinalOutcome,
+    /// The message id of the first request.
+    pub message_id: String,
+}
+
 /// What became of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It is on disk.
     Stored(Seq),
     /// Nothing was stored: the idempotency key was used before, inside the window.
-    Seen(super::dedup::Seen),
+    Seen(Seen),
 }
 
 /// A record that is ready, with its message.
@@ -96,7 +143,7 @@ pub struct Stored {
     /// When it was appended, in Unix milliseconds.
     pub created_ms: i64,
     /// When it is parked instead of delivered, in Unix milliseconds.
-    pub expires_ms: Option<i64>,
+    pub expires_ms: i64,
     /// Deliveries whose outcome nobody knows.
     pub attempts: u32,
 }
@@ -173,7 +220,7 @@ pub struct Entry {
     /// When it was appended, in Unix milliseconds.
     pub created_ms: i64,
     /// When it expires, in Unix milliseconds.
-    pub expires_ms: Option<i64>,
+    pub expires_ms: i64,
     /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
     pub attempts: u32,
     /// Its message id; `None` when its properties cannot be read.

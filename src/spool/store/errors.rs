@@ -150,6 +150,9 @@ pub enum ReadError {
     /// The store is closed.
     #[error("the spool is closed")]
     Closed,
+    /// The outcome that is remembered with an idempotency key is damaged.
+    #[error("the outcome that the spool remembers for it is damaged")]
+    Outcome,
     /// SQLite refuses.
     #[error("the spool's database: {0}")]
     Database(String),

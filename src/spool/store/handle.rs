@@ -1,9 +1,10 @@
 //! The store's verbs, for tasks: each is a change on its way to the writer or a question to the reader.
 
 use super::changes::SET_MAX;
-use super::dedup::{self, Idempotency, Seen, SharedRuns};
+use super::dedup::{self, SharedRuns};
 use super::entry::{
-    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Seq, Whole,
+    Appended, Batch, Destination, Entry, Filter, Idempotency, NewRecord, Page, ReadyDestination, Seen, Seq,
+    Whole,
 };
 use super::errors::{AppendError, ChangeError, ReadError};
 use super::inbox::{Job, Letter};
@@ -11,6 +12,7 @@ use super::ledger::{Change, Prepared, Verdict, now_ms};
 use super::queries::{self, Want};
 use super::reader::Asking;
 use super::ready::ReadyCounts;
+use super::record::Unreadable;
 use super::stats::Stats;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub struct StoreHandle {
     pub(super) asking: Asking,
     pub(super) stats: watch::Receiver<Stats>,
     pub(super) ready: ReadyCounts,
+    pub(super) suspected: Option<Seq>,
     pub(super) dedup_window: Duration,
     pub(super) dedup_runs: SharedRuns,
 }
@@ -68,10 +71,15 @@ impl StoreHandle {
     /// What is remembered of a key, for this request.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or the outcome that it remembers.
     pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<Seen>, ReadError> {
         let (window, runs) = (self.dedup_window, self.dedup_runs.clone());
-        self.asking.ask(move |db| Ok(dedup::seen(db, &runs, key, request, window, now_ms())?)).await
+        let seen = move |db: &_| match dedup::seen(db, &runs, key, request, window, now_ms())? {
+            None => Ok(None),
+            Some(Ok(seen)) => Ok(Some(seen)),
+            Some(Err(Unreadable)) => Err(ReadError::Outcome),
+        };
+        self.asking.ask(seen).await
     }
 
     /// Removes records that the broker has; how many there were. They gather for an append to take them along.
@@ -153,6 +161,13 @@ impl StoreHandle {
     #[must_use]
     pub fn has_ready(&self, of: &Destination) -> bool {
         self.ready.has(of)
+    }
+
+    /// The last record that an earlier run may have delivered without removing it; `None` when the run before ended
+    /// well.
+    #[must_use]
+    pub fn suspected(&self) -> Option<Seq> {
+        self.suspected
     }
 
     /// A part of the list of records, without their contents.

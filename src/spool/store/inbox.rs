@@ -230,7 +230,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::store::dedup::Idempotency;
+    use crate::spool::store::entry::{FinalOutcome, Idempotency};
     use std::sync::{Arc, mpsc};
     use tokio::sync::Semaphore;
 
@@ -240,8 +240,8 @@ mod tests {
 
     fn job() -> Letter {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
-        let (code, message_id) = ("confirmed".to_owned(), "m-1".to_owned());
-        let change = Change::Remember(Idempotency { key: [0; 16], request: [0; 16], code, message_id });
+        let (outcome, message_id) = (FinalOutcome::Confirmed, "m-1".to_owned());
+        let change = Change::Remember(Idempotency { key: [0; 16], request: [0; 16], outcome, message_id });
         Letter::Job(Job { change, reply: oneshot::channel().0, room })
     }
 

@@ -1,10 +1,10 @@
 //! One transaction: changes in, verdicts out, and memory and tables alike whether it was committed or not.
 
 use super::bounds::Bounds;
-use super::dedup::{Generations, Idempotency, Seen};
+use super::dedup::Generations;
 use super::destinations::Destinations;
 use super::directory::Directory;
-use super::entry::{Appended, Destination, NewRecord, Seq};
+use super::entry::{Appended, Destination, Idempotency, NewRecord, Seen, Seq};
 use super::errors::FullReason;
 use super::expiry::Expiry;
 use super::record;

@@ -45,9 +45,9 @@ mod verify;
 mod wire;
 mod writer;
 
-pub use dedup::{Idempotency, Seen};
 pub use entry::{
-    Appended, Batch, Destination, Entry, Filter, NewRecord, Page, ReadyDestination, Seq, State, Stored, Whole,
+    Appended, Batch, Destination, Entry, Filter, FinalOutcome, Idempotency, NewRecord, Page,
+    ReadyDestination, Seen, Seq, State, Stored, Whole,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
@@ -91,7 +91,7 @@ impl Store {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
         // The first to be bound is the last to be dropped.
-        let Opened { kept, ledger, high_water, lost, reader, checkpoints } = open::open(settings)?;
+        let Opened { kept, ledger, high_water, lost, suspected, reader, checkpoints } = open::open(settings)?;
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
         }
@@ -112,7 +112,7 @@ impl Store {
             })
             .map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { letters, room, asking, stats, ready, dedup_window, dedup_runs };
+        let handle = StoreHandle { letters, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
         // The writer is the last that is waited for: its connection takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }

@@ -33,6 +33,8 @@ pub(super) struct Opened {
     pub(super) ledger: Ledger,
     pub(super) high_water: HighWater,
     pub(super) lost: Option<LostTail>,
+    /// The last record that a run before, which did not end well, may have delivered.
+    pub(super) suspected: Option<Seq>,
     pub(super) reader: Connection,
     pub(super) checkpoints: Connection,
     pub(super) kept: Kept,
@@ -51,6 +53,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
     let (given, lost) = resume(&connection, &high_water)?;
     let reader = reading(&path)?;
     let checkpoints = moving(&path)?;
+    let suspected = directory.file(DELIVERING).exists().then_some(given);
     let ledger = Ledger {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
@@ -58,7 +61,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
         expiry: Expiry::load(&connection)?,
         noted: true,
-        suspected: directory.file(DELIVERING).exists().then_some(given),
+        suspected,
         committed: given,
         given,
         connection,
@@ -66,7 +69,7 @@ pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
         settings,
     };
     begin_log(&ledger)?;
-    Ok(Opened { ledger, high_water, lost, reader, checkpoints, kept })
+    Ok(Opened { ledger, high_water, lost, suspected, reader, checkpoints, kept })
 }
 
 /// Moves what a run before has left in the log, before anything is answered.

@@ -7,7 +7,7 @@ fn key(key: u8, request: u8) -> Idempotency {
     Idempotency {
         key: [key; 16],
         request: [request; 16],
-        code: "spooled".to_owned(),
+        outcome: FinalOutcome::Spooled,
         message_id: format!("id-{request}"),
     }
 }
@@ -25,7 +25,7 @@ async fn a_key_is_stored_once_and_answered_with_the_first_outcome() {
     let first = Seen {
         same_request: true,
         seq: Some(seq),
-        code: "spooled".to_owned(),
+        outcome: FinalOutcome::Spooled,
         message_id: "id-1".to_owned(),
     };
     assert_eq!(append(&bench, key(1, 1)).await, Appended::Seen(first.clone()), "outlives its record");
@@ -47,10 +47,10 @@ async fn two_at_once_with_one_key_are_stored_once() {
 #[tokio::test]
 async fn an_outcome_without_a_record_is_remembered_too() {
     let bench = Bench::new();
-    let direct = Idempotency { code: "confirmed".to_owned(), ..key(1, 1) };
+    let direct = Idempotency { outcome: FinalOutcome::Confirmed, ..key(1, 1) };
     assert_eq!(bench.handle.remember(direct).await, Ok(None));
     let seen = bench.handle.remember(key(1, 1)).await.unwrap().unwrap();
-    assert_eq!((seen.seq, seen.code.as_str()), (None, "confirmed"));
+    assert_eq!((seen.seq, seen.outcome), (None, FinalOutcome::Confirmed));
     assert!(matches!(append(&bench, key(1, 1)).await, Appended::Seen(_)));
 }
 
@@ -78,7 +78,8 @@ async fn keys_of_many_runs_are_all_remembered_after_a_crash_too() {
     let keys: Vec<Idempotency> = (0..3000_u32)
         .map(|number| {
             let key = std::array::from_fn(|_| fastrand::u8(..));
-            Idempotency { key, request: [1; 16], code: "spooled".to_owned(), message_id: number.to_string() }
+            let (outcome, message_id) = (FinalOutcome::Spooled, number.to_string());
+            Idempotency { key, request: [1; 16], outcome, message_id }
         })
         .collect();
     let appended = join_all(keys.iter().map(|with| append(&bench, with.clone()))).await;
@@ -102,4 +103,24 @@ async fn a_refused_append_leaves_its_key_free_and_the_others_remembered() {
     assert!(matches!(bench.handle.append(large).await, Err(AppendError::Full(_))));
     assert!(matches!(append(&bench, key(1, 1)).await, Appended::Seen(_)));
     assert!(matches!(append(&bench, key(2, 2)).await, Appended::Stored(_)));
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_read_is_never_a_success_and_costs_nobody_else_anything() {
+    for code in ["nacked", "", "Spooled"] {
+        let mut bench = Bench::new();
+        append(&bench, key(1, 1)).await;
+        bench.close();
+        let db = rusqlite::Connection::open(bench.file("spool.db")).unwrap();
+        db.execute("UPDATE dedup_a SET code = ?1", [code]).unwrap();
+        drop(db);
+        bench.open();
+        assert_eq!(bench.handle.recall([1; 16], [1; 16]).await, Err(ReadError::Outcome), "{code}");
+        let with_key = NewRecord { idempotency: Some(key(1, 1)), ..record("a", "x") };
+        let (refused, other) = tokio::join!(bench.handle.append(with_key), append(&bench, key(2, 2)));
+        assert_eq!(refused, Err(AppendError::Failed));
+        assert!(matches!(other, Appended::Stored(_)), "{other:?}");
+        assert_eq!(bench.handle.remember(key(1, 1)).await, Err(ChangeError::Failed));
+        assert_eq!(bench.handle.stats().health, StoreHealth::Working);
+    }
 }

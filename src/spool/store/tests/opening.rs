@@ -149,7 +149,8 @@ async fn a_store_of_version_1_keeps_all_its_idempotency_keys() {
         let mut key = [0; 16];
         key.chunks_exact_mut(4)
             .for_each(|part| part.copy_from_slice(&number.wrapping_mul(2_654_435_761).to_le_bytes()));
-        Idempotency { key, request: [1; 16], code: "confirmed".to_owned(), message_id: number.to_string() }
+        let (outcome, message_id) = (FinalOutcome::Confirmed, number.to_string());
+        Idempotency { key, request: [1; 16], outcome, message_id }
     };
     let mut bench = Bench::new();
     let remember = async |bench: &Bench, numbers: std::ops::Range<u32>| {
@@ -217,4 +218,17 @@ async fn a_smaller_limit_than_what_is_there_opens_full() {
     let seqs = bench.seqs("a").await;
     assert_eq!(bench.handle.confirm(seqs).await, Ok(4));
     bench.append("a", "x").await;
+}
+
+#[tokio::test]
+async fn after_a_run_that_did_not_end_well_all_that_is_there_is_suspected() {
+    let mut bench = Bench::new();
+    bench.append("a", "x").await;
+    let last = bench.append("a", "y").await;
+    bench.reopen();
+    assert_eq!(bench.handle.suspected(), None);
+    std::fs::write(bench.file(DELIVERING), "").unwrap();
+    bench.reopen();
+    bench.append("a", "z").await;
+    assert_eq!(bench.handle.suspected(), Some(last));
 }
