@@ -3,7 +3,7 @@
 use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
 use crate::config::Config;
-use crate::control::{Control, ControlError, Desk};
+use crate::control::{ControlError, ControlSocket, Desk};
 use crate::http::{self, BindError, Door, Listeners};
 use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
 use crate::metrics::{Metrics, Vocabulary};
@@ -21,7 +21,7 @@ pub struct App {
     pub(crate) link: Link,
     pub(crate) spool: Option<Spool>,
     pub(crate) drain: Option<Drain>,
-    pub(crate) control: Option<Control>,
+    pub(crate) control: Option<ControlSocket>,
     pub(crate) admission: Admission,
     pub(crate) admin: Admin,
     pub(crate) readiness: watch::Sender<Readiness>,
@@ -44,7 +44,7 @@ pub enum StartError {
     Spool(#[from] crate::spool::store::OpenError),
     /// The socket for changes to the spool.
     #[error(transparent)]
-    Control(#[from] ControlError),
+    ControlSocket(#[from] ControlError),
 }
 
 impl App {
@@ -112,10 +112,10 @@ impl App {
 }
 
 /// The operator's socket in the directory of the spool, when there is one.
-async fn control(config: &Config, spool: Option<&Spool>) -> Result<Option<Control>, StartError> {
+async fn control(config: &Config, spool: Option<&Spool>) -> Result<Option<ControlSocket>, StartError> {
     let (Some(path), Some(spool)) = (&config.spool.path, spool) else { return Ok(None) };
     let desk = Desk::new(spool.handle(), StoreReader::open(path)?);
-    Ok(Some(Control::start(path, desk).await?))
+    Ok(Some(ControlSocket::start(path, desk).await?))
 }
 
 /// The label values that metrics show from the start, collected from the rooms that own them.

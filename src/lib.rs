@@ -33,6 +33,7 @@ pub mod deadline;
 mod hashing;
 pub mod http;
 pub mod link;
+mod locking;
 pub mod message;
 pub mod metrics;
 pub mod open_files;

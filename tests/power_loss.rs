@@ -11,7 +11,7 @@ mod journal;
 
 use amqpost::message::{Message, Properties, ShortText};
 use amqpost::spool::store::{
-    Appended, Destination, NewRecord, Settings, Store, StoreHandle, StoreHealth, Stored,
+    Address, Appended, NewRecord, Store, StoreHandle, StoreHealth, StoreSettings, Stored,
 };
 use fastrand::Rng;
 use futures::future::join_all;
@@ -28,8 +28,8 @@ const APPENDERS: u64 = 32;
 const APPENDS_EACH: u64 = 60;
 const CUTS: usize = 48;
 
-fn settings(directory: &Path) -> Settings {
-    Settings { disk_reserve: 0, destination_percent: 100, ..Settings::new(directory.join("spool")) }
+fn settings(directory: &Path) -> StoreSettings {
+    StoreSettings { disk_reserve: 0, destination_percent: 100, ..StoreSettings::new(directory.join("spool")) }
 }
 
 /// A content that tells which one it is, and is as long as it should be.
@@ -151,7 +151,7 @@ fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
 }
 
 /// Opens the store; the records in it that are whole, by number.
-async fn found_in(settings: Settings) -> BTreeMap<i64, u64> {
+async fn found_in(settings: StoreSettings) -> BTreeMap<i64, u64> {
     let (store, handle) = Store::open(settings).expect("it opens");
     let batch = handle.next_batch(&orders(), None, usize::MAX, usize::MAX).await.expect("it is read");
     assert_eq!(batch.damaged, []);
@@ -160,8 +160,8 @@ async fn found_in(settings: Settings) -> BTreeMap<i64, u64> {
     found
 }
 
-fn orders() -> Destination {
-    Destination { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") }
+fn orders() -> Address {
+    Address { exchange: ShortText::default(), routing_key: ShortText::new("orders").expect("short") }
 }
 
 /// The number of a record, whose content is the one that belongs to it.

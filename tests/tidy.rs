@@ -32,6 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("outcome", &[]),
     ("deadline", &[]),
     ("hashing", &[]),
+    ("locking", &[]),
     ("admission", &[]),
     ("config", &[]),
     ("open_files", &[]),
@@ -40,7 +41,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("metrics", &["outcome"]),
     ("link", &["admission", "config", "deadline", "hashing", "message", "metrics", "outcome", "when_woken"]),
-    ("spool", &["admission", "config", "deadline", "hashing", "link", "message", "metrics", "outcome"]),
+    (
+        "spool",
+        &["admission", "config", "deadline", "hashing", "link", "locking", "message", "metrics", "outcome"],
+    ),
     (
         "publishing",
         &["admission", "config", "deadline", "link", "message", "metrics", "outcome", "spool", "tasks"],
@@ -64,7 +68,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("control", &["config", "http", "message", "spool"]),
     ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "publishing", "spool"]),
     ("shutdown", &["admin", "app"]),
-    ("commands", &["app", "config", "control", "message", "open_files", "shutdown", "spool", "telemetry"]),
+    (
+        "commands",
+        &["app", "config", "control", "locking", "message", "open_files", "shutdown", "spool", "telemetry"],
+    ),
     ("main", &["commands"]),
 ];
 

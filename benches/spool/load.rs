@@ -3,7 +3,7 @@
 use crate::process;
 use amqpost::message::{Message, Properties, ShortText, new_message_id};
 use amqpost::spool::store::{
-    Appended, Destination, Idempotency, NewRecord, Seq, Settings, Store, StoreHandle,
+    Address, Appended, FinalOutcome, Idempotency, NewRecord, Seq, Store, StoreHandle, StoreSettings,
 };
 use bytes::Bytes;
 use futures::future::join_all;
@@ -72,8 +72,12 @@ impl Measured {
 }
 
 pub(crate) fn open(directory: &Path, max_bytes: u64) -> (Store, StoreHandle) {
-    let settings =
-        Settings { max_bytes, destination_percent: 100, disk_reserve: 0, ..Settings::new(directory) };
+    let settings = StoreSettings {
+        max_bytes,
+        destination_percent: 100,
+        disk_reserve: 0,
+        ..StoreSettings::new(directory)
+    };
     Store::open(settings).expect("a fresh store")
 }
 
@@ -81,8 +85,8 @@ fn short(text: &str) -> ShortText {
     ShortText::new(text).expect("short")
 }
 
-fn destination(number: usize) -> Destination {
-    Destination { exchange: short("orders"), routing_key: short(&format!("key-{number}")) }
+fn destination(number: usize) -> Address {
+    Address { exchange: short("orders"), routing_key: short(&format!("key-{number}")) }
 }
 
 fn random_bytes<const N: usize>() -> [u8; N] {
@@ -100,7 +104,7 @@ impl Load {
     }
 
     fn record(self, number: usize, body: &Bytes) -> NewRecord {
-        let Destination { exchange, routing_key } = destination(number % self.destinations);
+        let Address { exchange, routing_key } = destination(number % self.destinations);
         let properties = Properties { message_id: new_message_id(), ..Properties::default() };
         let idempotency = (self.keys == Keys::With).then(|| Idempotency {
             key: random_bytes(),
@@ -206,7 +210,7 @@ impl Load {
 
 /// One destination while it is drained.
 struct Turn {
-    of: Destination,
+    of: Address,
     read: VecDeque<Seq>,
     last: Option<Seq>,
     is_over: bool,

@@ -1,8 +1,8 @@
 //! Changes an operator makes to the spool, one at a time, each to a bounded part of the messages that are meant.
 
 use super::looking::PAGE_MAX;
-use super::wire::{Change, Done, Live, Order};
-use crate::spool::store::{ChangeError, Entry, Filter, Page, ReadError, Seq, State, StoreReader};
+use super::wire::{ChangeRequest, Done, Live, Operation};
+use crate::spool::store::{ChangeError, Filter, Page, ReadError, RecordEntry, RecordState, Seq, StoreReader};
 use crate::spool::{Pending, SpoolHandle};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Desk {
     ///
     /// # Errors
     /// When it means nothing, another one is under way, or the store does not take it.
-    pub async fn change(&self, change: Change, order: Order) -> Result<Done, DeskError> {
+    pub async fn change(&self, change: Operation, order: ChangeRequest) -> Result<Done, DeskError> {
         let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| DeskError::Busy)?;
         let desk = self.clone();
         // A task of its own: dropped half-way it would leave a page changed in part and not counted.
@@ -72,18 +72,18 @@ impl Desk {
         carried_out.await.map_err(|_| DeskError::GivenUp)?
     }
 
-    async fn carry_out(&self, change: Change, order: Order) -> Result<Done, DeskError> {
+    async fn carry_out(&self, change: Operation, order: ChangeRequest) -> Result<Done, DeskError> {
         let (entries, next) = self.meant(&order).await?;
         let matched = entries.len() as u64;
         let changed = match change {
-            Change::Redrive => self.redrive(&in_state(&entries, State::Parked)).await?,
-            Change::Park => {
+            Operation::Redrive => self.redrive(&in_state(&entries, RecordState::Parked)).await?,
+            Operation::Park => {
                 let reason = order.reason.as_deref().unwrap_or(BY_OPERATOR);
-                self.park(&in_state(&entries, State::Ready), reason).await?
+                self.park(&in_state(&entries, RecordState::Ready), reason).await?
             }
             // Parked first: only one of a delivery and this takes a message from those that are ready.
-            Change::Drop => {
-                self.park(&in_state(&entries, State::Ready), DROPPED).await?;
+            Operation::Drop => {
+                self.park(&in_state(&entries, RecordState::Ready), DROPPED).await?;
                 let all = entries.iter().map(|entry| entry.seq).collect();
                 self.spool.store.discard(all).await?
             }
@@ -93,7 +93,7 @@ impl Desk {
     }
 
     /// The destinations are listed before their messages are ready, so that no new message overtakes them.
-    async fn redrive(&self, parked: &[&Entry]) -> Result<u64, DeskError> {
+    async fn redrive(&self, parked: &[&RecordEntry]) -> Result<u64, DeskError> {
         let SpoolHandle { store, backlog, .. } = &self.spool;
         let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
         let under_way: Vec<_> = destinations.into_iter().map(|of| backlog.pending(of.clone())).collect();
@@ -104,7 +104,7 @@ impl Desk {
     }
 
     /// What the drain has read of them already it does not deliver any more, but for the one that is on its way.
-    async fn park(&self, ready: &[&Entry], reason: &str) -> Result<u64, DeskError> {
+    async fn park(&self, ready: &[&RecordEntry], reason: &str) -> Result<u64, DeskError> {
         if ready.is_empty() {
             return Ok(0);
         }
@@ -115,7 +115,7 @@ impl Desk {
     }
 
     /// One page of what an order means, and where the next one begins.
-    async fn meant(&self, order: &Order) -> Result<(Vec<Entry>, Option<i64>), DeskError> {
+    async fn meant(&self, order: &ChangeRequest) -> Result<(Vec<RecordEntry>, Option<i64>), DeskError> {
         match (&order.seqs, &order.filter) {
             (Some(seqs), None) if seqs.len() <= PAGE_MAX => Ok((self.named(seqs).await?, None)),
             (Some(_), None) => Err(DeskError::Order(format!("seqs: at most {PAGE_MAX} at a time"))),
@@ -138,7 +138,7 @@ impl Desk {
         }
     }
 
-    async fn named(&self, seqs: &[i64]) -> Result<Vec<Entry>, ReadError> {
+    async fn named(&self, seqs: &[i64]) -> Result<Vec<RecordEntry>, ReadError> {
         let mut seqs = seqs.to_vec();
         seqs.sort_unstable();
         seqs.dedup();
@@ -152,6 +152,6 @@ impl Desk {
     }
 }
 
-fn in_state(entries: &[Entry], state: State) -> Vec<&Entry> {
+fn in_state(entries: &[RecordEntry], state: RecordState) -> Vec<&RecordEntry> {
     entries.iter().filter(|entry| entry.state == state).collect()
 }

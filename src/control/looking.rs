@@ -3,7 +3,7 @@
 use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Sidecar, Status};
 use crate::http::envelope_of;
 use crate::spool::Rates;
-use crate::spool::store::{Filter, Page, Progress, ReadError, Seq, Stats, StoreHealth, StoreReader};
+use crate::spool::store::{Filter, Page, ReadError, Seq, Stats, StoreHealth, StoreReader, VerifyProgress};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 
@@ -84,7 +84,10 @@ fn raw(json: String) -> Box<RawValue> {
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub async fn report(reader: &StoreReader, progress: impl Fn(Progress) + Send) -> Result<Report, ReadError> {
+pub async fn report(
+    reader: &StoreReader,
+    progress: impl Fn(VerifyProgress) + Send,
+) -> Result<Report, ReadError> {
     reader.verify(progress).await.map(Report::from)
 }
 

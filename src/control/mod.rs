@@ -18,8 +18,8 @@ pub use desk::{Desk, DeskError};
 pub use looking::{Export, Exported, lines, report, shown, status};
 pub use socket::SocketPath;
 pub use wire::{
-    Change, Counter, Done, Fault, HoldingView, Line, LinesPage, Live, LostView, Order, Query, Report, Shown,
-    Sidecar, Status,
+    ChangeRequest, Counter, Done, ErrorBody, HoldingView, Line, LinesPage, Live, LostView, Operation, Query,
+    Report, Shown, Sidecar, Status,
 };
 
 use crate::config::{HttpConfig, ListenAddress};
@@ -36,7 +36,7 @@ const CONNECTIONS_MAX: usize = 16;
 
 /// The running control socket.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
 }
@@ -52,7 +52,7 @@ pub enum ControlError {
     Private(PathBuf, std::io::Error),
 }
 
-impl Control {
+impl ControlSocket {
     /// Makes the socket in the spool's directory, and serves. A socket that a dead process left is replaced.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::desk::{Desk, DeskError};
 use super::looking::{self, Export, Exported};
-use super::wire::{Change, Fault, Order, Query, Sidecar, Status};
+use super::wire::{ChangeRequest, ErrorBody, Operation, Query, Sidecar, Status};
 use crate::spool::store::StoreReader;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -33,14 +33,14 @@ const BODY_MAX: usize = 64 * 1024;
 const LARGEST: usize = 20;
 
 #[derive(Debug)]
-struct Room {
+struct Context {
     desk: Desk,
     directory: PathBuf,
     verifying: Semaphore,
 }
 
 pub(super) fn router(desk: Desk, directory: &std::path::Path) -> Router {
-    let room = Arc::new(Room { desk, directory: directory.to_owned(), verifying: Semaphore::new(1) });
+    let room = Arc::new(Context { desk, directory: directory.to_owned(), verifying: Semaphore::new(1) });
     let quick = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/messages", get(list))
@@ -68,7 +68,7 @@ async fn within(deadline: Duration, request: Request, next: Next) -> Response {
 }
 
 fn fault(status: StatusCode, error: impl ToString) -> Response {
-    (status, Json(Fault { error: error.to_string() })).into_response()
+    (status, Json(ErrorBody { error: error.to_string() })).into_response()
 }
 
 fn answer<T: Serialize>(result: Result<T, impl ToString>) -> Response {
@@ -79,14 +79,14 @@ fn answer<T: Serialize>(result: Result<T, impl ToString>) -> Response {
 }
 
 type Asked = Result<QueryString<Query>, QueryRejection>;
-type Ordered = Result<Json<Order>, JsonRejection>;
+type Ordered = Result<Json<ChangeRequest>, JsonRejection>;
 
-async fn status(State(room): State<Arc<Room>>) -> Response {
+async fn status(State(room): State<Arc<Context>>) -> Response {
     let held = looking::status(room.desk.reader(), LARGEST).await;
     answer(held.map(|held| Status { sidecar: Sidecar::Answers, live: Some(room.desk.live()), ..held }))
 }
 
-async fn list(State(room): State<Arc<Room>>, query: Asked) -> Response {
+async fn list(State(room): State<Arc<Context>>, query: Asked) -> Response {
     match query {
         Ok(QueryString(query)) => match looking::lines(room.desk.reader(), &query).await {
             Ok(page) => Json(page).into_response(),
@@ -96,7 +96,7 @@ async fn list(State(room): State<Arc<Room>>, query: Asked) -> Response {
     }
 }
 
-async fn show(State(room): State<Arc<Room>>, Path(seq): Path<String>) -> Response {
+async fn show(State(room): State<Arc<Context>>, Path(seq): Path<String>) -> Response {
     let Ok(seq) = seq.parse() else {
         return fault(StatusCode::BAD_REQUEST, "expected the number of a message");
     };
@@ -107,19 +107,19 @@ async fn show(State(room): State<Arc<Room>>, Path(seq): Path<String>) -> Respons
     }
 }
 
-async fn redrive(State(room): State<Arc<Room>>, order: Ordered) -> Response {
-    change(&room.desk, Change::Redrive, order).await
+async fn redrive(State(room): State<Arc<Context>>, order: Ordered) -> Response {
+    change(&room.desk, Operation::Redrive, order).await
 }
 
-async fn park(State(room): State<Arc<Room>>, order: Ordered) -> Response {
-    change(&room.desk, Change::Park, order).await
+async fn park(State(room): State<Arc<Context>>, order: Ordered) -> Response {
+    change(&room.desk, Operation::Park, order).await
 }
 
-async fn drop_messages(State(room): State<Arc<Room>>, order: Ordered) -> Response {
-    change(&room.desk, Change::Drop, order).await
+async fn drop_messages(State(room): State<Arc<Context>>, order: Ordered) -> Response {
+    change(&room.desk, Operation::Drop, order).await
 }
 
-async fn change(desk: &Desk, change: Change, order: Ordered) -> Response {
+async fn change(desk: &Desk, change: Operation, order: Ordered) -> Response {
     let order = match order {
         Ok(Json(order)) => order,
         Err(rejection) => return fault(StatusCode::BAD_REQUEST, rejection.body_text()),
@@ -135,7 +135,7 @@ async fn change(desk: &Desk, change: Change, order: Ordered) -> Response {
     }
 }
 
-async fn verify(State(room): State<Arc<Room>>) -> Response {
+async fn verify(State(room): State<Arc<Context>>) -> Response {
     let Ok(_turn) = room.verifying.try_acquire() else {
         return fault(StatusCode::CONFLICT, "a verification is under way");
     };
@@ -150,7 +150,7 @@ async fn verify(State(room): State<Arc<Room>>) -> Response {
 }
 
 /// Envelopes, one a line. It breaks off where the spool cannot be read, so that nobody takes a part for all.
-async fn export(State(room): State<Arc<Room>>, query: Asked) -> Response {
+async fn export(State(room): State<Arc<Context>>, query: Asked) -> Response {
     let query = match query {
         Ok(QueryString(query)) => query,
         Err(rejection) => return fault(StatusCode::BAD_REQUEST, rejection.body_text()),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::message::{Message, Properties, ShortText};
 use crate::spool::SpoolHandle;
-use crate::spool::store::{Appended, Destination, NewRecord, Seq, Settings, Store, StoreReader};
+use crate::spool::store::{Address, Appended, NewRecord, Seq, Store, StoreReader, StoreSettings};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -20,22 +20,22 @@ struct Office {
     _directory: TempDir,
 }
 
-fn to(key: &str) -> Destination {
-    Destination { exchange: ShortText::default(), routing_key: ShortText::new(key).unwrap() }
+fn to(key: &str) -> Address {
+    Address { exchange: ShortText::default(), routing_key: ShortText::new(key).unwrap() }
 }
 
 impl Office {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool");
-        let (store, handle) = Store::open(Settings::new(&path)).unwrap();
+        let (store, handle) = Store::open(StoreSettings::new(&path)).unwrap();
         let spool = SpoolHandle::new(handle);
         let desk = Desk::new(spool.clone(), StoreReader::open(&path).unwrap());
         Self { router: routes::router(desk, &path), spool, _store: store, _directory: directory }
     }
 
     async fn append(&self, key: &str) -> i64 {
-        let Destination { exchange, routing_key } = to(key);
+        let Address { exchange, routing_key } = to(key);
         let payload = format!("for {key}").into();
         let message =
             Message { exchange, routing_key, mandatory: true, properties: Properties::default(), payload };

@@ -1,7 +1,7 @@
 //! The JSON of the control socket and of the commands' `--json`: names are part of the interface.
 
 use crate::message::{DEFAULT_EXCHANGE, ShortText, exchange_on_the_wire};
-use crate::spool::store::{Destination, Entry, Filter, Found, Holding, LostTail, Seq, State};
+use crate::spool::store::{Address, Filter, Found, Holding, LostTail, RecordEntry, RecordState, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -159,7 +159,7 @@ pub struct Shown {
 
 /// What can be done to messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Operation {
     /// Parked ones are to be delivered again.
     Redrive,
     /// Ready ones are kept for an operator.
@@ -171,7 +171,7 @@ pub enum Change {
 /// A change to one part of the messages that are meant; whoever wants the rest asks again with `next`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Order {
+pub struct ChangeRequest {
     /// These numbers; or else
     pub seqs: Option<Vec<i64>>,
     /// all that the filter means, from `after` on and at most `limit`.
@@ -229,7 +229,7 @@ pub struct Counter {
 
 /// Why nothing was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fault {
+pub struct ErrorBody {
     /// In words.
     pub error: String,
 }
@@ -238,10 +238,10 @@ fn named(exchange: &ShortText) -> String {
     if exchange.is_empty() { DEFAULT_EXCHANGE.to_owned() } else { exchange.as_str().to_owned() }
 }
 
-pub(super) fn state_name(state: State) -> &'static str {
+pub(super) fn state_name(state: RecordState) -> &'static str {
     match state {
-        State::Ready => "ready",
-        State::Parked => "parked",
+        RecordState::Ready => "ready",
+        RecordState::Parked => "parked",
     }
 }
 
@@ -254,8 +254,8 @@ impl Query {
         };
         let state = match self.state.as_deref() {
             None => None,
-            Some("ready") => Some(State::Ready),
-            Some("parked") => Some(State::Parked),
+            Some("ready") => Some(RecordState::Ready),
+            Some("parked") => Some(RecordState::Parked),
             Some(_) => return Err("state: expected ready or parked".to_owned()),
         };
         Ok(Filter {
@@ -267,9 +267,9 @@ impl Query {
     }
 }
 
-impl From<Entry> for Line {
-    fn from(entry: Entry) -> Self {
-        let Destination { exchange, routing_key } = entry.destination;
+impl From<RecordEntry> for Line {
+    fn from(entry: RecordEntry) -> Self {
+        let Address { exchange, routing_key } = entry.destination;
         Self {
             seq: entry.seq.number(),
             state: state_name(entry.state).to_owned(),
@@ -287,7 +287,7 @@ impl From<Entry> for Line {
 
 impl From<Holding> for HoldingView {
     fn from(holding: Holding) -> Self {
-        let Holding { destination: Destination { exchange, routing_key }, ready, parked, bytes } = holding;
+        let Holding { destination: Address { exchange, routing_key }, ready, parked, bytes } = holding;
         Self {
             exchange: named(&exchange),
             routing_key: routing_key.as_str().to_owned(),

@@ -8,7 +8,7 @@ use crate::link::Settlement;
 use crate::message::ShortText;
 use crate::outcome::{Class, Outcome};
 use crate::spool::marked;
-use crate::spool::store::{Destination, FinalOutcome, Seen};
+use crate::spool::store::{Address, FinalOutcome, FirstUse};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -38,7 +38,7 @@ impl Answering {
     }
 
     /// What the spool remembers of a key: the same request's outcome, or another request.
-    fn seen(self, seen: &Seen, claim: Claim) {
+    fn seen(self, seen: &FirstUse, claim: Claim) {
         if !seen.same_request {
             claim.forget();
             return self.give(Settlement::of(Outcome::IdempotencyKeyReused));
@@ -150,7 +150,7 @@ impl Course {
 
     /// Behind what waits for its destination, and past a link that takes nothing.
     fn takes_the_detour(&self) -> bool {
-        let destination = Destination::of(&self.order.message);
+        let destination = Address::of(&self.order.message);
         let waits = self.ways.spool.as_ref().is_some_and(|spool| spool.backlog.has(&destination));
         waits || self.ways.link.refusal().is_some()
     }

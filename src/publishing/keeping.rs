@@ -6,7 +6,7 @@ use crate::link::{self, Settlement};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
-use crate::spool::store::{AppendError, Appended, Destination, Idempotency, NewRecord, Seen};
+use crate::spool::store::{Address, AppendError, Appended, FirstUse, Idempotency, NewRecord};
 use crate::spool::{AppendResult, MARK_BYTES, SpoolHandle};
 use std::sync::Arc;
 use tokio::time::timeout_at;
@@ -30,7 +30,7 @@ pub(super) struct Keeping {
 /// What became of it.
 pub(super) enum Kept {
     /// Its key was there already.
-    Seen(Seen),
+    Seen(FirstUse),
     /// Anything else.
     Settled(Settlement),
 }
@@ -54,7 +54,7 @@ impl Keeping {
             let late = Settlement { outcome: Outcome::DeadlineNotSent, detail: None, attempts };
             return Kept::Settled(before.unwrap_or(late));
         }
-        let pending = spool.backlog.pending(Destination::of(&message));
+        let pending = spool.backlog.pending(Address::of(&message));
         let appending = spool.store.append(NewRecord { message: Arc::unwrap_or_clone(message), idempotency });
         tokio::pin!(appending);
         let appended = match timeout_at(deadline.instant(), &mut appending).await {

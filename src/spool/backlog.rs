@@ -4,17 +4,18 @@
 //! store and not answered yet. So there is no second count of records that could go astray, whoever changes
 //! them: the drain, an operator, their expiry, or all at once.
 
-use super::store::{Destination, StoreHandle};
+use super::store::{Address, StoreHandle};
+use crate::locking::lock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The destinations with something waiting. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Backlog {
     store: StoreHandle,
     /// Changes under way that make records ready.
-    pending: Arc<Mutex<HashMap<Destination, u64>>>,
+    pending: Arc<Mutex<HashMap<Address, u64>>>,
     /// Changes of an operator that took records away.
     changes: Arc<AtomicU64>,
 }
@@ -24,7 +25,7 @@ pub struct Backlog {
 #[derive(Debug)]
 pub struct Pending {
     backlog: Backlog,
-    destination: Destination,
+    destination: Address,
 }
 
 impl Backlog {
@@ -34,15 +35,15 @@ impl Backlog {
 
     /// Whether records wait for the destination, or may.
     #[must_use]
-    pub fn has(&self, destination: &Destination) -> bool {
+    pub fn has(&self, destination: &Address) -> bool {
         // In this order: a change that is not under way any more the store has told of.
-        self.lock().contains_key(destination) || self.store.has_ready(destination)
+        lock(&self.pending).contains_key(destination) || self.store.has_ready(destination)
     }
 
     /// The store is about to be asked for a change that makes records of the destination ready.
     #[must_use]
-    pub fn pending(&self, destination: Destination) -> Pending {
-        *self.lock().entry(destination.clone()).or_default() += 1;
+    pub fn pending(&self, destination: Address) -> Pending {
+        *lock(&self.pending).entry(destination.clone()).or_default() += 1;
         Pending { backlog: self.clone(), destination }
     }
 
@@ -56,17 +57,12 @@ impl Backlog {
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
-
-    // Plain counts: a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Destination, u64>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Pending {
     /// The store has answered: it knows now what is ready.
     pub fn settled(self) {
-        let mut pending = self.backlog.lock();
+        let mut pending = lock(&self.backlog.pending);
         if let Some(count) = pending.get_mut(&self.destination) {
             *count -= 1;
             if *count == 0 {
@@ -80,21 +76,21 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::message::{Message, Properties, ShortText};
-    use crate::spool::store::{Appended, NewRecord, Seq, Settings, Store};
+    use crate::spool::store::{Appended, NewRecord, Seq, Store, StoreSettings};
     use tempfile::TempDir;
 
-    fn to(queue: &str) -> Destination {
-        Destination { exchange: ShortText::default(), routing_key: ShortText::new(queue).unwrap() }
+    fn to(queue: &str) -> Address {
+        Address { exchange: ShortText::default(), routing_key: ShortText::new(queue).unwrap() }
     }
 
     fn opened() -> (TempDir, Store, Backlog) {
         let directory = tempfile::tempdir().unwrap();
-        let (store, handle) = Store::open(Settings::new(directory.path().join("spool"))).unwrap();
+        let (store, handle) = Store::open(StoreSettings::new(directory.path().join("spool"))).unwrap();
         (directory, store, Backlog::new(handle))
     }
 
     async fn append(backlog: &Backlog, queue: &str) -> Seq {
-        let Destination { exchange, routing_key } = to(queue);
+        let Address { exchange, routing_key } = to(queue);
         let properties = Properties::default();
         let message = Message { exchange, routing_key, mandatory: true, properties, payload: "x".into() };
         match backlog.store.append(NewRecord { message, idempotency: None }).await {
@@ -156,7 +152,7 @@ mod tests {
         let (directory, store, backlog) = opened();
         append(&backlog, "q").await;
         store.close();
-        let (_store, handle) = Store::open(Settings::new(directory.path().join("spool"))).unwrap();
+        let (_store, handle) = Store::open(StoreSettings::new(directory.path().join("spool"))).unwrap();
         assert!(Backlog::new(handle).has(&to("q")));
     }
 }

@@ -1,6 +1,7 @@
 //! How fast messages enter and leave the spool: what was counted in the last seconds, for people who look.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::locking::lock;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Seconds that a rate looks back.
@@ -8,7 +9,7 @@ const SECONDS: u64 = 10;
 
 /// What enters and leaves. Cloning shares it; it begins with the first one that is made.
 #[derive(Clone, Debug)]
-pub struct Flow(Arc<Mutex<Counts>>);
+pub struct Flow(Arc<Mutex<FlowCounts>>);
 
 /// Messages a second, on average over the last ten seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Rates {
 }
 
 #[derive(Debug)]
-struct Counts {
+struct FlowCounts {
     appends: LastSeconds,
     deliveries: LastSeconds,
 }
@@ -38,27 +39,25 @@ struct LastSeconds {
 impl Default for Flow {
     fn default() -> Self {
         let begun = LastSeconds::beginning(Instant::now());
-        Self(Arc::new(Mutex::new(Counts { appends: begun.clone(), deliveries: begun })))
+        Self(Arc::new(Mutex::new(FlowCounts { appends: begun.clone(), deliveries: begun })))
     }
 }
 
 impl Flow {
     /// A message was stored.
     pub fn appended(&self) {
-        let mut counts = self.lock();
-        counts.appends.add(Instant::now());
+        lock(&self.0).appends.add(Instant::now());
     }
 
     /// The broker confirmed a message.
     pub fn delivered(&self) {
-        let mut counts = self.lock();
-        counts.deliveries.add(Instant::now());
+        lock(&self.0).deliveries.add(Instant::now());
     }
 
     /// The rates at this moment.
     #[must_use]
     pub fn rates(&self) -> Rates {
-        let mut counts = self.lock();
+        let mut counts = lock(&self.0);
         let now = Instant::now();
         // A tenth is as much as ten seconds tell.
         let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
@@ -66,11 +65,6 @@ impl Flow {
             appends: tenths(counts.appends.per_second(now)),
             deliveries: tenths(counts.deliveries.per_second(now)),
         }
-    }
-
-    // Plain counts: a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

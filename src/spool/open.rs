@@ -2,7 +2,7 @@
 
 use super::backlog::Backlog;
 use super::flow::Flow;
-use super::store::{OpenError, Settings, Store, StoreHandle, StoreHealth};
+use super::store::{OpenError, Store, StoreHandle, StoreHealth, StoreSettings};
 use crate::config::{Config, SpoolConfig};
 use std::path::Path;
 use std::time::Duration;
@@ -71,8 +71,8 @@ impl Spool {
 
 /// What a store in `path` is told.
 #[must_use]
-pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> Settings {
-    Settings {
+pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> StoreSettings {
+    StoreSettings {
         directory: path.to_owned(),
         max_bytes: config.max_bytes,
         destination_percent: u8::try_from(config.destination_percent).unwrap_or(100),

@@ -1,9 +1,9 @@
 //! `redrive`, `park` and `drop`.
 
-use super::place::{Hands, Place, PlaceArguments};
-use super::progress::Progress;
+use super::place::{Hands, PlaceArguments, SpoolPlace};
+use super::progress::ProgressLine;
 use super::{Ended, Failure, StateName, Which, distinct, missing};
-use crate::control::{self, Change, Done, Order, Query};
+use crate::control::{self, ChangeRequest, Done, Operation, Query};
 use crate::spool::store::StoreReader;
 use clap::Args;
 use std::io::Write;
@@ -62,7 +62,7 @@ pub(super) struct DropArguments {
 
 /// What is asked for, over all parts.
 struct Wanted {
-    change: Change,
+    change: Operation,
     seqs: Option<Vec<i64>>,
     query: Query,
     reason: Option<String>,
@@ -70,7 +70,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn new(change: Change, chosen: Chosen, state: Option<StateName>) -> Result<Self, Failure> {
+    fn new(change: Operation, chosen: Chosen, state: Option<StateName>) -> Result<Self, Failure> {
         let Chosen { seqs, which, all, json } = chosen;
         let choices = [!seqs.is_empty(), !which.is_any(), all].into_iter().filter(|given| *given).count();
         // A state alone is no choice: "all that are parked" is what --all says as well.
@@ -89,7 +89,7 @@ fn unclear() -> Failure {
 }
 
 pub(super) async fn redrive(arguments: RedriveArguments) -> Ended {
-    let wanted = Wanted::new(Change::Redrive, arguments.chosen, Some(StateName::Parked))?;
+    let wanted = Wanted::new(Operation::Redrive, arguments.chosen, Some(StateName::Parked))?;
     run(arguments.place, wanted, true).await
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn park(arguments: ParkArguments) -> Ended {
                 .to_owned(),
         ));
     }
-    let wanted = Wanted::new(Change::Park, arguments.chosen, Some(StateName::Ready))?;
+    let wanted = Wanted::new(Operation::Park, arguments.chosen, Some(StateName::Ready))?;
     run(arguments.place, Wanted { reason: Some(arguments.because), ..wanted }, true).await
 }
 
@@ -109,14 +109,14 @@ pub(super) async fn drop_messages(arguments: DropArguments) -> Ended {
     if arguments.state.is_some() && !arguments.chosen.seqs.is_empty() {
         return Err(unclear());
     }
-    let wanted = Wanted::new(Change::Drop, arguments.chosen, arguments.state)?;
+    let wanted = Wanted::new(Operation::Drop, arguments.chosen, arguments.state)?;
     run(arguments.place, wanted, arguments.yes).await
 }
 
 async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
-    let place = Place::of(place)?;
+    let place = SpoolPlace::of(place)?;
     let reader = place.reader()?;
-    let progress = Progress::new();
+    let progress = ProgressLine::new();
     let (total, until) = match &wanted.seqs {
         Some(seqs) => (seqs.len() as u64, None),
         None => (count(&reader, &wanted.query, &progress).await?, Some(reader.newest().await?.number())),
@@ -151,7 +151,7 @@ async fn all_parts(
     progress: impl Fn(Done),
 ) -> (Done, Result<(), Failure>) {
     let mut sum = Done::default();
-    let order = Order { until, reason: wanted.reason.clone(), ..Order::default() };
+    let order = ChangeRequest { until, reason: wanted.reason.clone(), ..ChangeRequest::default() };
     let mut add = |done: Done| {
         sum.matched += done.matched;
         sum.changed += done.changed;
@@ -159,7 +159,10 @@ async fn all_parts(
     };
     if let Some(seqs) = &wanted.seqs {
         for part in seqs.chunks(PART) {
-            match hands.change(wanted.change, Order { seqs: Some(part.to_vec()), ..order.clone() }).await {
+            match hands
+                .change(wanted.change, ChangeRequest { seqs: Some(part.to_vec()), ..order.clone() })
+                .await
+            {
                 Ok(done) => add(done),
                 Err(failure) => return (sum, Err(failure)),
             }
@@ -168,7 +171,10 @@ async fn all_parts(
     }
     let mut query = Query { limit: Some(PART), ..wanted.query.clone() };
     loop {
-        match hands.change(wanted.change, Order { filter: Some(query.clone()), ..order.clone() }).await {
+        match hands
+            .change(wanted.change, ChangeRequest { filter: Some(query.clone()), ..order.clone() })
+            .await
+        {
             Ok(done) => {
                 add(done);
                 if done.next.is_none() {
@@ -181,7 +187,7 @@ async fn all_parts(
     }
 }
 
-async fn count(reader: &StoreReader, query: &Query, progress: &Progress) -> Result<u64, Failure> {
+async fn count(reader: &StoreReader, query: &Query, progress: &ProgressLine) -> Result<u64, Failure> {
     let mut query = Query { limit: Some(PART), ..query.clone() };
     let mut count = 0;
     loop {
@@ -202,9 +208,9 @@ fn report(wanted: &Wanted, sum: Done, meant: u64) -> std::io::Result<()> {
         return writeln!(out, "{{\"matched\":{matched},\"changed\":{changed}}}");
     }
     let what = match wanted.change {
-        Change::Redrive => "to be delivered again",
-        Change::Park => "parked",
-        Change::Drop => "removed",
+        Operation::Redrive => "to be delivered again",
+        Operation::Park => "parked",
+        Operation::Drop => "removed",
     };
     writeln!(out, "{changed} of {meant} messages {what}")
 }

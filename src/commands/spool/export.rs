@@ -1,7 +1,7 @@
 //! `export`: messages as envelopes, one a line, so that they can be published again elsewhere.
 
-use super::place::{Place, PlaceArguments};
-use super::progress::Progress;
+use super::place::{PlaceArguments, SpoolPlace};
+use super::progress::ProgressLine;
 use super::{EXIT_FAILED, Ended, Failure, StateName, Which, distinct, missing};
 use crate::control::{self, Export, Exported};
 use crate::spool::store::StoreReader;
@@ -33,7 +33,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Ended {
     if chooses && !seqs.is_empty() {
         return Err(Failure::Usage("expected either numbers of messages or options that choose".to_owned()));
     }
-    let reader = Place::of(place)?.reader()?;
+    let reader = SpoolPlace::of(place)?.reader()?;
     let named = seqs.len();
     let (mut export, total) = match named {
         0 => {
@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Ended {
         named => (Export::of(seqs), named as u64),
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let progress = Progress::beside_lines();
+    let progress = ProgressLine::beside_lines();
     let (mut written, mut damaged) = (0, Vec::new());
     while let Some(exported) = export.next(&reader).await? {
         match exported {

@@ -1,6 +1,6 @@
 //! `status`, `ls` and `show`.
 
-use super::place::{Place, PlaceArguments};
+use super::place::{PlaceArguments, SpoolPlace};
 use super::{Ended, Failure, StateName, Which, table};
 use crate::control::{self, Query, Shown, Status};
 use crate::spool::store::now_ms;
@@ -61,7 +61,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 pub(super) async fn status(arguments: StatusArguments) -> Ended {
-    let place = Place::of(arguments.place)?;
+    let place = SpoolPlace::of(arguments.place)?;
     let held = control::status(&place.reader()?, arguments.destinations).await?;
     let (sidecar, live) = place.sidecar().await?;
     let status = Status { sidecar, live, ..held };
@@ -72,7 +72,7 @@ pub(super) async fn status(arguments: StatusArguments) -> Ended {
 
 pub(super) async fn list(arguments: ListArguments) -> Ended {
     let ListArguments { place, which, state, after, limit, json: as_json } = arguments;
-    let reader = Place::of(place)?.reader()?;
+    let reader = SpoolPlace::of(place)?.reader()?;
     let mut query = Query { after, ..which.query(state) };
     let mut left = if limit == 0 { u64::MAX } else { limit };
     let mut out = std::io::stdout().lock();
@@ -99,7 +99,7 @@ pub(super) async fn list(arguments: ListArguments) -> Ended {
 }
 
 pub(super) async fn show(arguments: ShowArguments) -> Ended {
-    let reader = Place::of(arguments.place)?.reader()?;
+    let reader = SpoolPlace::of(arguments.place)?.reader()?;
     let Some(shown) = control::shown(&reader, arguments.seq).await? else {
         return Err(Failure::Failed(format!("there is no message {}", arguments.seq)));
     };

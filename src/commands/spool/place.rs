@@ -3,8 +3,8 @@
 use super::Failure;
 use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
-use crate::control::{Change, Desk, Done, Fault, Live, Order, Sidecar, SocketPath};
-use crate::spool::store::{self, Holder, OpenError, Settings, Store, StoreReader};
+use crate::control::{ChangeRequest, Desk, Done, ErrorBody, Live, Operation, Sidecar, SocketPath};
+use crate::spool::store::{self, Holder, OpenError, Store, StoreReader, StoreSettings};
 use crate::spool::{self, SpoolHandle};
 use bytes::Bytes;
 use clap::Args;
@@ -35,8 +35,8 @@ pub(super) struct PlaceArguments {
 }
 
 /// A spool and what its sidecar is told about it.
-pub(super) struct Place {
-    settings: Settings,
+pub(super) struct SpoolPlace {
+    settings: StoreSettings,
     socket: Arc<SocketPath>,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Hands {
     Own(Store, Box<Desk>),
 }
 
-impl Place {
+impl SpoolPlace {
     pub(super) fn of(arguments: PlaceArguments) -> Result<Self, Failure> {
         let PlaceArguments { path, config } = arguments;
         let config = config.load().map_err(Failure::Config)?;
@@ -123,7 +123,7 @@ fn live(response: &Response<Bytes>) -> Result<Live, String> {
         let answer = serde_json::from_slice::<Answer>(response.body());
         return answer.map(|answer| answer.live).map_err(|error| format!("it answers otherwise: {error}"));
     }
-    let fault = serde_json::from_slice::<Fault>(response.body());
+    let fault = serde_json::from_slice::<ErrorBody>(response.body());
     Err(fault.map_or_else(|_| format!("it answers {}", response.status()), |fault| fault.error))
 }
 
@@ -140,16 +140,16 @@ fn silence(error: &ClientError) -> String {
 
 impl Hands {
     /// Makes a change to one part of what is meant.
-    pub(super) async fn change(&self, change: Change, order: Order) -> Result<Done, Failure> {
+    pub(super) async fn change(&self, change: Operation, order: ChangeRequest) -> Result<Done, Failure> {
         match self {
             Hands::Own(_, desk) => {
                 desk.change(change, order).await.map_err(|error| Failure::Failed(error.to_string()))
             }
             Hands::Sidecar(socket) => {
                 let path = match change {
-                    Change::Redrive => "/v1/redrive",
-                    Change::Park => "/v1/park",
-                    Change::Drop => "/v1/drop",
+                    Operation::Redrive => "/v1/redrive",
+                    Operation::Park => "/v1/park",
+                    Operation::Drop => "/v1/drop",
                 };
                 let request = request(Method::POST, path, Some(&order));
                 match client::send(&at(socket), request, CHANGE_WITHIN).await {
@@ -196,7 +196,7 @@ fn read<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, Failure> {
     if response.status().is_success() {
         return serde_json::from_slice(response.body()).map_err(wrong);
     }
-    let fault: Fault = serde_json::from_slice(response.body()).map_err(wrong)?;
+    let fault: ErrorBody = serde_json::from_slice(response.body()).map_err(wrong)?;
     // The sidecar goes on with what it was late with.
     let is_late = response.status().as_u16() == 504;
     Err(if is_late { Failure::Unknown(fault.error) } else { Failure::Failed(fault.error) })

@@ -1,5 +1,6 @@
 //! One line on standard error that says how far a long command is, when somebody looks.
 
+use crate::locking::lock;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,12 +10,12 @@ const PACE: Duration = Duration::from_millis(100);
 const WIDTH: u64 = 30;
 
 /// The line. Gone when this is dropped.
-pub(super) struct Progress {
+pub(super) struct ProgressLine {
     shown: bool,
     last: Mutex<Option<(&'static str, Instant)>>,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new() -> Self {
         Self { shown: std::io::stderr().is_terminal(), last: Mutex::new(None) }
     }
@@ -28,7 +29,7 @@ impl Progress {
 
     /// How much is done of how much; both are 0 where there is no measure, and `total` where only the end is not known.
     pub(super) fn show(&self, what: &'static str, done: u64, total: u64) {
-        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = lock(&self.last);
         // Something else is said at once, since it may take long itself.
         let just_said = |(said, moment): (&str, Instant)| said == what && moment.elapsed() < PACE;
         if !self.shown || last.is_some_and(just_said) {
@@ -39,7 +40,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.shown {
             write("\r\x1b[K");

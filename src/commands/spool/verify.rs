@@ -1,10 +1,10 @@
 //! `verify`: is everything there as it was stored?
 
-use super::place::{Place, PlaceArguments};
-use super::progress::Progress;
+use super::place::{PlaceArguments, SpoolPlace};
+use super::progress::ProgressLine;
 use super::{EXIT_FAILED, Ended, table};
 use crate::control::{self, Report};
-use crate::spool::store::Progress as Step;
+use crate::spool::store::VerifyProgress;
 use clap::Args;
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,12 +20,12 @@ pub(super) struct VerifyArguments {
 
 /// Exit code 1 when something is wrong.
 pub(super) async fn run(arguments: VerifyArguments) -> Ended {
-    let reader = Place::of(arguments.place)?.reader()?;
-    let progress = Progress::new();
+    let reader = SpoolPlace::of(arguments.place)?.reader()?;
+    let progress = ProgressLine::new();
     let report = control::report(&reader, |step| match step {
-        Step::Structure => progress.show("looking at the database", 0, 0),
-        Step::Records(done, total) => progress.show("messages", done, total),
-        Step::Counters => progress.show("counting", 0, 0),
+        VerifyProgress::Structure => progress.show("looking at the database", 0, 0),
+        VerifyProgress::Records(done, total) => progress.show("messages", done, total),
+        VerifyProgress::Counters => progress.show("counting", 0, 0),
     });
     let report = report.await?;
     drop(progress);

@@ -15,7 +15,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// What a turn tells the remover.
 #[derive(Debug)]
-enum Letter {
+enum Notice {
     Delivered {
         seq: Seq,
         unit: Unit,
@@ -42,7 +42,7 @@ pub(super) struct Over;
 /// The way to the remover. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Confirmed {
-    letters: mpsc::Sender<Letter>,
+    letters: mpsc::Sender<Notice>,
     units: Arc<Semaphore>,
 }
 
@@ -63,20 +63,20 @@ impl Confirmed {
 
     /// The broker has the record.
     pub(super) async fn delivered(&self, seq: Seq, unit: Unit) -> Result<(), Over> {
-        self.letters.send(Letter::Delivered { seq, unit }).await.map_err(|_| Over)
+        self.letters.send(Notice::Delivered { seq, unit }).await.map_err(|_| Over)
     }
 
     /// Keeps records from delivery, before those behind them go on; `false` when that could not be done now.
     pub(super) async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<bool, Over> {
         let (reply, parked) = oneshot::channel();
-        self.letters.send(Letter::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
+        self.letters.send(Notice::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
         Ok(parked.await.is_ok())
     }
 
     /// Returns when everything is removed that was delivered before.
     pub(super) async fn flush(&self) -> Result<(), Over> {
         let (reply, removed) = oneshot::channel();
-        self.letters.send(Letter::Flush(reply)).await.map_err(|_| Over)?;
+        self.letters.send(Notice::Flush(reply)).await.map_err(|_| Over)?;
         removed.await.map_err(|_| Over)
     }
 }
@@ -98,18 +98,18 @@ struct Parks {
 }
 
 impl Gathered {
-    fn add(&mut self, letter: Letter) {
+    fn add(&mut self, letter: Notice) {
         match letter {
-            Letter::Delivered { seq, unit } => {
+            Notice::Delivered { seq, unit } => {
                 self.delivered.push(seq);
                 self.units.push(unit);
             }
-            Letter::Park { seqs, reason, reply } => {
+            Notice::Park { seqs, reason, reply } => {
                 let parks = self.parks.entry(reason).or_default();
                 parks.seqs.extend(seqs);
                 parks.replies.push(reply);
             }
-            Letter::Flush(reply) => self.flushes.push(reply),
+            Notice::Flush(reply) => self.flushes.push(reply),
         }
     }
 }
@@ -121,7 +121,7 @@ struct Remover {
 }
 
 impl Remover {
-    async fn run(self, mut letters: mpsc::Receiver<Letter>, units: Arc<Semaphore>) {
+    async fn run(self, mut letters: mpsc::Receiver<Notice>, units: Arc<Semaphore>) {
         while let Some(first) = letters.recv().await {
             let mut gathered = Gathered::default();
             gathered.add(first);

@@ -1,17 +1,18 @@
 //! One destination's turn: its records one after the other, each settled before the next one leaves.
 
 use super::confirmed::{Confirmed, Over};
-use super::gate::Asking;
+use super::consequence::{Broken, Consequence, Rules, consequence};
+use super::gate::PermitRequest;
 use super::redelivery::Suspects;
-use super::verdict::{Broken, Rules, Verdict, verdict};
 use crate::admission::Permit;
 use crate::deadline::Deadline;
 use crate::link::{Backoff, LinkHandle, RetryPolicy};
+use crate::locking::lock;
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
-use crate::spool::store::{Batch, Destination, ReadError, Seq, StoreHandle, Stored, now_ms};
+use crate::spool::store::{Address, Batch, ReadError, Seq, StoreHandle, Stored, now_ms};
 use crate::spool::{Backlog, Flow, marked};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -41,7 +42,7 @@ pub(super) const DAMAGED: &str = "damaged";
 pub(super) struct Shared {
     pub(super) store: StoreHandle,
     pub(super) link: LinkHandle,
-    pub(super) gate: mpsc::Sender<Asking>,
+    pub(super) gate: mpsc::Sender<PermitRequest>,
     pub(super) confirmed: Confirmed,
     pub(super) metrics: Metrics,
     pub(super) backlog: Backlog,
@@ -82,8 +83,8 @@ pub(super) enum End {
 
 /// One destination's turn.
 #[derive(Debug)]
-pub(super) struct Turn {
-    pub(super) of: Destination,
+pub(super) struct DrainTurn {
+    pub(super) of: Address,
     pub(super) shared: Arc<Shared>,
     pub(super) trouble: Trouble,
     /// The operator's changes before the last read.
@@ -123,8 +124,8 @@ impl Trouble {
     }
 }
 
-impl Turn {
-    pub(super) fn new(of: Destination, shared: Arc<Shared>, trouble: Trouble) -> Self {
+impl DrainTurn {
+    pub(super) fn new(of: Address, shared: Arc<Shared>, trouble: Trouble) -> Self {
         Self { of, shared, trouble, changes: 0 }
     }
 
@@ -195,35 +196,35 @@ impl Turn {
         let outcome = self.publish(stored).await?;
         let nacked = u32::from(outcome == Outcome::Nacked);
         self.trouble.nacks += nacked;
-        let verdict = verdict(outcome, self.trouble.nacks, self.shared.rules);
-        if let Some(result) = verdict.result() {
+        let consequence = consequence(outcome, self.trouble.nacks, self.shared.rules);
+        if let Some(result) = consequence.result() {
             self.shared.metrics.spool_delivered(result.as_str(), 1);
         }
-        tracing::debug!(%seq, code = outcome.code(), ?verdict, "delivery");
-        match verdict {
-            Verdict::Delivered => {
+        tracing::debug!(%seq, code = outcome.code(), ?consequence, "delivery");
+        match consequence {
+            Consequence::Delivered => {
                 self.shared.flow.delivered();
                 let told = self.shared.confirmed.delivered(seq, unit).await;
                 told.map_err(|Over| End::Stopped)
             }
-            Verdict::Park(reason) => {
+            Consequence::Park(reason) => {
                 if outcome.class() == Class::Unknown {
                     self.note_attempt(seq).await;
                 }
                 self.park(vec![seq], reason).await
             }
-            Verdict::MaybeDelivered => {
+            Consequence::MaybeDelivered => {
                 self.trouble.unknown = true;
                 self.note_attempt(seq).await;
                 Err(self.paused())
             }
-            Verdict::AfterPause => Err(self.paused()),
-            Verdict::Wait(broken) => {
+            Consequence::AfterPause => Err(self.paused()),
+            Consequence::Wait(broken) => {
                 self.trouble.broken = Some(broken);
                 Err(self.paused())
             }
-            Verdict::Again => Err(End::Paused(self.trouble.clone().briefly())),
-            Verdict::Stop => Err(End::Stopped),
+            Consequence::Again => Err(End::Paused(self.trouble.clone().briefly())),
+            Consequence::Stop => Err(End::Stopped),
         }
     }
 
@@ -239,12 +240,7 @@ impl Turn {
     }
 
     async fn publish(&self, stored: Stored) -> Result<Outcome, End> {
-        let suspected = self
-            .shared
-            .suspects
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .includes(&self.of, stored.seq);
+        let suspected = lock(&self.shared.suspects).includes(&self.of, stored.seq);
         if suspected || self.trouble.unknown || stored.attempts > 0 {
             let outcome = self.publish_once(marked(stored.message.clone())).await?;
             // With the mark the properties may have become larger than a frame; without it they were not.
@@ -267,7 +263,7 @@ impl Turn {
 
     async fn permit(&self, bytes: usize) -> Result<Permit, End> {
         let (reply, permit) = oneshot::channel();
-        let asking = Asking { asked: Instant::now(), bytes, reply };
+        let asking = PermitRequest { asked: Instant::now(), bytes, reply };
         if self.shared.gate.send(asking).await.is_err() {
             return Err(End::Stopped);
         }

@@ -14,7 +14,7 @@ const YIELD: Duration = Duration::from_millis(10);
 
 /// A turn that wants to deliver one record.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct PermitRequest {
     /// Since when.
     pub(super) asked: Instant,
     /// Bytes of the content.
@@ -40,7 +40,7 @@ impl Gate {
     /// Lets one delivery after the other through, in the order in which they asked, until the drain stops.
     pub(super) async fn run(
         mut self,
-        mut asking: mpsc::Receiver<Asking>,
+        mut asking: mpsc::Receiver<PermitRequest>,
         mut stopping: watch::Receiver<bool>,
     ) {
         let all = async {
@@ -59,7 +59,7 @@ impl Gate {
     }
 
     /// The permit, once it is its turn; `None` while the link is not up.
-    async fn permit(&mut self, asking: &Asking) -> Option<Permit> {
+    async fn permit(&mut self, asking: &PermitRequest) -> Option<Permit> {
         loop {
             let up_since = self.link.up_since()?;
             let now = Instant::now();

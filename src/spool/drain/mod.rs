@@ -2,17 +2,17 @@
 //!
 //! * `destination` is one destination's turn: one record after the other, each settled before the next leaves;
 //! * `gate` lets deliveries through: at the `pace`, behind live traffic, while the link is up;
-//! * `verdict` says what an outcome means for a record; `redelivery` which records carry a mark;
+//! * `consequence` says what an outcome means for a record; `redelivery` which records carry a mark;
 //! * `confirmed` removes what was delivered, in batches;
 //! * `owner` gives destinations their turns.
 
 mod confirmed;
+mod consequence;
 mod destination;
 mod gate;
 mod owner;
 mod pace;
 mod redelivery;
-mod verdict;
 
 use crate::admission::Admission;
 use crate::config::{Config, SpoolConfig, Undeliverable};
@@ -20,16 +20,16 @@ use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::spool::SpoolHandle;
 use confirmed::Confirmed;
+use consequence::Rules;
 use destination::{MEMORY_KIB, Shared};
 use gate::Gate;
 use owner::Owner;
-use redelivery::{Suspects, UnderWay};
+use redelivery::{DeliveringNote, Suspects};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
-use verdict::Rules;
 
 /// Destinations that are served side by side.
 const SIDE_BY_SIDE: usize = 64;
@@ -88,7 +88,7 @@ impl Drain {
         let gatekeeper = tokio::spawn(gatekeeper.run(asking, stopping.clone()));
         let (confirmed, remover) = Confirmed::start(store.clone(), metrics.clone());
         let suspected = store.suspected();
-        let under_way = UnderWay::new(&settings.directory, suspected.is_some());
+        let under_way = DeliveringNote::new(&settings.directory, suspected.is_some());
         let suspects = Suspects::new(suspected);
         let rules =
             Rules { nacks_max: settings.nacks_max, parks: settings.undeliverable == Undeliverable::Park };

@@ -1,13 +1,14 @@
 //! Gives destinations their turns: so many side by side, the others in the order in which they came.
 
 use super::SIDE_BY_SIDE;
-use super::destination::{End, Shared, Trouble, Turn};
-use super::redelivery::UnderWay;
-use super::verdict::Broken;
+use super::consequence::Broken;
+use super::destination::{DrainTurn, End, Shared, Trouble};
+use super::redelivery::DeliveringNote;
+use crate::locking::lock;
 use crate::spool::DeliveryResult;
-use crate::spool::store::{Destination, StoreHealth, now_ms};
+use crate::spool::store::{Address, StoreHealth, now_ms};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -36,16 +37,16 @@ const FAR: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Owner {
     shared: Arc<Shared>,
-    under_way: UnderWay,
+    under_way: DeliveringNote,
     /// Destinations that may wait for something of their own before each is tried less often.
     few: usize,
     turns: JoinSet<End>,
     /// Those that run, and whether each waited for somebody to mend something.
-    running: HashMap<Id, (Destination, bool)>,
-    queue: VecDeque<(Destination, Trouble)>,
+    running: HashMap<Id, (Address, bool)>,
+    queue: VecDeque<(Address, Trouble)>,
     /// Those that run and those that queue.
-    busy: HashSet<Destination>,
-    pausing: HashMap<Destination, Trouble>,
+    busy: HashSet<Address>,
+    pausing: HashMap<Address, Trouble>,
     /// No turn is given before.
     turns_at: Instant,
     /// The store may have destinations that are not known yet.
@@ -55,7 +56,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub(super) fn new(shared: Arc<Shared>, under_way: UnderWay, rate: u32) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, under_way: DeliveringNote, rate: u32) -> Self {
         Self {
             shared,
             under_way,
@@ -148,14 +149,14 @@ impl Owner {
                 && let Some((of, trouble)) = self.queue.pop_front()
             {
                 let was_broken = trouble.broken.is_some();
-                let turn = Turn::new(of.clone(), Arc::clone(&self.shared), trouble);
+                let turn = DrainTurn::new(of.clone(), Arc::clone(&self.shared), trouble);
                 let task = self.turns.spawn(turn.run());
                 self.running.insert(task.id(), (of, was_broken));
             }
         }
     }
 
-    fn enqueue(&mut self, of: Destination, trouble: Trouble) {
+    fn enqueue(&mut self, of: Address, trouble: Trouble) {
         self.busy.insert(of.clone());
         self.queue.push_back((of, trouble));
     }
@@ -214,7 +215,7 @@ impl Owner {
     }
 
     /// What was wrong with this one is mended: the others of its exchange may be as well.
-    fn mended(&mut self, of: &Destination) {
+    fn mended(&mut self, of: &Address) {
         let soon = Instant::now() + Duration::from_secs(1);
         for (other, trouble) in &mut self.pausing {
             if trouble.broken.is_some() && other.exchange == of.exchange {
@@ -224,7 +225,7 @@ impl Owner {
     }
 
     /// Destinations that wait for somebody to mend the exchange of this one.
-    fn waiting_for(&self, of: &Destination) -> usize {
+    fn waiting_for(&self, of: &Address) -> usize {
         let same = self.pausing.iter().filter(|(other, _)| other.exchange == of.exchange);
         same.filter(|(_, trouble)| trouble.broken == Some(Broken::Exchange)).count()
     }
@@ -260,7 +261,7 @@ impl Owner {
         if self.shared.confirmed.flush().await.is_err() {
             return;
         }
-        let suspected = { self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner).until() };
+        let suspected = lock(&self.shared.suspects).until();
         let remaining = match suspected {
             None => false,
             Some(until) => match self.shared.store.destinations(1).await {

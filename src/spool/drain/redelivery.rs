@@ -1,6 +1,6 @@
 //! Which records may reach the broker a second time: they carry the mark that tells consumers so.
 
-use crate::spool::store::{DELIVERING, Destination, Seq};
+use crate::spool::store::{Address, DELIVERING, Seq};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct Suspects {
     /// The last record that was there at the start; `None` when the run before ended well.
     until: Option<Seq>,
     /// How many each destination has had, and the last of them.
-    counted: HashMap<Destination, (usize, Seq)>,
+    counted: HashMap<Address, (usize, Seq)>,
 }
 
 impl Suspects {
@@ -29,7 +29,7 @@ impl Suspects {
     }
 
     /// Whether the record may have been delivered by an earlier run. Records are asked about in their order.
-    pub(super) fn includes(&mut self, of: &Destination, seq: Seq) -> bool {
+    pub(super) fn includes(&mut self, of: &Address, seq: Seq) -> bool {
         if self.until.is_none_or(|until| seq > until) {
             return false;
         }
@@ -58,12 +58,12 @@ pub(super) struct NoteError {
 
 /// A file that is there from a run's first delivery until it has ended well.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct DeliveringNote {
     path: PathBuf,
     there: bool,
 }
 
-impl UnderWay {
+impl DeliveringNote {
     /// The file in a store's directory. The store has looked whether an earlier run left it behind.
     pub(super) fn new(directory: &Path, left_behind: bool) -> Self {
         Self { path: directory.join(DELIVERING), there: left_behind }
@@ -112,8 +112,8 @@ mod tests {
     use crate::message::ShortText;
     use proptest::prelude::*;
 
-    fn destination(key: &str) -> Destination {
-        Destination { exchange: ShortText::default(), routing_key: ShortText::new(key).unwrap() }
+    fn destination(key: &str) -> Address {
+        Address { exchange: ShortText::default(), routing_key: ShortText::new(key).unwrap() }
     }
 
     #[test]
@@ -169,11 +169,11 @@ mod tests {
     async fn the_file_says_whether_the_last_run_ended_well() {
         let directory = tempfile::tempdir().unwrap();
         let left_behind = || directory.path().join(DELIVERING).exists();
-        let mut run = UnderWay::new(directory.path(), left_behind());
+        let mut run = DeliveringNote::new(directory.path(), left_behind());
         assert!(!left_behind());
         run.begin().await.unwrap();
         assert!(left_behind());
-        let mut after_crash = UnderWay::new(directory.path(), left_behind());
+        let mut after_crash = DeliveringNote::new(directory.path(), left_behind());
         after_crash.end().await.unwrap();
         assert!(!left_behind());
     }

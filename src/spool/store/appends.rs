@@ -6,9 +6,9 @@ use super::dedup::Generations;
 use super::destinations::Destinations;
 use super::entry::{Appended, Seq};
 use super::expiry::Expiry;
-use super::ledger::{Ledger, Prepared, Verdict};
+use super::ledger::{Effect, Ledger, Prepared};
 use super::record::{self, Unreadable};
-use super::settings::Settings;
+use super::settings::StoreSettings;
 use super::stretches::Stretches;
 use rusqlite::{CachedStatement, Connection, params};
 
@@ -21,7 +21,7 @@ pub(super) struct Appends<'a> {
     generations: &'a Generations,
     bounds: &'a mut Bounds,
     expiry: &'a mut Expiry,
-    settings: &'a Settings,
+    settings: &'a StoreSettings,
     given: &'a mut Seq,
     now_ms: i64,
 }
@@ -51,14 +51,14 @@ impl<'a> Appends<'a> {
 
     /// Appends the records, destination by destination, so that those of one have consecutive numbers, and each
     /// destination's in the order given. The verdicts are in that order, too.
-    pub(super) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Verdict>> {
+    pub(super) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Effect>> {
         let known = |record: &Prepared| self.destinations.id(&record.destination);
         let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
         // Those that are not known yet are told apart by their names.
         let name =
             |(dest, place): &(Option<i64>, usize)| dest.is_none().then(|| &records[*place].destination);
         places.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| name(one).cmp(&name(other))));
-        let mut verdicts = vec![Verdict::Failed; records.len()];
+        let mut verdicts = vec![Effect::Failed; records.len()];
         for (dest, place) in places {
             let record: &Prepared = records[place];
             // One that was not known may have come in with another record meanwhile.
@@ -69,25 +69,25 @@ impl<'a> Appends<'a> {
     }
 
     /// Appends one record.
-    pub(super) fn one(&mut self, record: &Prepared) -> rusqlite::Result<Verdict> {
+    pub(super) fn one(&mut self, record: &Prepared) -> rusqlite::Result<Effect> {
         let known = self.destinations.id(&record.destination);
         self.append(record, known)
     }
 
-    fn append(&mut self, record: &Prepared, known: Option<i64>) -> rusqlite::Result<Verdict> {
+    fn append(&mut self, record: &Prepared, known: Option<i64>) -> rusqlite::Result<Effect> {
         let (now_ms, connection) = (self.now_ms, self.connection);
         let Prepared { destination, meta, body, expiration_ms, idempotency } = record;
         if let Some(with) = idempotency {
             match self.generations.seen(connection, with, now_ms)? {
-                Some(Ok(seen)) => return Ok(Verdict::Appended(Appended::Seen(seen))),
-                Some(Err(Unreadable)) => return Ok(Verdict::Failed),
+                Some(Ok(seen)) => return Ok(Effect::Appended(Appended::Seen(seen))),
+                Some(Err(Unreadable)) => return Ok(Effect::Failed),
                 None => {}
             }
         }
         let bytes = (meta.len() + body.len()) as u64 + ROW_OVERHEAD;
         let (held, last) = known.map_or((0, Seq::new(0)), |id| self.destinations.standing(id));
         if let Err(reason) = self.bounds.admit(bytes, held) {
-            return Ok(Verdict::Full(reason));
+            return Ok(Effect::Full(reason));
         }
         let dest = match known {
             Some(dest) => dest,
@@ -105,6 +105,6 @@ impl<'a> Appends<'a> {
         }
         self.stretches.appended(connection, dest, seq, follows)?;
         self.destinations.added(dest, bytes, seq, expires_ms);
-        Ok(Verdict::Appended(Appended::Stored(seq)))
+        Ok(Effect::Appended(Appended::Stored(seq)))
     }
 }

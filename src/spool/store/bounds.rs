@@ -1,7 +1,7 @@
 //! The bounds of the store: its size, a destination's share of it, and the disk's free space.
 
 use super::errors::FullReason;
-use super::settings::{PAGE_BYTES, Settings};
+use super::settings::{PAGE_BYTES, StoreSettings};
 
 /// Appends stop here, so that confirms and parks still find room below the hard limit.
 const HIGH_PERCENT: u64 = 95;
@@ -21,7 +21,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &StoreSettings) -> Self {
         let max_bytes = settings.max_pages() * PAGE_BYTES;
         Self {
             max_bytes,
@@ -93,11 +93,11 @@ mod tests {
     use super::*;
 
     fn bounds() -> Bounds {
-        let settings = Settings {
+        let settings = StoreSettings {
             max_bytes: 100 * PAGE_BYTES,
             destination_percent: 10,
             disk_reserve: 1000,
-            ..Settings::new("unused")
+            ..StoreSettings::new("unused")
         };
         Bounds::new(&settings)
     }

@@ -1,8 +1,8 @@
 //! Each change as statements, inside the transaction that the ledger has open.
 
 use super::appends::Appends;
-use super::entry::{Idempotency, Seq, State};
-use super::ledger::{Change, Ledger, Verdict};
+use super::entry::{Idempotency, RecordState, Seq};
+use super::ledger::{Change, Effect, Ledger};
 use super::record::Unreadable;
 use rusqlite::{OptionalExtension, params};
 
@@ -19,10 +19,10 @@ const KEY_OVERHEAD: u64 = 64;
 pub(super) const EXPIRED: &str = "expired";
 
 /// What is counted about a record.
-struct Found {
+struct Counted {
     seq: Seq,
     dest: i64,
-    state: State,
+    state: RecordState,
     bytes: u64,
 }
 
@@ -30,12 +30,12 @@ struct Found {
 const FOUND: &str =
     "SELECT seq, dest, state, length(meta), length(body) FROM msg WHERE seq BETWEEN ?1 AND ?2";
 
-impl Found {
+impl Counted {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: Seq::new(row.get(0)?),
             dest: row.get(1)?,
-            state: State::from_number(row.get(2)?),
+            state: RecordState::from_number(row.get(2)?),
             bytes: (row.get::<_, i64>(3)? + row.get::<_, i64>(4)?).cast_unsigned() + ROW_OVERHEAD,
         })
     }
@@ -43,7 +43,7 @@ impl Found {
 
 impl Ledger {
     /// Makes the changes in their order; the verdict on each.
-    pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Verdict>> {
+    pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Effect>> {
         let mut verdicts = Vec::with_capacity(changes.len());
         for alike in changes.chunk_by(|one, next| one.appended().is_some() && next.appended().is_some()) {
             if let [alone] = alike {
@@ -56,7 +56,7 @@ impl Ledger {
         Ok(verdicts)
     }
 
-    fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Verdict> {
+    fn apply(&mut self, change: &Change, now_ms: i64) -> rusqlite::Result<Effect> {
         match change {
             Change::Append(record) => Appends::new(self, now_ms)?.one(record),
             Change::Remember(with) => self.remember(with, now_ms),
@@ -77,34 +77,34 @@ impl Ledger {
         &mut self,
         seqs: &[Seq],
         change: impl Fn(&mut Self, Seq) -> rusqlite::Result<bool>,
-    ) -> rusqlite::Result<Verdict> {
+    ) -> rusqlite::Result<Effect> {
         let mut changed = 0;
         for seq in seqs {
             changed += u64::from(change(self, *seq)?);
         }
-        Ok(Verdict::Changed(changed))
+        Ok(Effect::Changed(changed))
     }
 
-    fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Verdict> {
+    fn remember(&mut self, with: &Idempotency, now_ms: i64) -> rusqlite::Result<Effect> {
         match self.generations.seen(&self.connection, with, now_ms)? {
-            Some(Ok(seen)) => return Ok(Verdict::Remembered(Some(seen))),
-            Some(Err(Unreadable)) => return Ok(Verdict::Failed),
+            Some(Ok(seen)) => return Ok(Effect::Remembered(Some(seen))),
+            Some(Err(Unreadable)) => return Ok(Effect::Failed),
             None => {}
         }
         let bytes = (with.outcome.code().len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
         if let Err(reason) = self.bounds.admit(bytes, 0) {
-            return Ok(Verdict::Full(reason));
+            return Ok(Effect::Full(reason));
         }
         self.generations.put(&self.connection, with, None, now_ms)?;
-        Ok(Verdict::Remembered(None))
+        Ok(Effect::Remembered(None))
     }
 
-    fn found(&self, seq: Seq) -> rusqlite::Result<Option<Found>> {
-        self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], Found::read).optional()
+    fn found(&self, seq: Seq) -> rusqlite::Result<Option<Counted>> {
+        self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], Counted::read).optional()
     }
 
     /// Removes each record; how many there were. Those whose numbers follow each other are looked up and removed together.
-    fn remove(&mut self, seqs: &[Seq]) -> rusqlite::Result<Verdict> {
+    fn remove(&mut self, seqs: &[Seq]) -> rusqlite::Result<Effect> {
         let Self { connection, destinations, stretches, noted, .. } = self;
         let mut select = connection.prepare_cached(FOUND)?;
         let mut delete = connection.prepare_cached("DELETE FROM msg WHERE seq BETWEEN ?1 AND ?2")?;
@@ -117,8 +117,8 @@ impl Ledger {
             let range = [consecutive[0], consecutive[consecutive.len() - 1]];
             let mut rows = select.query(range)?;
             while let Some(row) = rows.next()? {
-                let Found { seq, dest, state, bytes } = Found::read(row)?;
-                if state == State::Ready {
+                let Counted { seq, dest, state, bytes } = Counted::read(row)?;
+                if state == RecordState::Ready {
                     stretches.taken(connection, dest, seq)?;
                 }
                 destinations.removed(dest, state, bytes);
@@ -130,7 +130,7 @@ impl Ledger {
                 delete_notes.execute(range)?;
             }
         }
-        Ok(Verdict::Changed(removed))
+        Ok(Effect::Changed(removed))
     }
 
     fn attempted(&mut self, seq: Seq) -> rusqlite::Result<bool> {
@@ -147,8 +147,10 @@ impl Ledger {
     }
 
     fn park(&mut self, seq: Seq, reason: &str, now_ms: i64) -> rusqlite::Result<bool> {
-        let Some(Found { dest, state: State::Ready, .. }) = self.found(seq)? else { return Ok(false) };
-        self.set_state(seq, State::Parked)?;
+        let Some(Counted { dest, state: RecordState::Ready, .. }) = self.found(seq)? else {
+            return Ok(false);
+        };
+        self.set_state(seq, RecordState::Parked)?;
         self.stretches.taken(&self.connection, dest, seq)?;
         let mut note = self.connection.prepare_cached(
             "INSERT INTO note(seq, reason, parked_ms, attempts) VALUES (?1, ?2, ?3, ?4)
@@ -160,19 +162,21 @@ impl Ledger {
         let suspected = self.suspected.is_some_and(|last| seq <= last);
         note.execute(params![seq.number(), reason, now_ms, i64::from(suspected)])?;
         drop(note);
-        self.destinations.moved(dest, State::Ready, State::Parked);
+        self.destinations.moved(dest, RecordState::Ready, RecordState::Parked);
         Ok(true)
     }
 
     /// Ready again, in its old place and with its whole time to live again. Attempts stay counted: the broker may have
     /// it from one of them, and the next delivery must say so.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
-        let Some(Found { dest, state: State::Parked, .. }) = self.found(seq)? else { return Ok(false) };
+        let Some(Counted { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
+            return Ok(false);
+        };
         let mut update =
             self.connection.prepare_cached("UPDATE msg SET expires_ms = ?2, ages = 0 WHERE seq = ?1")?;
         update.execute([seq.number(), self.settings.expires_ms(now_ms, None)])?;
         drop(update);
-        self.set_state(seq, State::Ready)?;
+        self.set_state(seq, RecordState::Ready)?;
         self.stretches.restored(&self.connection, dest, seq)?;
         for sql in [
             "DELETE FROM note WHERE seq = ?1 AND attempts = 0",
@@ -180,11 +184,11 @@ impl Ledger {
         ] {
             self.connection.prepare_cached(sql)?.execute([seq.number()])?;
         }
-        self.destinations.moved(dest, State::Parked, State::Ready);
+        self.destinations.moved(dest, RecordState::Parked, RecordState::Ready);
         Ok(true)
     }
 
-    fn set_state(&self, seq: Seq, state: State) -> rusqlite::Result<()> {
+    fn set_state(&self, seq: Seq, state: RecordState) -> rusqlite::Result<()> {
         let mut update = self.connection.prepare_cached("UPDATE msg SET state = ?2 WHERE seq = ?1")?;
         update.execute([seq.number(), state.as_number()])?;
         Ok(())

@@ -5,7 +5,7 @@
 //! commit overtakes; the others are synced here, so that the last has little to sync. Where a sync fails, what any of them has
 //! written may be lost, and the log alone has it. Nothing may be moved after that but by a new start, which begins with the whole log.
 
-use super::directory::Kept;
+use super::directory::HeldFiles;
 use rusqlite::Connection;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -33,7 +33,7 @@ enum Sync {
 
 /// What is to be done about the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum LogStep {
     Nothing,
     /// A checkpoint beside the commits that follow.
     Begin,
@@ -48,12 +48,12 @@ pub(super) struct Checkpoints {
     running: Option<(SyncSender<Sync>, JoinHandle<()>)>,
     made: Receiver<rusqlite::Result<LogPages>>,
     is_under_way: bool,
-    seen: Seen,
+    seen: LogSeen,
 }
 
 /// The log at checkpoints before, until it begins anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
+struct LogSeen {
     /// At the last one that was waited for. Where the log did not begin anew then, somebody reads in it, and only what comes
     /// on top is worth another one.
     finished: LogPages,
@@ -61,7 +61,7 @@ struct Seen {
     begun: u32,
 }
 
-impl Seen {
+impl LogSeen {
     /// Nothing, where the log has begun anew since.
     fn with(self, pages: LogPages) -> Self {
         let Self { finished, begun } = self;
@@ -70,23 +70,23 @@ impl Seen {
     }
 
     /// What is to be done about the log as it is now.
-    fn step(self, pages: LogPages) -> Step {
+    fn step(self, pages: LogPages) -> LogStep {
         let since = |then: u32| pages.all.saturating_sub(then);
         if since(self.finished.all) < WORTH {
-            Step::Nothing
+            LogStep::Nothing
         } else if since(pages.moved) <= FEW || since(self.finished.all) >= MAX {
-            Step::Finish
+            LogStep::Finish
         } else if since(self.begun) <= FEW {
-            Step::Nothing
+            LogStep::Nothing
         } else {
-            Step::Begin
+            LogStep::Begin
         }
     }
 }
 
 impl Checkpoints {
     /// Starts the thread. The connection is its own, with the `synchronous` of the one that writes.
-    pub(super) fn start(connection: Connection, kept: Kept) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, kept: HeldFiles) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
         let run = move || {
@@ -99,7 +99,7 @@ impl Checkpoints {
             drop(kept);
         };
         let thread = thread::Builder::new().name("spool-log".to_owned()).spawn(run)?;
-        Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: Seen::default() })
+        Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: LogSeen::default() })
     }
 
     /// Sees to the log after a commit.
@@ -120,9 +120,9 @@ impl Checkpoints {
         }
         self.wait()?;
         match self.seen.step(pages) {
-            Step::Nothing => {}
-            Step::Begin => self.begin(pages, Sync::ByUs)?,
-            Step::Finish => {
+            LogStep::Nothing => {}
+            LogStep::Begin => self.begin(pages, Sync::ByUs)?,
+            LogStep::Finish => {
                 self.begin(pages, Sync::BySqlite)?;
                 self.seen.finished = self.wait()?.unwrap_or(pages);
             }
@@ -170,7 +170,7 @@ fn failure(code: i32, text: String) -> rusqlite::Error {
 }
 
 /// Moves what no reader needs in the log. Where somebody else makes one, that one does.
-fn checkpoint(connection: &Connection, kept: &Kept, sync: Sync) -> rusqlite::Result<LogPages> {
+fn checkpoint(connection: &Connection, kept: &HeldFiles, sync: Sync) -> rusqlite::Result<LogPages> {
     let pages = asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     if sync == Sync::ByUs {
         kept.sync().map_err(|error| failure(rusqlite::ffi::SQLITE_IOERR_FSYNC, error.to_string()))?;
@@ -199,45 +199,45 @@ mod tests {
         LogPages { all, moved }
     }
 
-    fn seen(finished: LogPages, begun: u32) -> Seen {
-        Seen { finished, begun }
+    fn seen(finished: LogPages, begun: u32) -> LogSeen {
+        LogSeen { finished, begun }
     }
 
     #[test]
     fn a_log_that_has_begun_anew_is_seen_for_the_first_time() {
         let finished = seen(log(MAX, MAX), MAX);
         for pages in [log(10, 0), log(MAX, 0), log(2 * MAX, 0)] {
-            assert_eq!(finished.with(pages), Seen::default());
+            assert_eq!(finished.with(pages), LogSeen::default());
         }
         // Without a checkpoint that was waited for, since no commit overtook the last one.
-        assert_eq!(seen(LogPages::default(), WORTH).with(log(10, 0)), Seen::default());
+        assert_eq!(seen(LogPages::default(), WORTH).with(log(10, 0)), LogSeen::default());
         assert_eq!(finished.with(log(MAX + 1, MAX)), finished);
     }
 
     #[test]
     fn a_short_log_is_left_alone() {
-        assert_eq!(Seen::default().step(log(WORTH - 1, 0)), Step::Nothing);
+        assert_eq!(LogSeen::default().step(log(WORTH - 1, 0)), LogStep::Nothing);
     }
 
     #[test]
     fn a_long_one_is_moved_beside_the_commits_until_little_is_left_and_then_it_is_waited_for() {
-        assert_eq!(Seen::default().step(log(WORTH, 0)), Step::Begin);
+        assert_eq!(LogSeen::default().step(log(WORTH, 0)), LogStep::Begin);
         let begun = seen(LogPages::default(), WORTH);
-        assert_eq!(begun.step(log(WORTH + FEW + 1, WORTH)), Step::Begin);
-        assert_eq!(begun.step(log(WORTH + FEW, WORTH)), Step::Finish);
+        assert_eq!(begun.step(log(WORTH + FEW + 1, WORTH)), LogStep::Begin);
+        assert_eq!(begun.step(log(WORTH + FEW, WORTH)), LogStep::Finish);
     }
 
     #[test]
     fn at_its_cap_the_log_is_waited_for_whatever_is_left() {
-        assert_eq!(seen(LogPages::default(), MAX - 1).step(log(MAX, 0)), Step::Finish);
+        assert_eq!(seen(LogPages::default(), MAX - 1).step(log(MAX, 0)), LogStep::Finish);
     }
 
     #[test]
     fn a_log_that_a_reader_keeps_from_beginning_anew_is_not_seen_to_with_every_commit() {
         let finished = log(MAX, 10);
-        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH - 1, 10)), Step::Nothing);
-        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH, 10)), Step::Begin);
-        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + WORTH + FEW, 10)), Step::Nothing);
-        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + MAX, 10)), Step::Finish);
+        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH - 1, 10)), LogStep::Nothing);
+        assert_eq!(seen(finished, MAX).step(log(MAX + WORTH, 10)), LogStep::Begin);
+        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + WORTH + FEW, 10)), LogStep::Nothing);
+        assert_eq!(seen(finished, MAX + WORTH).step(log(MAX + MAX, 10)), LogStep::Finish);
     }
 }

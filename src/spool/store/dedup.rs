@@ -4,11 +4,12 @@
 //! a whole and becomes the current one, so that a key costs one row and no timer. Which part of a table may have a
 //! key is known to `runs`, which the writer changes and the reader asks, too.
 
-use super::entry::{FinalOutcome, Idempotency, Seen, Seq};
+use super::entry::{FinalOutcome, FirstUse, Idempotency, Seq};
 use super::record::Unreadable;
 use super::runs::Runs;
+use crate::locking::lock;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Which table is the current generation, and since when.
@@ -24,28 +25,22 @@ pub(super) struct Generations {
 #[derive(Clone, Debug)]
 pub(super) struct SharedRuns(Arc<Mutex<Runs>>);
 
-impl SharedRuns {
-    fn lock(&self) -> MutexGuard<'_, Runs> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The statements for each of the two tables.
-struct Table {
+struct KeyTable {
     find: &'static str,
     put: &'static str,
     empty: &'static str,
 }
 
-const TABLES: [Table; 2] = [
-    Table {
+const TABLES: [KeyTable; 2] = [
+    KeyTable {
         find: "SELECT request, seq, code, message_id FROM dedup_a
                WHERE run = ?1 AND key = ?2 AND created_ms > ?3",
         put: "INSERT OR REPLACE INTO dedup_a(run, key, request, created_ms, seq, code, message_id)
               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         empty: "DELETE FROM dedup_a",
     },
-    Table {
+    KeyTable {
         find: "SELECT request, seq, code, message_id FROM dedup_b
                WHERE run = ?1 AND key = ?2 AND created_ms > ?3",
         put: "INSERT OR REPLACE INTO dedup_b(run, key, request, created_ms, seq, code, message_id)
@@ -75,7 +70,7 @@ impl Generations {
 
     /// The runs as the tables have them, which is as they were before the transaction.
     pub(super) fn rolled_back(&self, connection: &Connection) -> rusqlite::Result<()> {
-        *self.runs.lock() = Runs::load(connection)?;
+        *lock(&self.runs.0) = Runs::load(connection)?;
         Ok(())
     }
 
@@ -88,7 +83,7 @@ impl Generations {
         now_ms: i64,
     ) -> rusqlite::Result<()> {
         let Idempotency { key, request, outcome, message_id } = with;
-        let run = self.runs.lock().add(connection, self.current, key)?;
+        let run = lock(&self.runs.0).add(connection, self.current, key)?;
         let mut put = connection.prepare_cached(TABLES[self.current].put)?;
         let seq = seq.map(Seq::number);
         put.execute(params![run, key, request, now_ms, seq, outcome.code(), message_id])?;
@@ -98,7 +93,7 @@ impl Generations {
     /// The next generations, when the window is over; the tables are those of the open transaction.
     pub(super) fn turned(&self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
         let next = Self { current: 1 - self.current, since_ms: now_ms, ..self.clone() };
-        let mut runs = self.runs.lock();
+        let mut runs = lock(&self.runs.0);
         runs.seal(connection)?;
         // Its keys are all older than the window: whoever asks meanwhile misses none.
         runs.empty(connection, next.current)?;
@@ -122,7 +117,7 @@ impl Generations {
         connection: &Connection,
         with: &Idempotency,
         now_ms: i64,
-    ) -> rusqlite::Result<Option<Result<Seen, Unreadable>>> {
+    ) -> rusqlite::Result<Option<Result<FirstUse, Unreadable>>> {
         let window = Duration::from_millis(self.window_ms.cast_unsigned());
         seen(connection, &self.runs, with.key, with.request, window, now_ms)
     }
@@ -137,20 +132,20 @@ pub(super) fn seen(
     request: [u8; 16],
     window: Duration,
     now_ms: i64,
-) -> rusqlite::Result<Option<Result<Seen, Unreadable>>> {
+) -> rusqlite::Result<Option<Result<FirstUse, Unreadable>>> {
     let after = now_ms.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
     let read = |row: &Row<'_>| {
         let Some(outcome) = FinalOutcome::from_code(row.get_ref(2)?.as_str().unwrap_or_default()) else {
             return Ok(Err(Unreadable));
         };
-        Ok(Ok(Seen {
+        Ok(Ok(FirstUse {
             same_request: row.get::<_, [u8; 16]>(0)? == request,
             seq: row.get::<_, Option<i64>>(1)?.map(Seq::new),
             outcome,
             message_id: row.get(3)?,
         }))
     };
-    let places = runs.lock().may_have(&key);
+    let places = lock(&runs.0).may_have(&key);
     for (table, run) in places {
         let mut find = connection.prepare_cached(TABLES[table].find)?;
         let found = find.query_row(params![run, key, after], read).optional()?;

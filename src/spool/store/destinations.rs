@@ -1,6 +1,6 @@
 //! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
 
-use super::entry::{Destination, Seq, State};
+use super::entry::{Address, RecordState, Seq};
 use super::open;
 use super::ready::ReadyCounts;
 use crate::hashing::Map;
@@ -11,16 +11,16 @@ const EMPTY_MAX: usize = 1024;
 
 /// Records and bytes, of a destination or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct RecordCounts {
     pub(super) ready: u64,
     pub(super) parked: u64,
     pub(super) bytes: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Row {
-    destination: Destination,
-    counts: Counts,
+struct AddressRow {
+    destination: Address,
+    counts: RecordCounts,
     /// The highest number that was given to a record of it, and when the last of its records expires.
     last: Seq,
     latest_ms: i64,
@@ -31,28 +31,28 @@ struct Row {
 /// All destinations that have a row.
 #[derive(Debug, Default)]
 pub(super) struct Destinations {
-    ids: Map<Destination, i64>,
-    rows: Map<i64, Row>,
-    total: Counts,
+    ids: Map<Address, i64>,
+    rows: Map<i64, AddressRow>,
+    total: RecordCounts,
     last_id: i64,
     sweep_at: usize,
     /// What the open transaction has changed.
     changed: Vec<i64>,
     /// What is told of it once it is committed.
-    news: Vec<(Destination, u64)>,
+    news: Vec<(Address, u64)>,
     ready: ReadyCounts,
 }
 
-impl Counts {
-    fn of(&mut self, state: State) -> &mut u64 {
+impl RecordCounts {
+    fn of(&mut self, state: RecordState) -> &mut u64 {
         match state {
-            State::Ready => &mut self.ready,
-            State::Parked => &mut self.parked,
+            RecordState::Ready => &mut self.ready,
+            RecordState::Parked => &mut self.parked,
         }
     }
 
     /// Damage to the counters must not stop what they count.
-    fn take(&mut self, state: State) {
+    fn take(&mut self, state: RecordState) {
         let count = self.of(state);
         *count = count.saturating_sub(1);
     }
@@ -73,11 +73,11 @@ impl Destinations {
             let id: i64 = row.get(0)?;
             let destination = super::queries::destination(row, 1)?;
             let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-            let counts = Counts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
+            let counts = RecordCounts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
             all.ready.tell([(destination.clone(), counts.ready)]);
             all.ids.insert(destination.clone(), id);
             let (last, latest_ms) = (Seq::new(row.get(6)?), row.get(7)?);
-            all.rows.insert(id, Row { destination, counts, last, latest_ms, changed: false });
+            all.rows.insert(id, AddressRow { destination, counts, last, latest_ms, changed: false });
             all.last_id = all.last_id.max(id);
             all.total.ready += counts.ready;
             all.total.parked += counts.parked;
@@ -86,7 +86,7 @@ impl Destinations {
         Ok(all)
     }
 
-    pub(super) fn total(&self) -> Counts {
+    pub(super) fn total(&self) -> RecordCounts {
         self.total
     }
 
@@ -94,7 +94,7 @@ impl Destinations {
         self.ready.clone()
     }
 
-    pub(super) fn id(&self, destination: &Destination) -> Option<i64> {
+    pub(super) fn id(&self, destination: &Address) -> Option<i64> {
         self.ids.get(destination).copied()
     }
 
@@ -104,15 +104,15 @@ impl Destinations {
     }
 
     /// A number for a destination that has none, with its row.
-    pub(super) fn enter(&mut self, connection: &Connection, to: &Destination) -> rusqlite::Result<i64> {
+    pub(super) fn enter(&mut self, connection: &Connection, to: &Address) -> rusqlite::Result<i64> {
         let id = self.last_id + 1;
         let mut insert =
             connection.prepare_cached("INSERT INTO dest(id, exchange, routing_key) VALUES (?1, ?2, ?3)")?;
         insert.execute(params![id, to.exchange.as_str(), to.routing_key.as_str()])?;
         self.last_id = id;
         self.ids.insert(to.clone(), id);
-        let (counts, last) = (Counts::default(), Seq::new(0));
-        let row = Row { destination: to.clone(), counts, last, latest_ms: 0, changed: false };
+        let (counts, last) = (RecordCounts::default(), Seq::new(0));
+        let row = AddressRow { destination: to.clone(), counts, last, latest_ms: 0, changed: false };
         self.rows.insert(id, row);
         Ok(id)
     }
@@ -129,21 +129,21 @@ impl Destinations {
         row.latest_ms = if only { expires_ms } else { row.latest_ms.max(expires_ms) };
     }
 
-    pub(super) fn removed(&mut self, id: i64, state: State, bytes: u64) {
+    pub(super) fn removed(&mut self, id: i64, state: RecordState, bytes: u64) {
         self.change(id, |counts| {
             counts.take(state);
             counts.bytes = counts.bytes.saturating_sub(bytes);
         });
     }
 
-    pub(super) fn moved(&mut self, id: i64, from: State, to: State) {
+    pub(super) fn moved(&mut self, id: i64, from: RecordState, to: RecordState) {
         self.change(id, |counts| {
             counts.take(from);
             *counts.of(to) += 1;
         });
     }
 
-    fn change(&mut self, id: i64, change: impl Fn(&mut Counts)) -> Option<&mut Row> {
+    fn change(&mut self, id: i64, change: impl Fn(&mut RecordCounts)) -> Option<&mut AddressRow> {
         let row = self.rows.get_mut(&id)?;
         if !std::mem::replace(&mut row.changed, true) {
             self.changed.push(id);
@@ -160,7 +160,8 @@ impl Destinations {
         )?;
         self.news.clear();
         for id in &self.changed {
-            let Some(Row { counts, destination, last, latest_ms, changed: _ }) = self.rows.get(id) else {
+            let Some(AddressRow { counts, destination, last, latest_ms, changed: _ }) = self.rows.get(id)
+            else {
                 continue;
             };
             self.news.push((destination.clone(), counts.ready));

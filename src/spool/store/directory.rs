@@ -25,12 +25,12 @@ pub(super) struct Directory {
 /// and the database's file. The system lets go of a process's locks on a file, which are SQLite's, when the process closes that
 /// file anywhere.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct HeldFiles {
     database: Arc<File>,
     _lock: Arc<File>,
 }
 
-impl Kept {
+impl HeldFiles {
     /// Asks the disk for the database.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.database.sync_data()
@@ -66,14 +66,14 @@ impl Directory {
     }
 
     /// Makes the database's file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
-    pub(super) fn database(&self) -> Result<(PathBuf, Kept), OpenError> {
+    pub(super) fn database(&self) -> Result<(PathBuf, HeldFiles), OpenError> {
         let path = self.file("spool.db");
         let database = private(&path).map_err(|source| OpenError::Files {
             doing: "making",
             path: path.clone(),
             source,
         })?;
-        Ok((path, Kept { database: Arc::new(database), _lock: Arc::clone(&self.lock) }))
+        Ok((path, HeldFiles { database: Arc::new(database), _lock: Arc::clone(&self.lock) }))
     }
 }
 

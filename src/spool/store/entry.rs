@@ -30,14 +30,14 @@ impl fmt::Display for Seq {
 
 /// Where a message goes. Each destination is a queue of its own: first in, first out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Destination {
+pub struct Address {
     /// The exchange; empty is the broker's default exchange.
     pub exchange: ShortText,
     /// The routing key.
     pub routing_key: ShortText,
 }
 
-impl Destination {
+impl Address {
     /// The destination of a message.
     #[must_use]
     pub fn of(message: &Message) -> Self {
@@ -47,23 +47,23 @@ impl Destination {
 
 /// Whether a record is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RecordState {
     /// It waits for its delivery.
     Ready,
     /// It is kept, for an operator to look at; nothing delivers it.
     Parked,
 }
 
-impl State {
+impl RecordState {
     pub(super) const fn as_number(self) -> i64 {
         match self {
-            State::Ready => 0,
-            State::Parked => 1,
+            RecordState::Ready => 0,
+            RecordState::Parked => 1,
         }
     }
 
     pub(super) const fn from_number(number: i64) -> Self {
-        if number == 0 { State::Ready } else { State::Parked }
+        if number == 0 { RecordState::Ready } else { RecordState::Parked }
     }
 }
 
@@ -113,7 +113,7 @@ impl FinalOutcome {
 
 /// A key that was used before, inside the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FirstUse {
     /// Whether the request was the same one.
     pub same_request: bool,
     /// The record that was stored for it, if one was; it may be delivered and gone.
@@ -130,7 +130,7 @@ pub enum Appended {
     /// It is on disk.
     Stored(Seq),
     /// Nothing was stored: the idempotency key was used before, inside the window.
-    Seen(Seen),
+    Seen(FirstUse),
 }
 
 /// A record that is ready, with its message.
@@ -161,9 +161,9 @@ pub struct Batch {
 
 /// A destination with records that are ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadyDestination {
+pub struct ReadyAddress {
     /// Which.
-    pub destination: Destination,
+    pub destination: Address,
     /// Records that are ready.
     pub ready: u64,
     /// Records that are parked.
@@ -184,16 +184,16 @@ pub struct Filter {
     /// Only those with this routing key.
     pub routing_key: Option<ShortText>,
     /// Only those in one state.
-    pub state: Option<State>,
+    pub state: Option<RecordState>,
     /// Only those parked for this reason.
     pub reason: Option<String>,
 }
 
 impl Filter {
     /// The one destination that is left, when there is only one.
-    pub(super) fn destination(&self) -> Option<Destination> {
+    pub(super) fn destination(&self) -> Option<Address> {
         let (exchange, routing_key) = (self.exchange.clone()?, self.routing_key.clone()?);
-        Some(Destination { exchange, routing_key })
+        Some(Address { exchange, routing_key })
     }
 }
 
@@ -208,13 +208,13 @@ pub struct Page {
 
 /// One line of a list: a record without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct RecordEntry {
     /// Its number.
     pub seq: Seq,
     /// Where it goes.
-    pub destination: Destination,
+    pub destination: Address,
     /// Whether it is to be delivered.
-    pub state: State,
+    pub state: RecordState,
     /// Why it is parked.
     pub reason: Option<String>,
     /// When it was appended, in Unix milliseconds.
@@ -233,7 +233,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whole {
     /// What a list says of it.
-    pub entry: Entry,
+    pub entry: RecordEntry,
     /// Its message; `None` when its bytes are not those that were appended.
     pub message: Option<Message>,
 }

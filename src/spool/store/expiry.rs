@@ -4,7 +4,7 @@
 //! is not expired is the end of those that are, and an append writes no page of an index for it. The clock set
 //! back, a shorter `max_age`, an expiration of the message's own or a redrive make a record that does not age.
 
-use super::entry::{Seq, State};
+use super::entry::{RecordState, Seq};
 use rusqlite::Connection;
 
 /// Records looked at in one turn, at most: parked ones are passed by, and there may be many.
@@ -63,7 +63,7 @@ impl Expiry {
             && let Some(row) = rows.next()?
         {
             let seq = Seq::new(row.get(0)?);
-            if State::from_number(row.get(1)?) == State::Ready && row.get(2)? {
+            if RecordState::from_number(row.get(1)?) == RecordState::Ready && row.get(2)? {
                 if row.get::<_, i64>(3)? > now_ms {
                     break;
                 }

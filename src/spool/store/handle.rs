@@ -3,12 +3,12 @@
 use super::changes::SET_MAX;
 use super::dedup::{self, SharedRuns};
 use super::entry::{
-    Appended, Batch, Destination, Entry, Filter, Idempotency, NewRecord, Page, ReadyDestination, Seen, Seq,
+    Address, Appended, Batch, Filter, FirstUse, Idempotency, NewRecord, Page, ReadyAddress, RecordEntry, Seq,
     Whole,
 };
 use super::errors::{AppendError, ChangeError, ReadError};
-use super::inbox::{Job, Letter};
-use super::ledger::{Change, Prepared, Verdict, now_ms};
+use super::inbox::QueuedChange;
+use super::ledger::{Change, Effect, Prepared, now_ms};
 use super::queries::{self, Want};
 use super::reader::Asking;
 use super::ready::ReadyCounts;
@@ -24,7 +24,7 @@ pub(super) const QUEUE_KIB: u32 = 64 << 10;
 /// The way to an open store. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
-    pub(super) letters: mpsc::Sender<Letter>,
+    pub(super) changes: mpsc::Sender<Option<QueuedChange>>,
     pub(super) room: Arc<Semaphore>,
     pub(super) asking: Asking,
     pub(super) stats: watch::Receiver<Stats>,
@@ -47,10 +47,10 @@ impl StoreHandle {
         let prepared = Prepared::of(record);
         let bytes = prepared.meta.len() + prepared.body.len();
         match self.change(Change::Append(Box::new(prepared)), bytes).await {
-            Ok(Verdict::Appended(appended)) => Ok(appended),
-            Ok(Verdict::Full(reason)) => Err(AppendError::Full(reason)),
-            Ok(Verdict::Unsure) | Err(Lost::After) => Err(AppendError::Unsure),
-            Ok(Verdict::Failed | Verdict::Changed(_) | Verdict::Remembered(_)) | Err(Lost::Before) => {
+            Ok(Effect::Appended(appended)) => Ok(appended),
+            Ok(Effect::Full(reason)) => Err(AppendError::Full(reason)),
+            Ok(Effect::Unsure) | Err(Lost::After) => Err(AppendError::Unsure),
+            Ok(Effect::Failed | Effect::Changed(_) | Effect::Remembered(_)) | Err(Lost::Before) => {
                 Err(AppendError::Failed)
             }
         }
@@ -61,9 +61,9 @@ impl StoreHandle {
     ///
     /// # Errors
     /// When it could not be remembered.
-    pub async fn remember(&self, with: Idempotency) -> Result<Option<Seen>, ChangeError> {
+    pub async fn remember(&self, with: Idempotency) -> Result<Option<FirstUse>, ChangeError> {
         match self.change(Change::Remember(with), 0).await {
-            Ok(Verdict::Remembered(seen)) => Ok(seen),
+            Ok(Effect::Remembered(seen)) => Ok(seen),
             other => Err(refusal(&other)),
         }
     }
@@ -72,7 +72,7 @@ impl StoreHandle {
     ///
     /// # Errors
     /// When the store cannot be read, or the outcome that it remembers.
-    pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<Seen>, ReadError> {
+    pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<FirstUse>, ReadError> {
         let (window, runs) = (self.dedup_window, self.dedup_runs.clone());
         let seen = move |db: &_| match dedup::seen(db, &runs, key, request, window, now_ms())? {
             None => Ok(None),
@@ -138,7 +138,7 @@ impl StoreHandle {
     /// When the store cannot be read.
     pub async fn next_batch(
         &self,
-        of: &Destination,
+        of: &Address,
         after: Option<Seq>,
         limit_rows: usize,
         limit_bytes: usize,
@@ -152,14 +152,14 @@ impl StoreHandle {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyDestination>, ReadError> {
+    pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
         self.asking.ask(move |db| queries::destinations(db, limit)).await
     }
 
     /// Whether the destination has records that are ready, as of the last commit. Whoever was answered a change
     /// finds it made.
     #[must_use]
-    pub fn has_ready(&self, of: &Destination) -> bool {
+    pub fn has_ready(&self, of: &Address) -> bool {
         self.ready.has(of)
     }
 
@@ -174,7 +174,7 @@ impl StoreHandle {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
+    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<RecordEntry>, ReadError> {
         self.asking.ask(move |db| queries::list(db, &filter, page)).await
     }
 
@@ -213,17 +213,17 @@ impl StoreHandle {
 
     async fn changed(&self, change: Change) -> Result<u64, ChangeError> {
         match self.change(change, 0).await {
-            Ok(Verdict::Changed(count)) => Ok(count),
+            Ok(Effect::Changed(count)) => Ok(count),
             other => Err(refusal(&other)),
         }
     }
 
-    async fn change(&self, change: Change, bytes: usize) -> Result<Verdict, Lost> {
+    async fn change(&self, change: Change, bytes: usize) -> Result<Effect, Lost> {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Lost::Before)?;
         let (reply, verdict) = oneshot::channel();
-        let job = Job { change, reply, room };
-        self.letters.send(Letter::Job(job)).map_err(|_| Lost::Before)?;
+        let job = QueuedChange { change, reply, room };
+        self.changes.send(Some(job)).map_err(|_| Lost::Before)?;
         verdict.await.map_err(|_| Lost::After)
     }
 }
@@ -235,15 +235,15 @@ enum Lost {
     After,
 }
 
-fn refusal(verdict: &Result<Verdict, Lost>) -> ChangeError {
+fn refusal(verdict: &Result<Effect, Lost>) -> ChangeError {
     match verdict {
-        Ok(Verdict::Full(_)) => ChangeError::Full,
+        Ok(Effect::Full(_)) => ChangeError::Full,
         Ok(
-            Verdict::Failed
-            | Verdict::Unsure
-            | Verdict::Appended(_)
-            | Verdict::Changed(_)
-            | Verdict::Remembered(_),
+            Effect::Failed
+            | Effect::Unsure
+            | Effect::Appended(_)
+            | Effect::Changed(_)
+            | Effect::Remembered(_),
         )
         | Err(Lost::Before | Lost::After) => ChangeError::Failed,
     }

@@ -1,6 +1,6 @@
 //! Natural group commit: while one transaction is synced the changes gather, and the next one takes them together.
 
-use super::ledger::{Change, Verdict};
+use super::ledger::{Change, Effect};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,24 +33,17 @@ const FORGOTTEN_PART: usize = 32;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct QueuedChange {
     pub(super) change: Change,
-    pub(super) reply: oneshot::Sender<Verdict>,
+    pub(super) reply: oneshot::Sender<Effect>,
     pub(super) room: OwnedSemaphorePermit,
-}
-
-/// What the writer's queue holds.
-#[derive(Debug)]
-pub(super) enum Letter {
-    Job(Job),
-    Close,
 }
 
 /// What the writer does next.
 #[derive(Debug)]
 pub(super) enum Next {
     /// Commit these.
-    Commit(Vec<Job>),
+    Commit(Vec<QueuedChange>),
     /// Nothing came until the given moment.
     Quiet,
     /// Nothing more comes.
@@ -60,9 +53,10 @@ pub(super) enum Next {
 /// The receiving end of the queue.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    letters: Receiver<Letter>,
+    /// `None` closes it.
+    changes: Receiver<Option<QueuedChange>>,
     /// Taken out, and too large for the batch that it would have joined.
-    held: Option<Job>,
+    held: Option<QueuedChange>,
     closed: bool,
     /// How many clients the batch that was just committed had, and when it was handed over; nothing after a pause.
     last: Option<(usize, Instant)>,
@@ -74,7 +68,7 @@ pub(super) struct Inbox {
 /// A batch that is being gathered.
 #[derive(Default)]
 struct Gathering {
-    jobs: Vec<Job>,
+    jobs: Vec<QueuedChange>,
     rows: usize,
     bytes: usize,
     /// Those who wait for an answer, to go on with the next message perhaps.
@@ -82,7 +76,7 @@ struct Gathering {
     urgent: bool,
 }
 
-impl Job {
+impl QueuedChange {
     fn rows(&self) -> usize {
         match &self.change {
             Change::Append(_) | Change::Remember(_) => 1,
@@ -108,11 +102,11 @@ impl Job {
 }
 
 impl Gathering {
-    fn fits(&self, job: &Job) -> bool {
+    fn fits(&self, job: &QueuedChange) -> bool {
         self.jobs.is_empty() || self.rows + job.rows() <= ROWS_MAX && self.bytes + job.bytes() <= BYTES_MAX
     }
 
-    fn add(&mut self, job: Job) {
+    fn add(&mut self, job: QueuedChange) {
         self.rows += job.rows();
         self.bytes += job.bytes();
         self.clients += usize::from(matches!(job.change, Change::Append(_) | Change::Remember(_)));
@@ -130,8 +124,8 @@ impl Gathering {
 }
 
 impl Inbox {
-    pub(super) fn new(letters: Receiver<Letter>) -> Self {
-        Self { letters, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
+    pub(super) fn new(changes: Receiver<Option<QueuedChange>>) -> Self {
+        Self { changes, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
     }
 
     /// The next batch, waiting for its first job until the given moment. To be asked as soon as the last one is
@@ -197,21 +191,21 @@ impl Inbox {
     }
 
     /// The next job: one that is there, or comes until the given moment.
-    fn receive(&mut self, until: Option<Instant>) -> Option<Job> {
+    fn receive(&mut self, until: Option<Instant>) -> Option<QueuedChange> {
         if self.closed {
             return None;
         }
-        let letter = match (self.letters.try_recv(), until) {
+        let received = match (self.changes.try_recv(), until) {
             (Err(TryRecvError::Empty), None) => return None,
             (Err(TryRecvError::Empty), Some(until)) => {
-                self.letters.recv_timeout(until.saturating_duration_since(Instant::now()))
+                self.changes.recv_timeout(until.saturating_duration_since(Instant::now()))
             }
             (there, _) => there.map_err(|_| RecvTimeoutError::Disconnected),
         };
-        match letter {
-            Ok(Letter::Job(job)) => Some(job),
+        match received {
+            Ok(Some(job)) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
-            Ok(Letter::Close) | Err(RecvTimeoutError::Disconnected) => {
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => {
                 self.closed = true;
                 None
             }
@@ -219,11 +213,8 @@ impl Inbox {
     }
 
     /// What came after the end.
-    pub(super) fn rest(&self) -> impl Iterator<Item = Job> {
-        self.letters.try_iter().filter_map(|letter| match letter {
-            Letter::Job(job) => Some(job),
-            Letter::Close => None,
-        })
+    pub(super) fn rest(&self) -> impl Iterator<Item = QueuedChange> {
+        self.changes.try_iter().flatten()
     }
 }
 
@@ -238,18 +229,18 @@ mod tests {
     const COMMIT: Duration = Duration::from_millis(800);
     const GAP: Duration = COMMIT.checked_div(GAP_PART).expect("it is not zero");
 
-    fn job() -> Letter {
+    fn job() -> Option<QueuedChange> {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
         let (outcome, message_id) = (FinalOutcome::Confirmed, "m-1".to_owned());
         let change = Change::Remember(Idempotency { key: [0; 16], request: [0; 16], outcome, message_id });
-        Letter::Job(Job { change, reply: oneshot::channel().0, room })
+        Some(QueuedChange { change, reply: oneshot::channel().0, room })
     }
 
     /// An inbox whose last batch had so many clients, and the way to send more jobs.
     fn after_a_batch_of(clients: usize) -> (Inbox, impl Fn(usize)) {
-        let (sender, letters) = mpsc::channel();
+        let (sender, changes) = mpsc::channel();
         let send = move |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
-        let mut inbox = Inbox { grace_max: COMMIT, ..Inbox::new(letters) };
+        let mut inbox = Inbox { grace_max: COMMIT, ..Inbox::new(changes) };
         send(clients);
         assert_eq!(batch_of(&mut inbox), clients);
         thread::sleep(COMMIT);

@@ -4,11 +4,11 @@ use super::bounds::Bounds;
 use super::dedup::Generations;
 use super::destinations::Destinations;
 use super::directory::Directory;
-use super::entry::{Appended, Destination, Idempotency, NewRecord, Seen, Seq};
+use super::entry::{Address, Appended, FirstUse, Idempotency, NewRecord, Seq};
 use super::errors::FullReason;
 use super::expiry::Expiry;
 use super::record;
-use super::settings::{PAGE_BYTES, Settings};
+use super::settings::{PAGE_BYTES, StoreSettings};
 use super::stretches::Stretches;
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode};
@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// A record as it is written, encoded where it came from and not by the writer.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) destination: Destination,
+    pub(super) destination: Address,
     pub(super) meta: Vec<u8>,
     pub(super) body: Bytes,
     pub(super) expiration_ms: Option<u32>,
@@ -39,9 +39,9 @@ pub(super) enum Change {
 
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Effect {
     Appended(Appended),
-    Remembered(Option<Seen>),
+    Remembered(Option<FirstUse>),
     Changed(u64),
     Full(FullReason),
     Failed,
@@ -50,7 +50,7 @@ pub(super) enum Verdict {
 
 /// Why a transaction was rolled back.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct RolledBack {
     pub(super) fault: Fault,
     pub(super) at_commit: bool,
     pub(super) text: String,
@@ -72,7 +72,7 @@ pub(super) enum Fault {
 pub(super) struct Ledger {
     pub(super) connection: Connection,
     pub(super) directory: Directory,
-    pub(super) settings: Settings,
+    pub(super) settings: StoreSettings,
     pub(super) bounds: Bounds,
     pub(super) destinations: Destinations,
     pub(super) stretches: Stretches,
@@ -91,7 +91,7 @@ impl Prepared {
     pub(super) fn of(record: NewRecord) -> Self {
         let NewRecord { message, idempotency } = record;
         Self {
-            destination: Destination::of(&message),
+            destination: Address::of(&message),
             meta: record::encode(&message),
             expiration_ms: message.properties.expiration_ms,
             body: message.payload,
@@ -122,9 +122,9 @@ impl Ledger {
     pub(super) fn run<'a>(
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
-    ) -> Result<Vec<Verdict>, Trouble> {
+    ) -> Result<Vec<Effect>, RolledBack> {
         let trouble = |at_commit| {
-            move |error: rusqlite::Error| Trouble {
+            move |error: rusqlite::Error| RolledBack {
                 fault: Fault::of(&error),
                 at_commit,
                 text: error.to_string(),
@@ -159,7 +159,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn roll_back(&mut self, trouble: Trouble) -> Trouble {
+    fn roll_back(&mut self, trouble: RolledBack) -> RolledBack {
         self.given = self.committed;
         let back = || -> rusqlite::Result<()> {
             // SQLite rolls some failures back by itself.
@@ -174,7 +174,7 @@ impl Ledger {
         match back {
             Ok(()) => trouble,
             Err(error) => {
-                Trouble { fault: Fault::Broken, text: format!("{}; {error}", trouble.text), ..trouble }
+                RolledBack { fault: Fault::Broken, text: format!("{}; {error}", trouble.text), ..trouble }
             }
         }
     }
@@ -205,12 +205,12 @@ impl Ledger {
     }
 
     /// Turns the generations of idempotency keys when their window is over.
-    pub(super) fn turn_generations(&mut self) -> Result<(), Trouble> {
+    pub(super) fn turn_generations(&mut self) -> Result<(), RolledBack> {
         let now_ms = now_ms();
         if !self.generations.is_due(now_ms) {
             return Ok(());
         }
-        let trouble = |error: rusqlite::Error| Trouble {
+        let trouble = |error: rusqlite::Error| RolledBack {
             fault: Fault::of(&error),
             at_commit: false,
             text: error.to_string(),

@@ -2,7 +2,7 @@
 //!
 //! * `open` takes the directory and checks everything; `holder` tells who has it; `schema` has the tables;
 //! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements, and `answers` says what became of them; `bounds`,
+//!   together, `changes` is each of them as statements, and `replies` says what became of them; `bounds`,
 //!   `destinations`, `stretches`, `dedup` with its `runs`, and `expiry` are what it consults;
 //! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
 //!   looks at everything;
@@ -11,7 +11,6 @@
 //!
 //! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
 
-mod answers;
 mod appends;
 mod bounds;
 mod changes;
@@ -34,6 +33,7 @@ mod reading;
 mod ready;
 mod reclaim;
 mod record;
+mod replies;
 mod runs;
 mod schema;
 mod settings;
@@ -46,22 +46,22 @@ mod wire;
 mod writer;
 
 pub use entry::{
-    Appended, Batch, Destination, Entry, Filter, FinalOutcome, Idempotency, NewRecord, Page,
-    ReadyDestination, Seen, Seq, State, Stored, Whole,
+    Address, Appended, Batch, Filter, FinalOutcome, FirstUse, Idempotency, NewRecord, Page, ReadyAddress,
+    RecordEntry, RecordState, Seq, Stored, Whole,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
 pub use holder::{Holder, holder};
 pub use ledger::now_ms;
 pub use reading::{Holding, StoreReader, Summary};
-pub use settings::Settings;
+pub use settings::StoreSettings;
 pub use stats::{LostTail, Stats, StoreHealth};
-pub use verify::{Found, Progress, WrongCounter};
+pub use verify::{Found, VerifyProgress, WrongCounter};
 
-use answers::Answers;
 use checkpoints::Checkpoints;
-use inbox::{Inbox, Letter};
+use inbox::Inbox;
 use open::Opened;
+use replies::Replies;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -87,7 +87,7 @@ impl Store {
     ///
     /// # Panics
     /// Outside of a Tokio runtime, in which its answers are handed out.
-    pub fn open(settings: Settings) -> Result<(Store, StoreHandle), OpenError> {
+    pub fn open(settings: StoreSettings) -> Result<(Store, StoreHandle), OpenError> {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
         // The first to be bound is the last to be dropped.
@@ -97,10 +97,10 @@ impl Store {
         }
         let ready = ledger.destinations.ready();
         let dedup_runs = ledger.generations.runs();
-        let (letters, inbox) = mpsc::channel();
+        let (changes, inbox) = mpsc::channel();
         let threads = |source| threads_failed(&directory, source);
         let checkpoints = Checkpoints::start(checkpoints, kept.clone()).map_err(threads)?;
-        let (inbox, answers) = (Inbox::new(inbox), Answers::start());
+        let (inbox, answers) = (Inbox::new(inbox), Replies::start());
         let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, inbox, answers, lost);
         writer.look()?;
         let (asking, reading) = reader::start(reader, Some(kept.clone())).map_err(threads)?;
@@ -112,7 +112,7 @@ impl Store {
             })
             .map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { letters, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
+        let handle = StoreHandle { changes, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
         // The writer is the last that is waited for: its connection takes the log along.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }
@@ -133,7 +133,7 @@ impl Drop for Store {
         self.handle.asking.close();
         self.handle.room.close();
         // A thread that has panicked is not there to be told.
-        drop(self.handle.letters.send(Letter::Close));
+        drop(self.handle.changes.send(None));
     }
 }
 

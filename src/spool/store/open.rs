@@ -5,7 +5,7 @@ use super::bounds::Bounds;
 use super::checkpoints::{LogPages, log_pages};
 use super::dedup::Generations;
 use super::destinations::Destinations;
-use super::directory::{Directory, Kept};
+use super::directory::{Directory, HeldFiles};
 use super::entry::Seq;
 use super::errors::OpenError;
 use super::expiry::Expiry;
@@ -13,7 +13,7 @@ use super::high_water::HighWater;
 use super::ledger::{Ledger, now_ms};
 use super::ready::ReadyCounts;
 use super::schema;
-use super::settings::{PAGE_BYTES, Settings};
+use super::settings::{PAGE_BYTES, StoreSettings};
 use super::stats::LostTail;
 use super::stretches::Stretches;
 use rusqlite::config::DbConfig;
@@ -37,10 +37,10 @@ pub(super) struct Opened {
     pub(super) suspected: Option<Seq>,
     pub(super) reader: Connection,
     pub(super) checkpoints: Connection,
-    pub(super) kept: Kept,
+    pub(super) kept: HeldFiles,
 }
 
-pub(super) fn open(settings: Settings) -> Result<Opened, OpenError> {
+pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
     let found = rusqlite::version_number();
     if found < SQLITE_MIN {
         return Err(OpenError::OldSqlite { found });
@@ -90,7 +90,7 @@ fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn writing(path: &Path, settings: &Settings) -> Result<Connection, OpenError> {
+fn writing(path: &Path, settings: &StoreSettings) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

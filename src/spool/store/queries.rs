@@ -1,6 +1,8 @@
 //! The questions that the readers' connection answers.
 
-use super::entry::{Batch, Destination, Entry, Filter, Page, ReadyDestination, Seq, State, Stored, Whole};
+use super::entry::{
+    Address, Batch, Filter, Page, ReadyAddress, RecordEntry, RecordState, Seq, Stored, Whole,
+};
 use super::errors::ReadError;
 use super::reading::{Holding, Summary};
 use super::record;
@@ -14,8 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 const PAGE_MAX: usize = 1000;
 
 /// The destination in two columns of a row, the exchange first.
-pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Destination> {
-    Ok(Destination { exchange: short(row, column)?, routing_key: short(row, column + 1)? })
+pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
+    Ok(Address { exchange: short(row, column)?, routing_key: short(row, column + 1)? })
 }
 
 fn short(row: &Row<'_>, column: usize) -> rusqlite::Result<ShortText> {
@@ -23,7 +25,7 @@ fn short(row: &Row<'_>, column: usize) -> rusqlite::Result<ShortText> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-fn id(connection: &Connection, of: &Destination) -> rusqlite::Result<Option<i64>> {
+fn id(connection: &Connection, of: &Address) -> rusqlite::Result<Option<i64>> {
     let mut select =
         connection.prepare_cached("SELECT id FROM dest WHERE exchange = ?1 AND routing_key = ?2")?;
     select.query_row([of.exchange.as_str(), of.routing_key.as_str()], |row| row.get(0)).optional()
@@ -39,7 +41,7 @@ pub(super) struct Want {
 }
 
 /// The next records of a destination that are ready and not expired; at least one, if there is one.
-pub(super) fn next_batch(connection: &Connection, of: &Destination, want: Want) -> Result<Batch, ReadError> {
+pub(super) fn next_batch(connection: &Connection, of: &Address, want: Want) -> Result<Batch, ReadError> {
     let mut batch = Batch { last: want.after, ..Batch::default() };
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
     let mut select = connection.prepare_cached(
@@ -95,17 +97,14 @@ const FIRST_READY: &str = "(SELECT found.seq FROM stretch
     WHERE stretch.dest = dest.id AND found.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
 
 /// Destinations with records that are ready, the one with the oldest record first.
-pub(super) fn destinations(
-    connection: &Connection,
-    limit: usize,
-) -> Result<Vec<ReadyDestination>, ReadError> {
+pub(super) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT exchange, routing_key, ready, parked, bytes, msg.seq, created_ms
          FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0 ORDER BY msg.seq LIMIT ?1"
     ))?;
     let found = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
         let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        Ok(ReadyDestination {
+        Ok(ReadyAddress {
             destination: destination(row, 0)?,
             ready: count(2)?,
             parked: count(3)?,
@@ -136,13 +135,13 @@ const OF_ONE: &str =
     "FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(stretch.first, ?1 + 1) AND stretch.last
     CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn entry(row: &Row<'_>) -> rusqlite::Result<RecordEntry> {
     let meta = row.get_ref(8)?.as_blob().unwrap_or_default();
     let message_id = record::decode(meta, Bytes::new()).ok().map(|message| message.properties.message_id);
-    Ok(Entry {
+    Ok(RecordEntry {
         seq: Seq::new(row.get(0)?),
         destination: destination(row, 1)?,
-        state: State::from_number(row.get(3)?),
+        state: RecordState::from_number(row.get(3)?),
         reason: row.get(4)?,
         created_ms: row.get(5)?,
         expires_ms: row.get(6)?,
@@ -153,10 +152,14 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// A part of the list of records, without their contents, in order and as of one moment.
-pub(super) fn list(connection: &Connection, filter: &Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
+pub(super) fn list(
+    connection: &Connection,
+    filter: &Filter,
+    page: Page,
+) -> Result<Vec<RecordEntry>, ReadError> {
     let moment = connection.unchecked_transaction()?;
     let narrowed = |state| Filter { state: Some(state), ..filter.clone() };
-    let is_parked = filter.state == Some(State::Parked) || filter.reason.is_some();
+    let is_parked = filter.state == Some(RecordState::Parked) || filter.reason.is_some();
     let Some(wanted) = filter.destination().filter(|_| !is_parked) else {
         let (from, key) = if is_parked { (NOTED, "note.seq") } else { (RECORDS, "msg.seq") };
         return Ok(listed(&moment, &format!("{from} WHERE {key} > ?1"), key, None, filter, page)?);
@@ -166,10 +169,11 @@ pub(super) fn list(connection: &Connection, filter: &Filter, page: Page) -> Resu
         "{OF_ONE} WHERE stretch.dest = ?2
          AND first >= (SELECT coalesce(max(first), 0) FROM stretch WHERE dest = ?2 AND first <= ?1)"
     );
-    let mut found = listed(&moment, &ready, "first, msg.seq", Some(dest), &narrowed(State::Ready), page)?;
+    let mut found =
+        listed(&moment, &ready, "first, msg.seq", Some(dest), &narrowed(RecordState::Ready), page)?;
     if filter.state.is_none() {
         let parked = format!("{NOTED} WHERE note.seq > ?1");
-        found.extend(listed(&moment, &parked, "note.seq", None, &narrowed(State::Parked), page)?);
+        found.extend(listed(&moment, &parked, "note.seq", None, &narrowed(RecordState::Parked), page)?);
         found.sort_unstable_by_key(|entry| entry.seq);
         found.truncate(page.limit.min(PAGE_MAX));
     }
@@ -184,7 +188,7 @@ fn listed(
     dest: Option<i64>,
     filter: &Filter,
     page: Page,
-) -> rusqlite::Result<Vec<Entry>> {
+) -> rusqlite::Result<Vec<RecordEntry>> {
     let Filter { exchange, routing_key, state, reason } = filter;
     let condition = |given: bool, condition: &'static str| if given { condition } else { "" };
     let conditions = [
@@ -202,7 +206,7 @@ fn listed(
         dest,
         exchange.as_ref().map(ShortText::as_str),
         routing_key.as_ref().map(ShortText::as_str),
-        state.map(State::as_number),
+        state.map(RecordState::as_number),
         reason,
         limit
     ];

@@ -1,6 +1,6 @@
 //! The thread with the connection that only reads: one question at a time, none waits for the writer.
 
-use super::directory::Kept;
+use super::directory::HeldFiles;
 use super::errors::ReadError;
 use rusqlite::Connection;
 use std::sync::{Arc, mpsc};
@@ -12,23 +12,22 @@ const QUESTIONS_MAX: usize = 64;
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
-enum Letter {
-    Question(Question, OwnedSemaphorePermit),
-    Close,
-}
-
 /// The way to the reading thread. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
-    letters: mpsc::Sender<Letter>,
+    /// `None` ends the thread.
+    questions: mpsc::Sender<Option<(Question, OwnedSemaphorePermit)>>,
     room: Arc<Semaphore>,
 }
 
 /// Starts the thread; it ends at [`Asking::close`] or when nobody can ask any more.
-pub(super) fn start(connection: Connection, kept: Option<Kept>) -> std::io::Result<(Asking, JoinHandle<()>)> {
-    let (letters, inbox) = mpsc::channel();
+pub(super) fn start(
+    connection: Connection,
+    kept: Option<HeldFiles>,
+) -> std::io::Result<(Asking, JoinHandle<()>)> {
+    let (questions, inbox) = mpsc::channel::<Option<(Question, OwnedSemaphorePermit)>>();
     let run = move || {
-        while let Ok(Letter::Question(question, room)) = inbox.recv() {
+        while let Ok(Some((question, room))) = inbox.recv() {
             question(&connection);
             drop(room);
         }
@@ -36,7 +35,7 @@ pub(super) fn start(connection: Connection, kept: Option<Kept>) -> std::io::Resu
         drop(kept);
     };
     let thread = thread::Builder::new().name("spool-reader".to_owned()).spawn(run)?;
-    Ok((Asking { letters, room: Arc::new(Semaphore::new(QUESTIONS_MAX)) }, thread))
+    Ok((Asking { questions, room: Arc::new(Semaphore::new(QUESTIONS_MAX)) }, thread))
 }
 
 impl Asking {
@@ -48,7 +47,7 @@ impl Asking {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ReadError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let question: Question = Box::new(move |connection| drop(reply.send(question(connection))));
-        self.letters.send(Letter::Question(question, room)).map_err(|_| ReadError::Closed)?;
+        self.questions.send(Some((question, room))).map_err(|_| ReadError::Closed)?;
         answer.await.map_err(|_| ReadError::Closed)?
     }
 
@@ -56,6 +55,6 @@ impl Asking {
     pub(super) fn close(&self) {
         self.room.close();
         // The thread may have ended already, by a panic in a question.
-        drop(self.letters.send(Letter::Close));
+        drop(self.questions.send(None));
     }
 }

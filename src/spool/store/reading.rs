@@ -1,9 +1,9 @@
 //! The way to a store for whoever only looks, also into one that another process has open.
 
-use super::entry::{Destination, Entry, Filter, Page, Seq, Whole};
+use super::entry::{Address, Filter, Page, RecordEntry, Seq, Whole};
 use super::errors::{OpenError, ReadError};
 use super::reader::{self, Asking};
-use super::verify::{self, Found, Progress};
+use super::verify::{self, Found, VerifyProgress};
 use super::{open, queries};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -39,7 +39,7 @@ pub struct Summary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     /// Which.
-    pub destination: Destination,
+    pub destination: Address,
     /// Records to be delivered.
     pub ready: u64,
     /// Records kept for an operator.
@@ -64,7 +64,7 @@ impl StoreReader {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<Entry>, ReadError> {
+    pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<RecordEntry>, ReadError> {
         self.asking.ask(move |db| queries::list(db, &filter, page)).await
     }
 
@@ -96,7 +96,7 @@ impl StoreReader {
     ///
     /// # Errors
     /// When the store cannot be read. What is wrong with it is no error but what was found.
-    pub async fn verify(&self, progress: impl Fn(Progress) + Send) -> Result<Found, ReadError> {
+    pub async fn verify(&self, progress: impl Fn(VerifyProgress) + Send) -> Result<Found, ReadError> {
         verify::all(&self.asking, &self.directory, progress).await
     }
 }

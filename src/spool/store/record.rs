@@ -1,6 +1,6 @@
 //! The bytes of a record: a message without its content as versioned `meta`, and the checksum over all of it.
 
-use super::wire::{Reader, Writer};
+use super::wire::{Decoder, Encoder};
 use crate::message::{DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties};
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ pub(super) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
 /// Everything of a message but its content.
 pub(super) fn encode(message: &Message) -> Vec<u8> {
     let Message { exchange, routing_key, mandatory, properties, payload: _ } = message;
-    let mut to = Writer::default();
+    let mut to = Encoder::default();
     to.u8(VERSION);
     to.short(exchange);
     to.short(routing_key);
@@ -39,18 +39,18 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
         &properties.user_id,
         &properties.app_id,
     ] {
-        to.option(text.as_ref(), Writer::short);
+        to.option(text.as_ref(), Encoder::short);
     }
-    to.option(properties.priority, Writer::u8);
-    to.option(properties.expiration_ms, Writer::u32);
-    to.option(properties.timestamp, Writer::u64);
+    to.option(properties.priority, Encoder::u8);
+    to.option(properties.expiration_ms, Encoder::u32);
+    to.option(properties.timestamp, Encoder::u64);
     table(&mut to, &properties.headers);
     to.finish()
 }
 
 /// The message that was encoded, with its content.
 pub(super) fn decode(meta: &[u8], payload: Bytes) -> Result<Message, Unreadable> {
-    let mut from = Reader::new(meta);
+    let mut from = Decoder::new(meta);
     if from.u8()? != VERSION {
         return Err(Unreadable);
     }
@@ -60,23 +60,23 @@ pub(super) fn decode(meta: &[u8], payload: Bytes) -> Result<Message, Unreadable>
     let properties = Properties {
         message_id: from.short()?,
         delivery_mode: DeliveryMode::from_u64(from.u8()?.into()).ok_or(Unreadable)?,
-        content_type: from.option(Reader::short)?,
-        content_encoding: from.option(Reader::short)?,
-        correlation_id: from.option(Reader::short)?,
-        reply_to: from.option(Reader::short)?,
-        kind: from.option(Reader::short)?,
-        user_id: from.option(Reader::short)?,
-        app_id: from.option(Reader::short)?,
-        priority: from.option(Reader::u8)?,
-        expiration_ms: from.option(Reader::u32)?,
-        timestamp: from.option(Reader::u64)?,
+        content_type: from.option(Decoder::short)?,
+        content_encoding: from.option(Decoder::short)?,
+        correlation_id: from.option(Decoder::short)?,
+        reply_to: from.option(Decoder::short)?,
+        kind: from.option(Decoder::short)?,
+        user_id: from.option(Decoder::short)?,
+        app_id: from.option(Decoder::short)?,
+        priority: from.option(Decoder::u8)?,
+        expiration_ms: from.option(Decoder::u32)?,
+        timestamp: from.option(Decoder::u64)?,
         headers: read_table(&mut from, 0)?,
     };
     from.end()?;
     Ok(Message { exchange, routing_key, mandatory, properties, payload })
 }
 
-fn table(to: &mut Writer, table: &HeaderTable) {
+fn table(to: &mut Encoder, table: &HeaderTable) {
     to.count(table.len());
     for (name, header) in table {
         to.short(name);
@@ -84,7 +84,7 @@ fn table(to: &mut Writer, table: &HeaderTable) {
     }
 }
 
-fn value(to: &mut Writer, header: &HeaderValue) {
+fn value(to: &mut Encoder, header: &HeaderValue) {
     match header {
         HeaderValue::Void => to.u8(b'V'),
         HeaderValue::Bool(flag) => {
@@ -117,7 +117,7 @@ fn value(to: &mut Writer, header: &HeaderValue) {
     }
 }
 
-fn read_table(from: &mut Reader<'_>, depth: usize) -> Result<HeaderTable, Unreadable> {
+fn read_table(from: &mut Decoder<'_>, depth: usize) -> Result<HeaderTable, Unreadable> {
     let mut table = HeaderTable::new();
     for _ in 0..from.count()? {
         let name = from.short()?;
@@ -126,7 +126,7 @@ fn read_table(from: &mut Reader<'_>, depth: usize) -> Result<HeaderTable, Unread
     Ok(table)
 }
 
-fn read_value(from: &mut Reader<'_>, depth: usize) -> Result<HeaderValue, Unreadable> {
+fn read_value(from: &mut Decoder<'_>, depth: usize) -> Result<HeaderValue, Unreadable> {
     // Nothing deeper was let in; without the bound damaged bytes could exhaust the stack.
     if depth > MAX_HEADER_DEPTH {
         return Err(Unreadable);

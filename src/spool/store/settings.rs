@@ -10,7 +10,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What a store is told when it is opened.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct StoreSettings {
     /// The directory, made when it is missing. Nobody else may read it.
     pub directory: PathBuf,
     /// Bytes of the database file, at most; the log beside it takes up to 16 MiB more, or one large message.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub dedup_window: Duration,
 }
 
-impl Settings {
+impl StoreSettings {
     /// The defaults for a store in `directory`: 1 GiB, half of it for a destination, a day.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {

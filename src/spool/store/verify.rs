@@ -4,7 +4,7 @@
 //! structure and the counters are looked at in one go each, since they make sense only as of one moment.
 
 use super::changes::ROW_OVERHEAD;
-use super::entry::{Destination, Seq};
+use super::entry::{Address, Seq};
 use super::errors::ReadError;
 use super::high_water::HighWater;
 use super::reader::Asking;
@@ -40,7 +40,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrongCounter {
     /// Of which destination; `None` when its name cannot be read either.
-    pub destination: Option<Destination>,
+    pub destination: Option<Address>,
     /// What it counts: `ready`, `parked`, `bytes`, or `reached` for the ready records that deliveries find.
     pub counter: &'static str,
     /// What it says.
@@ -51,7 +51,7 @@ pub struct WrongCounter {
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum VerifyProgress {
     /// Looking at the pages of the database.
     Structure,
     /// Looking at the records: this many of that many.
@@ -80,16 +80,16 @@ struct Slice {
 pub(super) async fn all(
     asking: &Asking,
     directory: &Path,
-    progress: impl Fn(Progress) + Send,
+    progress: impl Fn(VerifyProgress) + Send,
 ) -> Result<Found, ReadError> {
     let mark = directory.join("hwm");
     let mut found = Found { lost: asking.ask(move |db| lost(db, &mark)).await?, ..Found::default() };
-    progress(Progress::Structure);
+    progress(VerifyProgress::Structure);
     found.structure = asking.ask(structure).await?;
     let total = asking.ask(|db| queries::summary(db, 0)).await.map(|sum| sum.ready + sum.parked)?;
     let mut after = None;
     loop {
-        progress(Progress::Records(found.records, total.max(found.records)));
+        progress(VerifyProgress::Records(found.records, total.max(found.records)));
         let slice = asking.ask(move |db| contents(db, after)).await?;
         found.records += slice.records;
         found.damaged_count += slice.damaged.len() as u64;
@@ -100,7 +100,7 @@ pub(super) async fn all(
         }
         after = slice.last;
     }
-    progress(Progress::Counters);
+    progress(VerifyProgress::Counters);
     found.counters = asking.ask(counters).await?;
     Ok(found)
 }
@@ -200,7 +200,7 @@ fn counters(connection: &Connection) -> Result<Vec<WrongCounter>, ReadError> {
     Ok(wrong)
 }
 
-fn name(connection: &Connection, dest: i64) -> Option<Destination> {
+fn name(connection: &Connection, dest: i64) -> Option<Address> {
     let mut select =
         connection.prepare_cached("SELECT exchange, routing_key FROM dest WHERE id = ?1").ok()?;
     select.query_row([dest], |row| queries::destination(row, 0)).ok()

@@ -5,12 +5,12 @@ use crate::message::ShortText;
 
 /// Bytes being written.
 #[derive(Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(super) struct Encoder(Vec<u8>);
 
 /// Bytes being read.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Decoder<'a>(&'a [u8]);
 
-impl Writer {
+impl Encoder {
     pub(super) fn u8(&mut self, number: u8) {
         self.0.push(number);
     }
@@ -50,7 +50,7 @@ impl Writer {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Decoder<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

@@ -1,12 +1,12 @@
 //! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
 
-use super::answers::Answers;
 use super::checkpoints::{Checkpoints, log_pages};
 use super::entry::Appended;
 use super::high_water::HighWater;
-use super::inbox::{Inbox, Job, Next};
-use super::ledger::{Fault, Ledger, Trouble, Verdict, now_ms};
+use super::inbox::{Inbox, Next, QueuedChange};
+use super::ledger::{Effect, Fault, Ledger, RolledBack, now_ms};
 use super::queries;
+use super::replies::Replies;
 use super::stats::{LostTail, Stats, StoreHealth};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ pub(super) struct Writer {
     high_water: HighWater,
     checkpoints: Checkpoints,
     inbox: Inbox,
-    answers: Answers,
+    answers: Replies,
     stats: watch::Sender<Stats>,
     health: StoreHealth,
     lost: Option<LostTail>,
@@ -39,7 +39,7 @@ impl Writer {
         high_water: HighWater,
         checkpoints: Checkpoints,
         inbox: Inbox,
-        answers: Answers,
+        answers: Replies,
         lost: Option<LostTail>,
     ) -> (Self, watch::Receiver<Stats>) {
         let (stats, receiver) = watch::channel(Stats::default());
@@ -100,9 +100,9 @@ impl Writer {
         self.health == StoreHealth::Working
     }
 
-    fn commit(&mut self, jobs: Vec<Job>) {
+    fn commit(&mut self, jobs: Vec<QueuedChange>) {
         if !self.is_working() {
-            return self.answer_all(jobs, &Verdict::Failed);
+            return self.answer_all(jobs, &Effect::Failed);
         }
         match self.ledger.run(jobs.iter().map(|job| &job.change)) {
             Ok(verdicts) => {
@@ -110,32 +110,32 @@ impl Writer {
                 self.answers.give(jobs, verdicts);
             }
             // One of them found no room, and took the others with it.
-            Err(Trouble { fault: Fault::Full, .. }) if jobs.len() > 1 => {
+            Err(RolledBack { fault: Fault::Full, .. }) if jobs.len() > 1 => {
                 for job in jobs {
                     self.commit(vec![job]);
                 }
             }
-            Err(Trouble { fault: Fault::Full, .. }) => {
-                self.answer_all(jobs, &Verdict::Full(self.ledger.bounds.met()));
+            Err(RolledBack { fault: Fault::Full, .. }) => {
+                self.answer_all(jobs, &Effect::Full(self.ledger.bounds.met()));
             }
-            Err(Trouble { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Verdict::Failed),
+            Err(RolledBack { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Effect::Failed),
             // What the disk did not take it must not be asked to take again: pages it has lost may pass for
             // written. Only a new start reads what is really there.
-            Err(Trouble { fault: Fault::Broken, at_commit, text }) => {
+            Err(RolledBack { fault: Fault::Broken, at_commit, text }) => {
                 self.fail(&text);
-                self.answer_all(jobs, if at_commit { &Verdict::Unsure } else { &Verdict::Failed });
+                self.answer_all(jobs, if at_commit { &Effect::Unsure } else { &Effect::Failed });
             }
         }
     }
 
-    fn answer_all(&self, jobs: Vec<Job>, verdict: &Verdict) {
+    fn answer_all(&self, jobs: Vec<QueuedChange>, verdict: &Effect) {
         let verdicts = vec![verdict.clone(); jobs.len()];
         self.answers.give(jobs, verdicts);
     }
 
-    fn committed(&mut self, verdicts: &[Verdict]) {
+    fn committed(&mut self, verdicts: &[Effect]) {
         let stored =
-            verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Appended(Appended::Stored(_))));
+            verdicts.iter().filter(|verdict| matches!(verdict, Effect::Appended(Appended::Stored(_))));
         self.appended += stored.count() as u64;
         self.commits += 1;
         self.publish();
@@ -203,7 +203,7 @@ impl Writer {
             self.note(&error.to_string());
         }
         match self.ledger.turn_generations() {
-            Err(Trouble { fault: Fault::Broken, text, .. }) => return self.fail(&text),
+            Err(RolledBack { fault: Fault::Broken, text, .. }) => return self.fail(&text),
             Err(trouble) => self.note(&trouble.text),
             Ok(()) => {}
         }
@@ -222,7 +222,7 @@ impl Writer {
 
     fn close(mut self) {
         let rest = self.inbox.rest().collect();
-        self.answer_all(rest, &Verdict::Failed);
+        self.answer_all(rest, &Effect::Failed);
         let moved = self.checkpoints.end();
         if self.is_working() {
             if let Err(error) = moved.and_then(|()| self.ledger.end_log()) {

@@ -3,7 +3,7 @@
 use super::command::amqpost;
 use amqpost::message::{Message, Properties, ShortText};
 use amqpost::spool::store::{
-    Appended, Destination, Entry, Filter, NewRecord, Page, Seq, Settings, Store, StoreHandle,
+    Address, Appended, Filter, NewRecord, Page, RecordEntry, Seq, Store, StoreHandle, StoreSettings,
 };
 use futures::future::maybe_done;
 use futures::poll;
@@ -54,10 +54,10 @@ impl SpoolDir {
     pub async fn fill(&self, messages: impl IntoIterator<Item = Message>) {
         self.with_store(async |store| {
             let mut messages = messages.into_iter().peekable();
-            let mut last: HashMap<Destination, Seq> = HashMap::new();
+            let mut last: HashMap<Address, Seq> = HashMap::new();
             while messages.peek().is_some() {
                 let append = |message| {
-                    let to = Destination::of(&message);
+                    let to = Address::of(&message);
                     (to, Box::pin(maybe_done(store.append(NewRecord { message, idempotency: None }))))
                 };
                 let mut appends: Vec<_> = messages.by_ref().take(256).map(append).collect();
@@ -84,7 +84,7 @@ impl SpoolDir {
     }
 
     /// All records, while no sidecar has the spool.
-    pub async fn entries(&self) -> Vec<Entry> {
+    pub async fn entries(&self) -> Vec<RecordEntry> {
         self.with_store(async |store| {
             store.list(Filter::default(), Page { after: None, limit: 1000 }).await.expect("it can be read")
         })
@@ -114,7 +114,7 @@ impl SpoolDir {
     }
 
     async fn with_store<T>(&self, work: impl AsyncFnOnce(StoreHandle) -> T) -> T {
-        let settings = Settings { destination_percent: 100, ..Settings::new(self.path()) };
+        let settings = StoreSettings { destination_percent: 100, ..StoreSettings::new(self.path()) };
         let (store, handle) = Store::open(settings).expect("it can be opened");
         let answer = work(handle).await;
         tokio::task::spawn_blocking(move || store.close()).await.expect("it closes");

@@ -3,7 +3,7 @@
 use super::command::amqpost;
 use super::sidecar::Sidecar;
 use amqpost::message::{Message, Properties, ShortText};
-use amqpost::spool::store::{Appended, NewRecord, Seq, Settings, Store, StoreHandle};
+use amqpost::spool::store::{Appended, NewRecord, Seq, Store, StoreHandle, StoreSettings};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Output;
@@ -56,7 +56,7 @@ impl Stocked {
     }
 
     pub async fn filled(&self, fill: impl AsyncFnOnce(&StoreHandle)) {
-        let (store, handle) = Store::open(Settings::new(self.path())).expect("nobody has it");
+        let (store, handle) = Store::open(StoreSettings::new(self.path())).expect("nobody has it");
         fill(&handle).await;
         store.close();
     }

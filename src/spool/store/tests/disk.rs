@@ -1,10 +1,10 @@
 //! A disk that fails: no append is ever answered as stored that a restart does not find.
 
 use super::*;
-use crate::spool::store::answers::Answers;
 use crate::spool::store::checkpoints::Checkpoints;
-use crate::spool::store::inbox::Job;
-use crate::spool::store::ledger::{Change, Prepared, Verdict};
+use crate::spool::store::inbox::QueuedChange;
+use crate::spool::store::ledger::{Change, Effect, Prepared};
+use crate::spool::store::replies::Replies;
 use std::process::Command;
 
 /// Set in the child process: the directory of its store.
@@ -15,7 +15,7 @@ const LIMIT_KIB: u64 = 2048;
 #[tokio::test]
 async fn child_appends_until_the_disk_fails() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
-    let settings = Settings { disk_reserve: 0, ..Settings::new(directory) };
+    let settings = StoreSettings { disk_reserve: 0, ..StoreSettings::new(directory) };
     let (store, handle) = Store::open(settings).unwrap();
     let mut refusals = Vec::new();
     while refusals.len() < 20 {
@@ -58,18 +58,22 @@ async fn after_a_failed_commit_nothing_is_answered_as_stored_and_what_was_is_the
         .map(|seq| Seq::new(seq.parse().unwrap()))
         .collect();
     assert!(answered.len() > 20, "{answered:?}");
-    let (_store, handle) = Store::open(Settings { disk_reserve: 0, ..Settings::new(&spool) }).unwrap();
+    let (_store, handle) =
+        Store::open(StoreSettings { disk_reserve: 0, ..StoreSettings::new(&spool) }).unwrap();
     let found = handle.next_batch(&destination("a"), None, usize::MAX, usize::MAX).await.unwrap();
     let found: Vec<_> = found.records.into_iter().map(|stored| stored.seq).collect();
     assert!(answered.iter().all(|seq| found.contains(seq)), "answered {answered:?}, found {found:?}");
 }
 
 /// A change as the handle makes it, and the way to its verdict.
-fn job(length: usize, room: &Arc<Semaphore>) -> (Letter, tokio::sync::oneshot::Receiver<Verdict>) {
+fn job(
+    length: usize,
+    room: &Arc<Semaphore>,
+) -> (Option<QueuedChange>, tokio::sync::oneshot::Receiver<Effect>) {
     let change = Change::Append(Box::new(Prepared::of(record("a", body(length)))));
     let (reply, verdict) = tokio::sync::oneshot::channel();
     let room = Arc::clone(room).try_acquire_owned().unwrap();
-    (Letter::Job(Job { change, reply, room }), verdict)
+    (Some(QueuedChange { change, reply, room }), verdict)
 }
 
 #[tokio::test]
@@ -89,11 +93,11 @@ async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     drop((letters, reader));
     let checkpoints = Checkpoints::start(checkpoints, kept).unwrap();
     let (writer, _stats) =
-        Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), Answers::start(), None);
+        Writer::new(ledger, high_water, checkpoints, Inbox::new(inbox), Replies::start(), None);
     thread::spawn(|| writer.run()).join().unwrap();
     let verdicts = futures::future::join_all(verdicts).await;
     let stored =
-        verdicts.into_iter().map(|verdict| matches!(verdict, Ok(Verdict::Appended(Appended::Stored(_)))));
+        verdicts.into_iter().map(|verdict| matches!(verdict, Ok(Effect::Appended(Appended::Stored(_)))));
     assert_eq!(stored.collect::<Vec<_>>(), [true, false, true, false, true]);
     bench.open();
     assert_eq!(bench.ready("a").await.len(), 3);

@@ -22,14 +22,14 @@ async fn a_key_is_stored_once_and_answered_with_the_first_outcome() {
     let Appended::Stored(seq) = append(&bench, key(1, 1)).await else { panic!("the key is new") };
     bench.handle.confirm(vec![seq]).await.unwrap();
     bench.reopen();
-    let first = Seen {
+    let first = FirstUse {
         same_request: true,
         seq: Some(seq),
         outcome: FinalOutcome::Spooled,
         message_id: "id-1".to_owned(),
     };
     assert_eq!(append(&bench, key(1, 1)).await, Appended::Seen(first.clone()), "outlives its record");
-    let other = Seen { same_request: false, ..first.clone() };
+    let other = FirstUse { same_request: false, ..first.clone() };
     assert_eq!(append(&bench, key(1, 2)).await, Appended::Seen(other));
     assert_eq!(bench.handle.recall([1; 16], [1; 16]).await, Ok(Some(first)));
     assert_eq!(bench.handle.recall([2; 16], [1; 16]).await, Ok(None));

@@ -24,7 +24,7 @@ struct Bench {
     directory: TempDir,
     store: Option<Store>,
     handle: StoreHandle,
-    settings: Settings,
+    settings: StoreSettings,
 }
 
 impl Bench {
@@ -32,9 +32,9 @@ impl Bench {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+    fn with(change: impl FnOnce(&mut StoreSettings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(directory.path().join("spool"));
+        let mut settings = StoreSettings::new(directory.path().join("spool"));
         settings.destination_percent = 100;
         settings.disk_reserve = 0;
         change(&mut settings);
@@ -64,7 +64,7 @@ impl Bench {
     /// What a machine finds that starts after this one was switched off now: a copy of the files as they are.
     fn abandoned(&self) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings = Settings { directory: directory.path().join("spool"), ..self.settings.clone() };
+        let settings = StoreSettings { directory: directory.path().join("spool"), ..self.settings.clone() };
         std::fs::create_dir(&settings.directory).unwrap();
         for name in ["spool.db", "spool.db-wal", "hwm"] {
             // Not all of them are there at every time.
@@ -100,8 +100,8 @@ fn short(text: &str) -> ShortText {
     ShortText::new(text).unwrap()
 }
 
-fn destination(key: &str) -> Destination {
-    Destination { exchange: short("orders"), routing_key: short(key) }
+fn destination(key: &str) -> Address {
+    Address { exchange: short("orders"), routing_key: short(key) }
 }
 
 fn record(key: &str, body: impl Into<Bytes>) -> NewRecord {

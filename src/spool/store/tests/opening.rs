@@ -34,7 +34,7 @@ fn a_directory_of_others_is_not_closed_to_them() {
     let open_to_all = fs::Permissions::from_mode(0o755);
     fs::set_permissions(directory.path(), open_to_all.clone()).unwrap();
     fs::write(directory.path().join("theirs"), "").unwrap();
-    let error = Store::open(Settings::new(directory.path())).unwrap_err();
+    let error = Store::open(StoreSettings::new(directory.path())).unwrap_err();
     assert!(matches!(error, OpenError::ForeignDirectory { .. }), "{error}");
     assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, open_to_all.mode());
 }
@@ -73,7 +73,7 @@ async fn a_fresh_volume_is_closed_to_others_and_used() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(directory.path().join("lost+found")).unwrap();
-    Store::open(Settings::new(directory.path())).unwrap().0.close();
+    Store::open(StoreSettings::new(directory.path())).unwrap().0.close();
     assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
@@ -85,7 +85,7 @@ fn files_of_others_are_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
         fs::write(&path, content).unwrap();
-        let error = Store::open(Settings::new(directory.path())).unwrap_err();
+        let error = Store::open(StoreSettings::new(directory.path())).unwrap_err();
         assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), content);
     }

@@ -64,7 +64,7 @@ async fn a_parked_record_is_kept_with_its_reason_and_redriven_into_its_place() {
     bench.reopen();
     assert_eq!(bench.seqs("a").await, [seqs[1]]);
     let filter = Filter {
-        state: Some(State::Parked),
+        state: Some(RecordState::Parked),
         exchange: Some(short("orders")),
         routing_key: Some(short("a")),
         reason: None,
@@ -126,7 +126,7 @@ async fn expired_records_are_not_delivered_and_are_parked_not_dropped() {
     assert_eq!(bench.handle.take_expired(created + 1, 256).await, Ok(1));
     assert_eq!(bench.seqs("a").await, [other]);
     let kept = bench.handle.get(seq).await.unwrap().unwrap();
-    assert_eq!((kept.entry.state, kept.entry.reason.as_deref()), (State::Parked, Some("expired")));
+    assert_eq!((kept.entry.state, kept.entry.reason.as_deref()), (RecordState::Parked, Some("expired")));
     assert_eq!(kept.message.unwrap().payload, "1");
     let day = 24 * 60 * 60 * 1000;
     assert_eq!(bench.handle.take_expired(created + 2 * day, 256).await, Ok(1), "older than max_age");

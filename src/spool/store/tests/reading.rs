@@ -4,7 +4,7 @@ use super::*;
 use std::fs;
 
 fn parked() -> Filter {
-    Filter { state: Some(State::Parked), ..Filter::default() }
+    Filter { state: Some(RecordState::Parked), ..Filter::default() }
 }
 
 fn first(limit: usize) -> Page {
@@ -73,12 +73,12 @@ async fn a_list_can_be_narrowed_by_each_of_its_columns() {
     let a = Filter { exchange: exchange.clone(), routing_key: Some(short("a")), ..Filter::default() };
 
     assert_eq!(listed(&reader, parked()).await, [seqs[0], seqs[1], seqs[4]]);
-    let ready = Filter { state: Some(State::Ready), ..Filter::default() };
+    let ready = Filter { state: Some(RecordState::Ready), ..Filter::default() };
     assert_eq!(listed(&reader, ready).await, [seqs[2], seqs[3]]);
     let unroutable = Filter { reason: Some("unroutable".to_owned()), ..Filter::default() };
     assert_eq!(listed(&reader, unroutable).await, [seqs[0], seqs[1]]);
     assert_eq!(listed(&reader, a.clone()).await, [seqs[0], seqs[2]]);
-    assert_eq!(listed(&reader, Filter { state: Some(State::Parked), ..a }).await, [seqs[0]]);
+    assert_eq!(listed(&reader, Filter { state: Some(RecordState::Parked), ..a }).await, [seqs[0]]);
     let key = Filter { routing_key: Some(short("b")), ..parked() };
     assert_eq!(listed(&reader, key).await, [seqs[1]]);
     assert_eq!(listed(&reader, Filter { exchange, ..Filter::default() }).await, seqs);

@@ -130,7 +130,7 @@ async fn a_message_is_the_same_after_the_disk() {
     let expected = new.message.clone();
     let seq = stored(bench.handle.append(new).await);
     bench.reopen();
-    let batch = bench.handle.next_batch(&Destination::of(&expected), None, 10, 1).await.unwrap();
+    let batch = bench.handle.next_batch(&Address::of(&expected), None, 10, 1).await.unwrap();
     assert_eq!(batch.records[0].message, expected);
     assert_eq!(bench.handle.get(seq).await.unwrap().unwrap().message, Some(expected));
 }

@@ -116,8 +116,8 @@ async fn compare(bench: &Bench, model: &Model) {
             };
             in_pages(&reader, filter).await
         };
-        assert_eq!(listed(Some(State::Ready)).await, ready);
-        assert_eq!(listed(Some(State::Parked)).await, parked);
+        assert_eq!(listed(Some(RecordState::Ready)).await, ready);
+        assert_eq!(listed(Some(RecordState::Parked)).await, parked);
         let mut both = [ready, parked].concat();
         both.sort_unstable();
         assert_eq!(listed(None).await, both);

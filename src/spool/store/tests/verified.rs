@@ -32,8 +32,8 @@ async fn a_sound_store_is_sound_at_work_and_at_rest() {
     assert_eq!(found, Found { records: 570, ..Found::default() });
     assert!(found.is_sound());
     let heard = heard.into_inner().unwrap();
-    assert_eq!(heard.first(), Some(&Progress::Structure));
-    assert!(heard.contains(&Progress::Records(512, 570)), "{heard:?}");
+    assert_eq!(heard.first(), Some(&VerifyProgress::Structure));
+    assert!(heard.contains(&VerifyProgress::Records(512, 570)), "{heard:?}");
     bench.close();
     assert!(verified(&bench).await.is_sound());
 }

@@ -23,7 +23,7 @@ pub(super) enum Broken {
 
 /// What becomes of a record after one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Consequence {
     /// The broker has it: it is removed.
     Delivered,
     /// Certainly not published, and its destination is not the reason: again as soon as the link takes it.
@@ -41,20 +41,20 @@ pub(super) enum Verdict {
 }
 
 /// The verdict on a delivery that ended in `outcome`, of a record that was nacked `nacks` times, this one included.
-pub(super) fn verdict(outcome: Outcome, nacks: u32, rules: Rules) -> Verdict {
+pub(super) fn consequence(outcome: Outcome, nacks: u32, rules: Rules) -> Consequence {
     match outcome {
-        Outcome::Confirmed => Verdict::Delivered,
-        Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked => Verdict::Again,
-        Outcome::BreakerOpen | Outcome::Overloaded | Outcome::DeadlineNotSent => Verdict::AfterPause,
-        Outcome::ConfirmTimeout | Outcome::LinkLost => Verdict::MaybeDelivered,
+        Outcome::Confirmed => Consequence::Delivered,
+        Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked => Consequence::Again,
+        Outcome::BreakerOpen | Outcome::Overloaded | Outcome::DeadlineNotSent => Consequence::AfterPause,
+        Outcome::ConfirmTimeout | Outcome::LinkLost => Consequence::MaybeDelivered,
         Outcome::Nacked if nacks > rules.nacks_max => undeliverable(outcome, rules),
-        Outcome::Nacked => Verdict::MaybeDelivered,
+        Outcome::Nacked => Consequence::MaybeDelivered,
         Outcome::Unroutable
         | Outcome::ExchangeNotFound
         | Outcome::AccessRefused
         | Outcome::InvalidRequest
         | Outcome::PayloadTooLarge => undeliverable(outcome, rules),
-        Outcome::Draining => Verdict::Stop,
+        Outcome::Draining => Consequence::Stop,
         // The link answers none of these. If it did, the record would be kept, and nothing is known to be wrong with it.
         Outcome::Spooled
         | Outcome::SpoolFull
@@ -65,29 +65,30 @@ pub(super) fn verdict(outcome: Outcome, nacks: u32, rules: Rules) -> Verdict {
         | Outcome::UnsupportedMediaType
         | Outcome::RequestTimeout
         | Outcome::NotFound
-        | Outcome::MethodNotAllowed => Verdict::AfterPause,
+        | Outcome::MethodNotAllowed => Consequence::AfterPause,
     }
 }
 
-impl Verdict {
+impl Consequence {
     /// What the delivery is counted as; what is parked is counted when it is.
     pub(super) fn result(self) -> Option<DeliveryResult> {
         match self {
-            Verdict::Delivered => Some(DeliveryResult::Confirmed),
-            Verdict::Again | Verdict::AfterPause | Verdict::MaybeDelivered | Verdict::Wait(_) => {
-                Some(DeliveryResult::Deferred)
-            }
-            Verdict::Park(_) | Verdict::Stop => None,
+            Consequence::Delivered => Some(DeliveryResult::Confirmed),
+            Consequence::Again
+            | Consequence::AfterPause
+            | Consequence::MaybeDelivered
+            | Consequence::Wait(_) => Some(DeliveryResult::Deferred),
+            Consequence::Park(_) | Consequence::Stop => None,
         }
     }
 }
 
-fn undeliverable(outcome: Outcome, rules: Rules) -> Verdict {
+fn undeliverable(outcome: Outcome, rules: Rules) -> Consequence {
     let of_exchange = matches!(outcome, Outcome::ExchangeNotFound | Outcome::AccessRefused);
     match rules.parks {
-        true => Verdict::Park(outcome.code()),
-        false if of_exchange => Verdict::Wait(Broken::Exchange),
-        false => Verdict::Wait(Broken::Destination),
+        true => Consequence::Park(outcome.code()),
+        false if of_exchange => Consequence::Wait(Broken::Exchange),
+        false => Consequence::Wait(Broken::Destination),
     }
 }
 
@@ -103,7 +104,7 @@ mod tests {
     fn only_what_was_confirmed_is_removed() {
         for outcome in Outcome::ALL {
             for rules in [PARKS, WAITS] {
-                let delivered = verdict(outcome, 1, rules) == Verdict::Delivered;
+                let delivered = consequence(outcome, 1, rules) == Consequence::Delivered;
                 assert_eq!(delivered, outcome == Outcome::Confirmed, "{}", outcome.code());
             }
         }
@@ -113,14 +114,19 @@ mod tests {
     fn what_may_have_been_published_is_marked_when_it_is_tried_again() {
         for outcome in Outcome::ALL {
             let unknown = outcome.class() == Class::Unknown && outcome != Outcome::SpoolUnsure;
-            assert_eq!(verdict(outcome, 1, PARKS) == Verdict::MaybeDelivered, unknown, "{}", outcome.code());
+            assert_eq!(
+                consequence(outcome, 1, PARKS) == Consequence::MaybeDelivered,
+                unknown,
+                "{}",
+                outcome.code()
+            );
         }
     }
 
     #[test]
     fn only_what_cannot_help_is_parked() {
         for outcome in Outcome::ALL {
-            if let Verdict::Park(reason) = verdict(outcome, 1, PARKS) {
+            if let Consequence::Park(reason) = consequence(outcome, 1, PARKS) {
                 assert_eq!((reason, outcome.row().retry), (outcome.code(), Retry::Pointless));
             }
         }
@@ -129,11 +135,11 @@ mod tests {
     #[test]
     fn where_undeliverable_records_wait_none_is_parked() {
         for outcome in Outcome::ALL {
-            let (parks, waits) = (verdict(outcome, 9, PARKS), verdict(outcome, 9, WAITS));
-            assert!(!matches!(waits, Verdict::Park(_)), "{}", outcome.code());
+            let (parks, waits) = (consequence(outcome, 9, PARKS), consequence(outcome, 9, WAITS));
+            assert!(!matches!(waits, Consequence::Park(_)), "{}", outcome.code());
             assert_eq!(
-                matches!(parks, Verdict::Park(_)),
-                matches!(waits, Verdict::Wait(_)),
+                matches!(parks, Consequence::Park(_)),
+                matches!(waits, Consequence::Wait(_)),
                 "{}",
                 outcome.code()
             );
@@ -142,16 +148,16 @@ mod tests {
 
     #[test]
     fn a_nacked_record_is_parked_once_it_was_nacked_too_often() {
-        assert_eq!(verdict(Outcome::Nacked, 3, PARKS), Verdict::MaybeDelivered);
-        assert_eq!(verdict(Outcome::Nacked, 4, PARKS), Verdict::Park("nacked"));
-        assert_eq!(verdict(Outcome::Nacked, 4, WAITS), Verdict::Wait(Broken::Destination));
+        assert_eq!(consequence(Outcome::Nacked, 3, PARKS), Consequence::MaybeDelivered);
+        assert_eq!(consequence(Outcome::Nacked, 4, PARKS), Consequence::Park("nacked"));
+        assert_eq!(consequence(Outcome::Nacked, 4, WAITS), Consequence::Wait(Broken::Destination));
     }
 
     #[test]
     fn the_table_as_a_whole() {
         let table: Vec<_> = Outcome::ALL
             .iter()
-            .map(|outcome| format!("{}: {:?}", outcome.code(), verdict(*outcome, 1, PARKS)))
+            .map(|outcome| format!("{}: {:?}", outcome.code(), consequence(*outcome, 1, PARKS)))
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r#"
         confirmed: Delivered
