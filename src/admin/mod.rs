@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread and a runtime of its own, so that it answers when the data plane is starved.
 
+mod snapshot;
 mod views;
 
 use crate::admission::Admission;

@@ -1,9 +1,9 @@
 //! Changes an operator makes to the spool, one at a time, each to a bounded part of the messages that are meant.
 
 use super::looking::PAGE_MAX;
-use super::wire::{ChangeRequest, Done, Live, Operation};
+use super::wire::{ChangeRequest, Done, Operation};
 use crate::spool::store::{ChangeError, Filter, Page, ReadError, RecordEntry, RecordState, Seq, StoreReader};
-use crate::spool::{Pending, SpoolHandle};
+use crate::spool::{Pending, SpoolHandle, SpoolSnapshot};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -52,8 +52,8 @@ impl Desk {
         &self.reader
     }
 
-    pub(super) fn live(&self) -> Live {
-        Live::of(self.spool.store.stats(), self.spool.flow.rates())
+    pub(super) fn live(&self) -> SpoolSnapshot {
+        self.spool.snapshot()
     }
 
     /// Carries out an order, as far as one page of it reaches. Whoever stops waiting does not stop it.

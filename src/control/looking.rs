@@ -1,9 +1,8 @@
 //! Questions about a spool, answered through a connection that cannot write.
 
-use super::wire::{HoldingView, Line, LinesPage, Live, LostView, Query, Report, Shown, Sidecar, Status};
+use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
 use crate::http::envelope_of;
-use crate::spool::Rates;
-use crate::spool::store::{Filter, Page, ReadError, Seq, Stats, StoreHealth, StoreReader, VerifyProgress};
+use crate::spool::store::{Filter, Page, ReadError, Seq, StoreReader, VerifyProgress};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 
@@ -12,65 +11,35 @@ const PAGE: usize = 100;
 /// Messages of a page, at most.
 pub(super) const PAGE_MAX: usize = 1000;
 
-/// What the spool holds, for whoever does not know of a process that has it.
+/// What the spool holds, with at most `largest` destinations. Whether a process has it is for the caller to say.
 ///
 /// # Errors
 /// When the spool cannot be read.
 pub async fn status(reader: &StoreReader, largest: usize) -> Result<Status, ReadError> {
-    let summary = reader.summary(largest.min(PAGE_MAX)).await?;
-    Ok(Status {
-        sidecar: Sidecar::None,
-        live: None,
-        ready: summary.ready,
-        parked: summary.parked,
-        oldest_unix_ms: summary.oldest_ms,
-        bytes: summary.live_bytes,
-        destinations: summary.destinations,
-        largest: summary.largest.into_iter().map(HoldingView::from).collect(),
-    })
-}
-
-impl Live {
-    pub(super) fn of(stats: Stats, rates: Rates) -> Self {
-        let (health, failure) = match stats.health {
-            StoreHealth::Working => ("working", None),
-            StoreHealth::Failed(text) => ("failed", Some(text.to_string())),
-            StoreHealth::Closed => ("closed", None),
-        };
-        Self {
-            health: health.to_owned(),
-            failure,
-            max_bytes: stats.max_bytes,
-            full: stats.full,
-            appended: stats.appended,
-            commits: stats.commits,
-            appends_per_second: rates.appends,
-            deliveries_per_second: rates.deliveries,
-            lost: stats.lost.map(LostView::from),
-        }
-    }
+    let held = reader.summary(largest.min(PAGE_MAX)).await?;
+    Ok(Status { sidecar: Sidecar::None, live: None, held })
 }
 
 /// A page of the messages that are meant, without their contents.
 ///
 /// # Errors
 /// When the query means nothing, or the spool cannot be read.
-pub async fn lines(reader: &StoreReader, query: &Query) -> Result<LinesPage, String> {
+pub async fn lines(reader: &StoreReader, query: &Query) -> Result<MessagesPage, String> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let page = Page { after: query.after.map(Seq::new), limit };
-    let entries = reader.list(query.filter()?, page).await.map_err(|error| error.to_string())?;
-    let next = entries.last().filter(|_| entries.len() == limit).map(|entry| entry.seq.number());
-    Ok(LinesPage { messages: entries.into_iter().map(Line::from).collect(), next })
+    let messages = reader.list(query.filter()?, page).await.map_err(|error| error.to_string())?;
+    let next = messages.last().filter(|_| messages.len() == limit).map(|entry| entry.seq);
+    Ok(MessagesPage { messages, next })
 }
 
 /// One message, whole; `None` when there is no such number.
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub async fn shown(reader: &StoreReader, seq: i64) -> Result<Option<Shown>, ReadError> {
+pub async fn shown(reader: &StoreReader, seq: i64) -> Result<Option<ShownMessage>, ReadError> {
     let whole = reader.get(Seq::new(seq)).await?;
-    Ok(whole.map(|whole| Shown {
-        line: Line::from(whole.entry),
+    Ok(whole.map(|whole| ShownMessage {
+        entry: whole.entry,
         damaged: whole.message.is_none(),
         envelope: whole.message.map(|message| raw(envelope_of(&message))),
     }))

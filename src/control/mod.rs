@@ -18,8 +18,7 @@ pub use desk::{Desk, DeskError};
 pub use looking::{Export, Exported, lines, report, shown, status};
 pub use socket::SocketPath;
 pub use wire::{
-    ChangeRequest, Counter, Done, ErrorBody, HoldingView, Line, LinesPage, Live, LostView, Operation, Query,
-    Report, Shown, Sidecar, Status,
+    ChangeRequest, Done, ErrorBody, MessagesPage, Operation, Query, Report, ShownMessage, Sidecar, Status,
 };
 
 use crate::config::{HttpConfig, ListenAddress};

@@ -1,7 +1,8 @@
 //! The JSON of the control socket and of the commands' `--json`: names are part of the interface.
 
-use crate::message::{DEFAULT_EXCHANGE, ShortText, exchange_on_the_wire};
-use crate::spool::store::{Address, Filter, Found, Holding, LostTail, RecordEntry, RecordState, Seq};
+use crate::message::{ShortText, exchange_on_the_wire};
+use crate::spool::SpoolSnapshot;
+use crate::spool::store::{Filter, Found, RecordEntry, RecordState, Seq, Summary};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -11,19 +12,10 @@ pub struct Status {
     /// Whether a process has it.
     pub sidecar: Sidecar,
     /// What only the process that has it open knows; absent when none does, or it does not answer.
-    pub live: Option<Live>,
-    /// Messages to be delivered.
-    pub ready: u64,
-    /// Messages kept for an operator.
-    pub parked: u64,
-    /// When the oldest one to be delivered was stored.
-    pub oldest_unix_ms: Option<i64>,
-    /// Bytes of the database in use.
-    pub bytes: u64,
-    /// Destinations that have messages.
-    pub destinations: u64,
-    /// The largest of them.
-    pub largest: Vec<HoldingView>,
+    pub live: Option<SpoolSnapshot>,
+    /// What it holds, read from the disk.
+    #[serde(flatten)]
+    pub held: Summary,
 }
 
 /// Whether a process has the spool.
@@ -41,55 +33,6 @@ pub enum Sidecar {
     },
     /// One has it, and `live` is what it says.
     Answers,
-}
-
-/// What only the process knows that has the spool open.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Live {
-    /// `working`, `failed` or `closed`.
-    pub health: String,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// Bytes of the database, at most.
-    pub max_bytes: u64,
-    /// Whether it refuses messages until there is room again.
-    pub full: bool,
-    /// Messages stored since it was opened.
-    pub appended: u64,
-    /// Commits since it was opened, each with one sync of the disk.
-    pub commits: u64,
-    /// Messages stored a second, over the last ten.
-    pub appends_per_second: f64,
-    /// Messages a second that the broker confirmed, over the last ten.
-    pub deliveries_per_second: f64,
-    /// What was missing when it was opened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lost: Option<LostView>,
-}
-
-/// The end of the spool was lost: messages with the numbers between these two.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LostView {
-    /// The last number that the database knows.
-    pub known: i64,
-    /// The last number that was answered for.
-    pub committed: i64,
-}
-
-/// What is held for one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HoldingView {
-    /// The exchange, as a request names it.
-    pub exchange: String,
-    /// The routing key.
-    pub routing_key: String,
-    /// Messages to be delivered.
-    pub ready: u64,
-    /// Messages kept for an operator.
-    pub parked: u64,
-    /// Bytes of all of them.
-    pub bytes: u64,
 }
 
 /// Which messages are meant. Absent members mean any.
@@ -110,46 +53,21 @@ pub struct Query {
     pub limit: Option<usize>,
 }
 
-/// One message of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
-    /// Its number: the order of arrival.
-    pub seq: i64,
-    /// `ready` or `parked`.
-    pub state: String,
-    /// Why it is parked.
-    pub reason: Option<String>,
-    /// The exchange, as a request names it.
-    pub exchange: String,
-    /// The routing key.
-    pub routing_key: String,
-    /// Its message id; absent when its properties cannot be read.
-    pub message_id: Option<String>,
-    /// When it was stored.
-    pub created_unix_ms: i64,
-    /// When it is parked instead of delivered.
-    pub expires_unix_ms: i64,
-    /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
-    pub attempts: u32,
-    /// Bytes of its content.
-    pub payload_bytes: u64,
-}
-
 /// A page of a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LinesPage {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MessagesPage {
     /// The messages.
-    pub messages: Vec<Line>,
+    pub messages: Vec<RecordEntry>,
     /// Where the next page begins; absent when there is none.
-    pub next: Option<i64>,
+    pub next: Option<Seq>,
 }
 
 /// One message, whole.
 #[derive(Debug, Serialize)]
-pub struct Shown {
+pub struct ShownMessage {
     /// What a list says of it.
     #[serde(flatten)]
-    pub line: Line,
+    pub entry: RecordEntry,
     /// Whether its bytes are not those that were stored; then there is no envelope.
     pub damaged: bool,
     /// The message as `POST /v1/messages` takes it.
@@ -194,37 +112,19 @@ pub struct Done {
 }
 
 /// What a verification found.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Whether nothing is wrong.
     pub sound: bool,
-    /// Messages looked at.
-    pub messages: u64,
-    /// What is wrong with the database.
-    pub structure: Vec<String>,
-    /// How many messages are damaged.
-    pub damaged_count: u64,
-    /// Their numbers, the first thousand.
-    pub damaged: Vec<i64>,
-    /// Counters that are not what there is.
-    pub counters: Vec<Counter>,
-    /// What is missing at the end.
-    pub lost: Option<LostView>,
+    /// What was looked at, and what is wrong with it.
+    #[serde(flatten)]
+    pub found: Found,
 }
 
-/// A counter that is not what there is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Counter {
-    /// The exchange; absent when it cannot be read.
-    pub exchange: Option<String>,
-    /// The routing key.
-    pub routing_key: Option<String>,
-    /// What is counted.
-    pub counter: String,
-    /// What it says.
-    pub says: u64,
-    /// What there is.
-    pub is: u64,
+impl From<Found> for Report {
+    fn from(found: Found) -> Self {
+        Self { sound: found.is_sound(), found }
+    }
 }
 
 /// Why nothing was done.
@@ -232,17 +132,6 @@ pub struct Counter {
 pub struct ErrorBody {
     /// In words.
     pub error: String,
-}
-
-fn named(exchange: &ShortText) -> String {
-    if exchange.is_empty() { DEFAULT_EXCHANGE.to_owned() } else { exchange.as_str().to_owned() }
-}
-
-pub(super) fn state_name(state: RecordState) -> &'static str {
-    match state {
-        RecordState::Ready => "ready",
-        RecordState::Parked => "parked",
-    }
 }
 
 impl Query {
@@ -264,63 +153,5 @@ impl Query {
             state,
             reason: self.reason.clone(),
         })
-    }
-}
-
-impl From<RecordEntry> for Line {
-    fn from(entry: RecordEntry) -> Self {
-        let Address { exchange, routing_key } = entry.destination;
-        Self {
-            seq: entry.seq.number(),
-            state: state_name(entry.state).to_owned(),
-            reason: entry.reason,
-            exchange: named(&exchange),
-            routing_key: routing_key.as_str().to_owned(),
-            message_id: entry.message_id.map(|id| id.as_str().to_owned()),
-            created_unix_ms: entry.created_ms,
-            expires_unix_ms: entry.expires_ms,
-            attempts: entry.attempts,
-            payload_bytes: entry.payload_bytes,
-        }
-    }
-}
-
-impl From<Holding> for HoldingView {
-    fn from(holding: Holding) -> Self {
-        let Holding { destination: Address { exchange, routing_key }, ready, parked, bytes } = holding;
-        Self {
-            exchange: named(&exchange),
-            routing_key: routing_key.as_str().to_owned(),
-            ready,
-            parked,
-            bytes,
-        }
-    }
-}
-
-impl From<LostTail> for LostView {
-    fn from(lost: LostTail) -> Self {
-        Self { known: lost.known.number(), committed: lost.committed.number() }
-    }
-}
-
-impl From<Found> for Report {
-    fn from(found: Found) -> Self {
-        let counter = |wrong: crate::spool::store::WrongCounter| Counter {
-            exchange: wrong.destination.as_ref().map(|of| named(&of.exchange)),
-            routing_key: wrong.destination.map(|of| of.routing_key.as_str().to_owned()),
-            counter: wrong.counter.to_owned(),
-            says: wrong.says,
-            is: wrong.is,
-        };
-        Self {
-            sound: found.is_sound(),
-            messages: found.records,
-            structure: found.structure,
-            damaged_count: found.damaged_count,
-            damaged: found.damaged.into_iter().map(Seq::number).collect(),
-            counters: found.counters.into_iter().map(counter).collect(),
-            lost: found.lost.map(LostView::from),
-        }
     }
 }

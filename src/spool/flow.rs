@@ -1,6 +1,7 @@
 //! How fast messages enter and leave the spool: what was counted in the last seconds, for people who look.
 
 use crate::locking::lock;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,13 @@ const SECONDS: u64 = 10;
 pub struct Flow(Arc<Mutex<FlowCounts>>);
 
 /// Messages a second, on average over the last ten seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Stored in the spool.
+    #[serde(rename = "appends_per_second")]
     pub appends: f64,
     /// Confirmed by the broker.
+    #[serde(rename = "deliveries_per_second")]
     pub deliveries: f64,
 }
 

@@ -3,7 +3,7 @@
 //! * [`store`] keeps them; it knows nothing of HTTP or AMQP;
 //! * [`Backlog`] knows in memory which destinations have something waiting, so that nothing overtakes it;
 //! * [`Drain`] takes them to the broker;
-//! * [`Flow`] is how fast they enter and leave;
+//! * [`Flow`] is how fast they enter and leave; [`SpoolSnapshot`] is its state at one moment;
 //! * [`marked`] is a message that the broker may have had before;
 //! * `results` is what appends and deliveries are counted under;
 //! * [`Spool`] opens and closes all of it.
@@ -14,6 +14,7 @@ mod flow;
 mod mark;
 mod open;
 mod results;
+mod snapshot;
 pub mod store;
 
 pub use backlog::{Backlog, Pending};
@@ -22,3 +23,4 @@ pub use flow::{Flow, Rates};
 pub use mark::{MARK_BYTES, REDELIVERED, marked};
 pub use open::{Spool, SpoolHandle, settings};
 pub use results::{AppendResult, DeliveryResult};
+pub use snapshot::SpoolSnapshot;

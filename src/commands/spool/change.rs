@@ -4,7 +4,7 @@ use super::place::{Hands, PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
 use super::{Ended, Failure, StateName, Which, distinct, missing};
 use crate::control::{self, ChangeRequest, Done, Operation, Query};
-use crate::spool::store::StoreReader;
+use crate::spool::store::{Seq, StoreReader};
 use clap::Args;
 use std::io::Write;
 use std::process::ExitCode;
@@ -197,7 +197,7 @@ async fn count(reader: &StoreReader, query: &Query, progress: &ProgressLine) -> 
         if page.next.is_none() {
             return Ok(count);
         }
-        query.after = page.next;
+        query.after = page.next.map(Seq::number);
     }
 }
 

@@ -69,7 +69,7 @@ async fn total(reader: &StoreReader, which: &Which, state: Option<StateName>) ->
     if !which.is_any() {
         return Ok(0);
     }
-    let held = control::status(reader, 0).await?;
+    let held = control::status(reader, 0).await?.held;
     Ok(match state {
         None => held.ready + held.parked,
         Some(StateName::Ready) => held.ready,

@@ -2,8 +2,8 @@
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::{Ended, Failure, StateName, Which, table};
-use crate::control::{self, Query, Shown, Status};
-use crate::spool::store::now_ms;
+use crate::control::{self, Query, ShownMessage, Status};
+use crate::spool::store::{Seq, now_ms};
 use base64::Engine;
 use clap::Args;
 use serde_json::Value;
@@ -87,7 +87,7 @@ pub(super) async fn list(arguments: ListArguments) -> Ended {
         } else if !page.messages.is_empty() {
             out.write_all(table::lines(&page.messages, now_ms()).as_bytes())?;
         }
-        query.after = page.next;
+        query.after = page.next.map(Seq::number);
         if page.next.is_none() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -117,12 +117,12 @@ pub(super) async fn show(arguments: ShowArguments) -> Ended {
     Ok(ExitCode::SUCCESS)
 }
 
-fn envelope(shown: &Shown) -> Result<Value, Failure> {
+fn envelope(shown: &ShownMessage) -> Result<Value, Failure> {
     let Some(envelope) = &shown.envelope else { return Ok(Value::Null) };
     serde_json::from_str(envelope.get()).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn payload(shown: &Shown) -> Result<Vec<u8>, Failure> {
+fn payload(shown: &ShownMessage) -> Result<Vec<u8>, Failure> {
     let envelope = envelope(shown)?;
     let text = envelope["payload"].as_str().unwrap_or_default();
     if envelope["payload_encoding"] == "base64" {
@@ -133,8 +133,8 @@ fn payload(shown: &Shown) -> Result<Vec<u8>, Failure> {
 }
 
 /// The line of the list, and what makes up the message, one member a line.
-fn people(shown: &Shown) -> Result<String, Failure> {
-    let mut text = table::lines(std::slice::from_ref(&shown.line), now_ms());
+fn people(shown: &ShownMessage) -> Result<String, Failure> {
+    let mut text = table::lines(std::slice::from_ref(&shown.entry), now_ms());
     if shown.damaged {
         return Ok(text);
     }
@@ -147,7 +147,7 @@ fn people(shown: &Shown) -> Result<String, Failure> {
     }
     text.push_str(&format!(
         "payload           {}; --payload writes it\n",
-        table::size(shown.line.payload_bytes)
+        table::size(shown.entry.payload_bytes)
     ));
     Ok(text)
 }

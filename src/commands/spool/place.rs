@@ -3,9 +3,9 @@
 use super::Failure;
 use crate::commands::ConfigArguments;
 use crate::commands::client::{self, ClientError, Target};
-use crate::control::{ChangeRequest, Desk, Done, ErrorBody, Live, Operation, Sidecar, SocketPath};
+use crate::control::{ChangeRequest, Desk, Done, ErrorBody, Operation, Sidecar, SocketPath};
 use crate::spool::store::{self, Holder, OpenError, Store, StoreReader, StoreSettings};
-use crate::spool::{self, SpoolHandle};
+use crate::spool::{self, SpoolHandle, SpoolSnapshot};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -74,7 +74,7 @@ impl SpoolPlace {
     }
 
     /// Whether a process has the spool, and what it says of itself.
-    pub(super) async fn sidecar(&self) -> Result<(Sidecar, Option<Live>), Failure> {
+    pub(super) async fn sidecar(&self) -> Result<(Sidecar, Option<SpoolSnapshot>), Failure> {
         let why = match self.ask(STATUS_WITHIN).await {
             Ok(response) => match live(&response) {
                 Ok(live) => return Ok((Sidecar::Answers, Some(live))),
@@ -113,11 +113,11 @@ impl SpoolPlace {
 }
 
 /// What a sidecar says of itself, or why that cannot be told.
-fn live(response: &Response<Bytes>) -> Result<Live, String> {
+fn live(response: &Response<Bytes>) -> Result<SpoolSnapshot, String> {
     /// The rest of a status is read from the disk.
     #[derive(Deserialize)]
     struct Answer {
-        live: Live,
+        live: SpoolSnapshot,
     }
     if response.status().is_success() {
         let answer = serde_json::from_slice::<Answer>(response.body());

@@ -1,6 +1,9 @@
 //! What people read: tables, ages and sizes, with nothing in them that a terminal would obey.
 
-use crate::control::{HoldingView, Line, Live, Sidecar, Status};
+use crate::control::{Sidecar, Status};
+use crate::message::DEFAULT_EXCHANGE;
+use crate::spool::SpoolSnapshot;
+use crate::spool::store::{Address, Holding, LostTail, RecordEntry, RecordState};
 
 /// How a column's cells stand.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// The messages of a list.
-pub(super) fn lines(lines: &[Line], now_ms: i64) -> String {
+pub(super) fn lines(entries: &[RecordEntry], now_ms: i64) -> String {
     use Side::{Left, Right};
     let columns = [
         ("SEQ", Right),
@@ -75,53 +78,70 @@ pub(super) fn lines(lines: &[Line], now_ms: i64) -> String {
         ("REASON", Left),
         ("MESSAGE ID", Left),
     ];
-    let rows: Vec<_> = lines
+    let rows: Vec<_> = entries
         .iter()
-        .map(|line| {
+        .map(|entry| {
             vec![
-                line.seq.to_string(),
-                line.state.clone(),
-                age(line.created_unix_ms, now_ms),
-                line.attempts.to_string(),
-                size(line.payload_bytes),
-                plain(&line.exchange),
-                plain(&line.routing_key),
-                plain(line.reason.as_deref().unwrap_or_default()),
-                plain(line.message_id.as_deref().unwrap_or("(damaged)")),
+                entry.seq.to_string(),
+                state_name(entry.state).to_owned(),
+                age(entry.created_ms, now_ms),
+                entry.attempts.to_string(),
+                size(entry.payload_bytes),
+                exchange(&entry.destination),
+                plain(entry.destination.routing_key.as_str()),
+                plain(entry.reason.as_deref().unwrap_or_default()),
+                plain(entry.message_id.as_ref().map_or("(damaged)", |id| id.as_str())),
             ]
         })
         .collect();
     table(&columns, &rows)
 }
 
+fn state_name(state: RecordState) -> &'static str {
+    match state {
+        RecordState::Ready => "ready",
+        RecordState::Parked => "parked",
+    }
+}
+
+/// An exchange as requests name it.
+pub(super) fn exchange(of: &Address) -> String {
+    plain(if of.exchange.is_empty() { DEFAULT_EXCHANGE } else { of.exchange.as_str() })
+}
+
 /// What the spool holds.
 pub(super) fn status(status: &Status, now_ms: i64) -> String {
+    let Status { held, live, .. } = status;
     let mut text = String::new();
     let mut say = |name: &str, what: String| text.push_str(&format!("{name:<10}{what}\n"));
     say("sidecar", sidecar(status));
-    let oldest =
-        status.oldest_unix_ms.map_or(String::new(), |then| format!(", oldest {}", age(then, now_ms)));
-    if let Some(live) = &status.live {
-        let Live { appends_per_second: stored, deliveries_per_second: delivered, .. } = live;
-        say("rates", format!("{stored:.1} stored and {delivered:.1} delivered a second"));
+    if let Some(SpoolSnapshot { rates, .. }) = live {
+        say("rates", format!("{:.1} stored and {:.1} delivered a second", rates.appends, rates.deliveries));
     }
-    say("ready", format!("{}{oldest}", status.ready));
-    say("parked", status.parked.to_string());
-    let of = status.live.as_ref().map_or(String::new(), |live| format!(" of {}", size(live.max_bytes)));
-    let full = if status.live.as_ref().is_some_and(|live| live.full) { ", FULL" } else { "" };
-    say("size", format!("{}{of}{full}", size(status.bytes)));
-    if let Some(lost) = status.live.as_ref().and_then(|live| live.lost) {
-        say("LOST", format!("messages {} to {} are gone; see docs/spool.md", lost.known + 1, lost.committed));
+    let oldest = held.oldest_ms.map_or(String::new(), |then| format!(", oldest {}", age(then, now_ms)));
+    say("ready", format!("{}{oldest}", held.ready));
+    say("parked", held.parked.to_string());
+    let stats = live.as_ref().map(|live| &live.stats);
+    let of = stats.map_or(String::new(), |stats| format!(" of {}", size(stats.max_bytes)));
+    let full = if stats.is_some_and(|stats| stats.full) { ", FULL" } else { "" };
+    say("size", format!("{}{of}{full}", size(held.live_bytes)));
+    if let Some(lost) = stats.and_then(|stats| stats.lost) {
+        say("LOST", format!("messages {} are gone; see docs/spool.md", lost_range(lost)));
     }
-    if !status.largest.is_empty() {
+    if !held.largest.is_empty() {
         text.push('\n');
-        text.push_str(&holdings(&status.largest));
+        text.push_str(&holdings(&held.largest));
     }
-    let more = status.destinations.saturating_sub(status.largest.len() as u64);
+    let more = held.destinations.saturating_sub(held.largest.len() as u64);
     if more > 0 {
         text.push_str(&format!("and {more} more destinations\n"));
     }
     text
+}
+
+/// The numbers of records that were lost.
+pub(super) fn lost_range(lost: LostTail) -> String {
+    format!("{} to {}", lost.known.number() + 1, lost.committed)
 }
 
 fn sidecar(status: &Status) -> String {
@@ -135,16 +155,15 @@ fn sidecar(status: &Status) -> String {
     }
 }
 
-fn health(live: &Live) -> String {
-    match &live.failure {
-        Some(failure) => format!("{}: {}", live.health, plain(failure)),
-        None => {
-            format!("{}, {} stored and {} commits since its start", live.health, live.appended, live.commits)
-        }
+fn health(SpoolSnapshot { stats, .. }: &SpoolSnapshot) -> String {
+    let health = stats.health.as_str();
+    match stats.health.failure() {
+        Some(failure) => format!("{health}: {}", plain(failure)),
+        None => format!("{health}, {} stored and {} commits since its start", stats.appended, stats.commits),
     }
 }
 
-fn holdings(holdings: &[HoldingView]) -> String {
+fn holdings(holdings: &[Holding]) -> String {
     use Side::{Left, Right};
     let columns =
         [("EXCHANGE", Left), ("ROUTING KEY", Left), ("READY", Right), ("PARKED", Right), ("SIZE", Right)];
@@ -152,8 +171,8 @@ fn holdings(holdings: &[HoldingView]) -> String {
         .iter()
         .map(|holding| {
             vec![
-                plain(&holding.exchange),
-                plain(&holding.routing_key),
+                exchange(&holding.destination),
+                plain(holding.destination.routing_key.as_str()),
                 holding.ready.to_string(),
                 holding.parked.to_string(),
                 size(holding.bytes),

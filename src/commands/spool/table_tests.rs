@@ -2,20 +2,30 @@
 
 use super::*;
 use crate::commands::spool::verify;
-use crate::control::{Counter, LostView, Report};
+use crate::control::Report;
+use crate::message::ShortText;
+use crate::spool::Rates;
+use crate::spool::store::{Found, LostTail, Seq, Stats, Summary, WrongCounter};
 
 const NOW: i64 = 1_800_000_000_000;
 
-fn line(seq: i64, reason: Option<&str>) -> Line {
-    Line {
-        seq,
-        state: if reason.is_some() { "parked" } else { "ready" }.to_owned(),
+fn short(text: &str) -> ShortText {
+    ShortText::new(text).unwrap()
+}
+
+fn address(exchange: &str, routing_key: &str) -> Address {
+    Address { exchange: short(exchange), routing_key: short(routing_key) }
+}
+
+fn line(seq: i64, reason: Option<&str>) -> RecordEntry {
+    RecordEntry {
+        seq: Seq::new(seq),
+        state: if reason.is_some() { RecordState::Parked } else { RecordState::Ready },
         reason: reason.map(str::to_owned),
-        exchange: "orders".to_owned(),
-        routing_key: "order.created".to_owned(),
-        message_id: Some("01a20773".to_owned()),
-        created_unix_ms: NOW - seq * 1000,
-        expires_unix_ms: NOW + 1000,
+        destination: address("orders", "order.created"),
+        message_id: Some(short("01a20773")),
+        created_ms: NOW - seq * 1000,
+        expires_ms: NOW + 1000,
         attempts: 3,
         payload_bytes: 1300 * seq.unsigned_abs(),
     }
@@ -23,7 +33,8 @@ fn line(seq: i64, reason: Option<&str>) -> Line {
 
 #[test]
 fn a_list_is_a_table() {
-    let escaping = Line { routing_key: "red\u{1b}[31m\n".to_owned(), message_id: None, ..line(90_000, None) };
+    let destination = address("orders", "red\u{1b}[31m\n");
+    let escaping = RecordEntry { destination, message_id: None, ..line(90_000, None) };
     insta::assert_snapshot!(lines(&[line(7, None), line(4000, Some("unroutable")), escaping], NOW), @r"
       SEQ  STATE   AGE  UNSURE       SIZE  EXCHANGE  ROUTING KEY      REASON      MESSAGE ID
         7  ready    7s       3    8.9 KiB  orders    order.created                01a20773
@@ -33,23 +44,17 @@ fn a_list_is_a_table() {
 }
 
 fn held() -> Status {
-    let holding = |key: &str, parked| HoldingView {
-        exchange: "amq.default".to_owned(),
-        routing_key: key.to_owned(),
-        ready: 12,
-        parked,
-        bytes: 20_000,
-    };
-    Status {
-        sidecar: Sidecar::None,
-        live: None,
+    let holding =
+        |key: &str, parked| Holding { destination: address("", key), ready: 12, parked, bytes: 20_000 };
+    let held = Summary {
         ready: 24,
         parked: 3,
-        oldest_unix_ms: Some(NOW - 300_000),
-        bytes: 3 << 20,
+        oldest_ms: Some(NOW - 300_000),
+        live_bytes: 3 << 20,
         destinations: 5,
         largest: vec![holding("mail", 0), holding("invoices", 3)],
-    }
+    };
+    Status { sidecar: Sidecar::None, live: None, held }
 }
 
 #[test]
@@ -83,18 +88,17 @@ fn the_status_of_a_spool_whose_process_does_not_answer() {
 
 #[test]
 fn the_status_of_a_full_spool_that_has_lost_its_end() {
-    let live = Live {
-        health: "working".to_owned(),
-        failure: None,
+    let stats = Stats {
         max_bytes: 1 << 30,
         full: true,
         appended: 1000,
         commits: 50,
-        appends_per_second: 12.5,
-        deliveries_per_second: 0.0,
-        lost: Some(LostView { known: 10, committed: 12 }),
+        lost: Some(LostTail { known: Seq::new(10), committed: Seq::new(12) }),
+        ..Stats::default()
     };
-    insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), largest: Vec::new(), destinations: 0, ..held() }, NOW), @r"
+    let live = SpoolSnapshot { stats, rates: Rates { appends: 12.5, deliveries: 0.0 } };
+    let held = Summary { largest: Vec::new(), destinations: 0, ..held().held };
+    insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), held }, NOW), @r"
     sidecar   working, 1000 stored and 50 commits since its start
     rates     12.5 stored and 0.0 delivered a second
     ready     24, oldest 5m
@@ -106,32 +110,18 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
 
 #[test]
 fn a_verification_says_everything_that_is_wrong() {
-    let mut report = Report {
-        sound: true,
-        messages: 10,
-        structure: Vec::new(),
-        damaged_count: 0,
-        damaged: Vec::new(),
-        counters: Vec::new(),
-        lost: None,
-    };
+    let sound = Found { records: 10, ..Found::default() };
+    let report = Report::from(sound.clone());
     insta::assert_snapshot!(verify::people(&report), @"10 messages looked at: sound");
-    let counter = Counter {
-        exchange: Some("orders".to_owned()),
-        routing_key: Some("a".to_owned()),
-        counter: "ready".to_owned(),
-        says: 3,
-        is: 2,
-    };
-    report = Report {
-        sound: false,
+    let destination = Some(address("orders", "a"));
+    let report = Report::from(Found {
         structure: vec!["Page 3: never used".to_owned()],
         damaged_count: 3,
-        damaged: vec![4, 9],
-        counters: vec![counter],
-        lost: Some(LostView { known: 10, committed: 12 }),
-        ..report
-    };
+        damaged: vec![Seq::new(4), Seq::new(9)],
+        counters: vec![WrongCounter { destination, counter: "ready", says: 3, is: 2 }],
+        lost: Some(LostTail { known: Seq::new(10), committed: Seq::new(12) }),
+        ..sound
+    });
     insta::assert_snapshot!(verify::people(&report), @r"
     database: Page 3: never used
     message 4 is not what was stored

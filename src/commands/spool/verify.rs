@@ -38,30 +38,29 @@ pub(super) async fn run(arguments: VerifyArguments) -> Ended {
     Ok(if report.sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-pub(super) fn people(report: &Report) -> String {
+pub(super) fn people(Report { sound, found }: &Report) -> String {
     let mut text = String::new();
     let mut say = |line: String| text.push_str(&(line + "\n"));
-    for line in &report.structure {
+    for line in &found.structure {
         say(format!("database: {}", table::plain(line)));
     }
-    for seq in &report.damaged {
+    for seq in &found.damaged {
         say(format!("message {seq} is not what was stored"));
     }
-    let unnamed = report.damaged_count - report.damaged.len() as u64;
+    let unnamed = found.damaged_count - found.damaged.len() as u64;
     if unnamed > 0 {
         say(format!("and {unnamed} more messages are not"));
     }
-    for wrong in &report.counters {
-        let of = match (&wrong.exchange, &wrong.routing_key) {
-            (Some(exchange), Some(key)) => format!("{} / {}", table::plain(exchange), table::plain(key)),
-            (Some(_) | None, Some(_) | None) => "an unknown destination".to_owned(),
-        };
+    for wrong in &found.counters {
+        let of = wrong.destination.as_ref().map_or("an unknown destination".to_owned(), |of| {
+            format!("{} / {}", table::exchange(of), table::plain(of.routing_key.as_str()))
+        });
         say(format!("{of}: {} says {}, there are {}", wrong.counter, wrong.says, wrong.is));
     }
-    if let Some(lost) = report.lost {
-        say(format!("messages {} to {} were answered for and are gone", lost.known + 1, lost.committed));
+    if let Some(lost) = found.lost {
+        say(format!("messages {} were answered for and are gone", table::lost_range(lost)));
     }
-    let verdict = if report.sound { "sound" } else { "NOT SOUND" };
-    say(format!("{} messages looked at: {verdict}", report.messages));
+    let verdict = if *sound { "sound" } else { "NOT SOUND" };
+    say(format!("{} messages looked at: {verdict}", found.records));
     text
 }

@@ -1,11 +1,12 @@
 //! What goes into the store and what comes out of it: records, their numbers, states and destinations.
 
-use crate::message::{Message, ShortText};
+use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 
 /// The number of a record: ascending in the order of arrival for each destination, never used twice. Those of one
 /// transaction are numbered destination by destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(i64);
 
 impl Seq {
@@ -29,9 +30,10 @@ impl fmt::Display for Seq {
 }
 
 /// Where a message goes. Each destination is a queue of its own: first in, first out.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Address {
-    /// The exchange; empty is the broker's default exchange.
+    /// The exchange; empty is the broker's default exchange, which JSON names as requests do.
+    #[serde(serialize_with = "as_requests_name_it")]
     pub exchange: ShortText,
     /// The routing key.
     pub routing_key: ShortText,
@@ -45,8 +47,13 @@ impl Address {
     }
 }
 
+fn as_requests_name_it<S: Serializer>(exchange: &ShortText, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() })
+}
+
 /// Whether a record is to be delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RecordState {
     /// It waits for its delivery.
     Ready,
@@ -207,26 +214,62 @@ pub struct Page {
 }
 
 /// One line of a list: a record without its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecordEntry {
     /// Its number.
     pub seq: Seq,
-    /// Where it goes.
-    pub destination: Address,
     /// Whether it is to be delivered.
     pub state: RecordState,
     /// Why it is parked.
     pub reason: Option<String>,
-    /// When it was appended, in Unix milliseconds.
-    pub created_ms: i64,
-    /// When it expires, in Unix milliseconds.
-    pub expires_ms: i64,
-    /// Deliveries whose outcome nobody knows: where there are any, the broker may have it.
-    pub attempts: u32,
+    /// Where it goes.
+    #[serde(flatten)]
+    pub destination: Address,
     /// Its message id; `None` when its properties cannot be read.
     pub message_id: Option<ShortText>,
+    /// When it was appended, in Unix milliseconds.
+    #[serde(rename = "created_unix_ms")]
+    pub created_ms: i64,
+    /// When it is parked instead of delivered, in Unix milliseconds.
+    #[serde(rename = "expires_unix_ms")]
+    pub expires_ms: i64,
+    /// Deliveries whose outcome nobody knows: after one of them the broker may have the message.
+    pub attempts: u32,
     /// Bytes of its content.
     pub payload_bytes: u64,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Records to be delivered.
+    pub ready: u64,
+    /// Records kept for an operator.
+    pub parked: u64,
+    /// When the oldest record that is ready was appended, in Unix milliseconds.
+    #[serde(rename = "oldest_unix_ms")]
+    pub oldest_ms: Option<i64>,
+    /// Bytes of the database in use.
+    #[serde(rename = "bytes")]
+    pub live_bytes: u64,
+    /// Destinations that have records.
+    pub destinations: u64,
+    /// The largest of them.
+    pub largest: Vec<Holding>,
+}
+
+/// What a store holds for one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holding {
+    /// Which.
+    #[serde(flatten)]
+    pub destination: Address,
+    /// Records to be delivered.
+    pub ready: u64,
+    /// Records kept for an operator.
+    pub parked: u64,
+    /// Bytes of all its records.
+    pub bytes: u64,
 }
 
 /// One record, with its content.

@@ -46,14 +46,14 @@ mod wire;
 mod writer;
 
 pub use entry::{
-    Address, Appended, Batch, Filter, FinalOutcome, FirstUse, Idempotency, NewRecord, Page, ReadyAddress,
-    RecordEntry, RecordState, Seq, Stored, Whole,
+    Address, Appended, Batch, Filter, FinalOutcome, FirstUse, Holding, Idempotency, NewRecord, Page,
+    ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary, Whole,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
 pub use holder::{Holder, holder};
 pub use ledger::now_ms;
-pub use reading::{Holding, StoreReader, Summary};
+pub use reading::StoreReader;
 pub use settings::StoreSettings;
 pub use stats::{LostTail, Stats, StoreHealth};
 pub use verify::{Found, VerifyProgress, WrongCounter};

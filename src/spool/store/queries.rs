@@ -1,10 +1,10 @@
 //! The questions that the readers' connection answers.
 
 use super::entry::{
-    Address, Batch, Filter, Page, ReadyAddress, RecordEntry, RecordState, Seq, Stored, Whole,
+    Address, Batch, Filter, Holding, Page, ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary,
+    Whole,
 };
 use super::errors::ReadError;
-use super::reading::{Holding, Summary};
 use super::record;
 use super::settings::PAGE_BYTES;
 use crate::message::ShortText;

@@ -1,6 +1,6 @@
 //! The way to a store for whoever only looks, also into one that another process has open.
 
-use super::entry::{Address, Filter, Page, RecordEntry, Seq, Whole};
+use super::entry::{Filter, Page, RecordEntry, Seq, Summary, Whole};
 use super::errors::{OpenError, ReadError};
 use super::reader::{self, Asking};
 use super::verify::{self, Found, VerifyProgress};
@@ -16,36 +16,6 @@ pub struct StoreReader {
     directory: PathBuf,
     asking: Asking,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What a store holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Records to be delivered.
-    pub ready: u64,
-    /// Records kept for an operator.
-    pub parked: u64,
-    /// When the oldest record that is ready was appended, in Unix milliseconds.
-    pub oldest_ms: Option<i64>,
-    /// Bytes of the database in use.
-    pub live_bytes: u64,
-    /// Destinations that have records.
-    pub destinations: u64,
-    /// The largest of them.
-    pub largest: Vec<Holding>,
-}
-
-/// What a store holds for one destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// Which.
-    pub destination: Address,
-    /// Records to be delivered.
-    pub ready: u64,
-    /// Records kept for an operator.
-    pub parked: u64,
-    /// Bytes of all its records.
-    pub bytes: u64,
 }
 
 impl StoreReader {

@@ -11,6 +11,7 @@ use super::reader::Asking;
 use super::stats::LostTail;
 use super::{open, queries};
 use rusqlite::{Connection, params};
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -20,16 +21,17 @@ const SLICE: usize = 256;
 const NAMED_MAX: usize = 1000;
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
     /// Records looked at.
+    #[serde(rename = "messages")]
     pub records: u64,
     /// What SQLite and the tables' references say is wrong.
     pub structure: Vec<String>,
-    /// Records whose bytes are not those that were appended, the first thousand.
-    pub damaged: Vec<Seq>,
-    /// How many of those there are.
+    /// How many records are damaged: their bytes are not those that were appended.
     pub damaged_count: u64,
+    /// The first thousand of them.
+    pub damaged: Vec<Seq>,
     /// Counters that are not what there is, the first thousand.
     pub counters: Vec<WrongCounter>,
     /// Records at the end that were answered for and are not there.
@@ -37,9 +39,10 @@ pub struct Found {
 }
 
 /// A counter that is not what there is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongCounter {
     /// Of which destination; `None` when its name cannot be read either.
+    #[serde(flatten, serialize_with = "address_or_nulls")]
     pub destination: Option<Address>,
     /// What it counts: `ready`, `parked`, `bytes`, or `reached` for the ready records that deliveries find.
     pub counter: &'static str,
@@ -47,6 +50,18 @@ pub struct WrongCounter {
     pub says: u64,
     /// What there is.
     pub is: u64,
+}
+
+fn address_or_nulls<S: Serializer>(destination: &Option<Address>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Unknown {
+        exchange: (),
+        routing_key: (),
+    }
+    match destination {
+        Some(address) => address.serialize(to),
+        None => Unknown { exchange: (), routing_key: () }.serialize(to),
+    }
 }
 
 /// How far a verification is.

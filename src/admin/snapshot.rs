@@ -1,0 +1,146 @@
+//! The state of the sidecar at one moment. Every endpoint that shows it shows this.
+
+use super::Shown;
+use crate::link::ConnectionState;
+use crate::metrics::{Observed, ObservedSpool};
+use crate::spool::SpoolSnapshot;
+use serde::{Serialize, Serializer};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The state of the sidecar. Its JSON is the answer of `/link`.
+#[derive(Serialize)]
+pub(super) struct Snapshot {
+    state: &'static str,
+    since_unix_seconds: u64,
+    in_flight: usize,
+    in_flight_limit: usize,
+    connections: Vec<Connection>,
+    #[serde(skip)]
+    breakers: Vec<(&'static str, usize)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spool: Option<SpoolView>,
+}
+
+#[derive(Serialize)]
+struct Connection {
+    state: &'static str,
+    since_unix_seconds: u64,
+    endpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// The spool in the words of the link, which has a state and perhaps a reason for it.
+#[derive(Serialize)]
+struct SpoolView {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    messages: u64,
+    parked: u64,
+    bytes: u64,
+    max_bytes: u64,
+    full: bool,
+    #[serde(rename = "oldest_age_seconds", serialize_with = "seconds")]
+    oldest_age: Duration,
+    appends_per_second: f64,
+    deliveries_per_second: f64,
+    appended: u64,
+    commits: u64,
+    lost: u64,
+    #[serde(skip)]
+    age_limit: Duration,
+}
+
+impl Snapshot {
+    pub(super) fn of(shown: &Shown) -> Self {
+        let status = shown.link.status();
+        let connections = status.connections.into_iter().map(|connection| Connection {
+            state: connection.state.as_str(),
+            since_unix_seconds: unix_seconds(connection.since),
+            endpoint: connection.endpoint,
+            reason: connection.reason,
+        });
+        let breakers = shown.link.breakers().into_iter().map(|(state, number)| (state.as_str(), number));
+        let age_limit = shown.config.spool.max_age;
+        Self {
+            state: status.state.as_str(),
+            since_unix_seconds: unix_seconds(status.since),
+            in_flight: shown.admission.in_flight(),
+            in_flight_limit: shown.admission.limit(),
+            connections: connections.collect(),
+            breakers: breakers.collect(),
+            spool: shown.spool.as_ref().map(|spool| SpoolView::of(&spool.snapshot(), age_limit)),
+        }
+    }
+
+    pub(super) fn link_is_up(&self) -> bool {
+        self.state == ConnectionState::Up.as_str()
+    }
+
+    pub(super) fn link_state(&self) -> &'static str {
+        self.state
+    }
+
+    /// Why connections are not up, each with its endpoint.
+    pub(super) fn link_reasons(&self) -> impl Iterator<Item = String> {
+        self.connections.iter().filter_map(|Connection { endpoint, reason, .. }| {
+            reason.as_ref().map(|reason| format!("{endpoint}: {reason}"))
+        })
+    }
+
+    /// As metrics take it.
+    pub(super) fn observed(&self) -> Observed {
+        Observed {
+            in_flight: self.in_flight,
+            in_flight_limit: self.in_flight_limit,
+            link_state: self.state,
+            connections: self.connections.iter().map(|connection| connection.state).collect(),
+            spool: self.spool.as_ref().map(SpoolView::observed).unwrap_or_default(),
+            breakers: self.breakers.clone(),
+        }
+    }
+}
+
+impl SpoolView {
+    fn of(snapshot: &SpoolSnapshot, age_limit: Duration) -> Self {
+        let SpoolSnapshot { stats, rates } = snapshot;
+        Self {
+            state: stats.health.as_str(),
+            reason: stats.health.failure().map(str::to_owned),
+            messages: stats.ready,
+            parked: stats.parked,
+            bytes: stats.live_bytes,
+            max_bytes: stats.max_bytes,
+            full: stats.full,
+            oldest_age: snapshot.oldest_age(),
+            appends_per_second: rates.appends,
+            deliveries_per_second: rates.deliveries,
+            appended: stats.appended,
+            commits: stats.commits,
+            lost: stats.lost.map_or(0, |lost| lost.records()),
+            age_limit,
+        }
+    }
+
+    fn observed(&self) -> ObservedSpool {
+        ObservedSpool {
+            messages: self.messages,
+            bytes: self.bytes,
+            bytes_limit: self.max_bytes,
+            oldest_age: self.oldest_age,
+            age_limit: self.age_limit,
+            parked: self.parked,
+            lost: self.lost,
+            failed: self.reason.is_some(),
+        }
+    }
+}
+
+fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(duration.as_secs_f64())
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
+}

@@ -1,0 +1,35 @@
+//! The state of an open spool at one moment: for metrics, for `/link` and for operators.
+
+use super::store::Stats;
+use super::{Rates, SpoolHandle};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime};
+
+/// What an open spool says of itself. Its JSON is the member `live` of the control socket's status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpoolSnapshot {
+    /// What the store says.
+    #[serde(flatten)]
+    pub stats: Stats,
+    /// How fast messages enter and leave.
+    #[serde(flatten)]
+    pub rates: Rates,
+}
+
+impl SpoolHandle {
+    /// The state at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> SpoolSnapshot {
+        SpoolSnapshot { stats: self.store.stats(), rates: self.flow.rates() }
+    }
+}
+
+impl SpoolSnapshot {
+    /// The age of the oldest message that is to be delivered; zero without one.
+    #[must_use]
+    pub fn oldest_age(&self) -> Duration {
+        let oldest = self.stats.oldest_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest))
+    }
+}
