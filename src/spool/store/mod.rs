@@ -1,15 +1,61 @@
-//! The store: records on disk in SQLite, written by one thread, read by another.
+//! The store: records on disk in SQLite, written by one thread, read by another. The only room that names rusqlite.
 //!
-//! * `open` takes the directory and checks everything; `holder` tells who has it; `schema` has the tables;
-//! * `handle` sends changes through `inbox`, where they gather, to the `writer`; `ledger` commits them
-//!   together, `changes` is each of them as statements, and `replies` says what became of them; `bounds`,
-//!   `destinations`, `stretches`, `dedup` with its `runs`, and `expiry` are what it consults;
-//! * `reader` answers `queries` on a connection of its own, and so does `reading` for another process; `verify`
-//!   looks at everything;
-//! * `checkpoints` brings the log into the database beside the commits;
-//! * `ready` says in memory what waits where; `record` is the bytes of a message; `high_water` notices a lost tail; `reclaim` gives space back.
+//! # Constraints
 //!
-//! The only room that names rusqlite. An append is answered after the commit that synced it, never before.
+//! * An append is answered after the commit that synced it, never before.
+//! * The records of an address (exchange and routing key) come out in the order in which they went in.
+//! * A record, once answered, survives a kill of the process and a power cut. Damage is noticed: each record has a
+//!   checksum, and a number beside the database says how far it reached.
+//! * After an error of the disk at a commit the store takes nothing until it is opened again: the system may take pages
+//!   for written that it has lost.
+//! * Each queue, table and transaction has a bound, on disk as in memory.
+//!
+//! # On disk
+//!
+//! One directory, private, on a local disk:
+//!
+//! ```text
+//! spool.db, -wal, -shm   SQLite in WAL mode, synchronous=FULL, pages of 8 KiB
+//!   dest                 an address: its counters and its highest number
+//!   msg                  a record: its number, its address, ready or parked, when it expires, checksum, message
+//!   stretch              up to 256 consecutive numbers of one address with ready records; deliveries go by these
+//!   note                 of the few records that have one: attempts, why and when it was parked
+//!   dedup_a, dedup_b     idempotency keys, this generation's and the last one's, in runs of 1,024
+//!   dedup_run            the filter of each run that is full
+//!   fact                 single numbers
+//! hwm                    the highest number that was committed, with its checksum
+//! lock                   held by the process that has the store, with its number in it
+//! delivering             there from a run's first delivery until it has ended well
+//! control.sock           the operators' socket, which is not the store's
+//! ```
+//!
+//! # Invariants
+//!
+//! * A number is never given out twice, also when its record was lost (`resume` in `open`).
+//! * Memory and tables are alike after each transaction, committed or rolled back (`ledger`).
+//! * Stretches are disjoint, each ready record is in one of its own address, and no other address's record is in it.
+//! * What the runs of keys do not name is not in the tables (`dedup`).
+//! * The snapshot and the counts of ready records are told before the answers of a commit are given.
+//! * The log never grows beyond 8 MiB and one batch, while nobody else reads (`checkpoints`).
+//! * No file of the database is closed while one of the threads has a connection (`HeldFiles`).
+//!
+//! # The way of a change
+//!
+//! `handle` encodes a record and queues the change; `inbox` gathers what arrived while the last transaction was synced;
+//! `writer` has the ledger commit it; `ledger` runs one transaction, `changes` and `appends` are its statements;
+//! `bounds`, `destinations`, `stretches`, `dedup` with its `runs`, and `expiry` are what it consults; `replies` hands out
+//! what became of each change. Meanwhile `checkpoints` brings the log into the database, and `reclaim` gives space back.
+//!
+//! # The way of a question
+//!
+//! `reader` is the thread that answers `queries` on a connection of its own; `reading` is the same for another process;
+//! `verify` looks at everything. `ready` answers from memory.
+//!
+//! `open` takes the directory, checks everything and moves the log; `schema` has the tables and their versions;
+//! `holder` tells who has the store; `record` and `wire` are the bytes of a message; `high_water` is the number beside
+//! the database.
+//!
+//! The reasons and the measurements are in ADR-0005.
 
 mod appends;
 mod bounds;

@@ -1,4 +1,5 @@
-//! Whatever happens to records, each destination's are found: all of them, in order, and none of another's.
+//! A model of the store beside the real one. Whatever happens, crashes among it, each destination's records are found:
+//! all of them, in order, and none of another's. And each key has its first outcome.
 
 use super::*;
 use proptest::prelude::*;
@@ -11,74 +12,135 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 #[derive(Clone, Debug)]
 enum Step {
     /// Records to these destinations, handed over together.
-    Append(Vec<usize>),
-    /// So many of the records from this one on.
+    Append(Vec<usize>, Life),
+    /// As many of the records as this, from this one on.
     Confirm(Index, usize),
     Park(Index, usize),
     Redrive(Index, usize),
     Discard(Index, usize),
+    /// A record with an idempotency key, used for one of two requests.
+    AppendWithKey(u8, u8),
+    /// The outcome of a request that was not stored.
+    Remember(u8, u8),
+    /// Records expire that live as long as this or shorter.
+    Expire(Life),
     Reopen,
+    /// The machine is switched off, and another one finds its files.
+    Crash,
+}
+
+/// How long a record lives: as long as its message says, or as long as the store allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Life {
+    Hour,
+    Day,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let some = || (any::<Index>(), 1..40_usize);
     prop_oneof![
-        4 => proptest::collection::vec(0..KEYS.len(), 1..60).prop_map(Step::Append),
-        2 => (0..KEYS.len(), 1..400_usize).prop_map(|(key, count)| Step::Append(vec![key; count])),
+        4 => (proptest::collection::vec(0..KEYS.len(), 1..60), life())
+            .prop_map(|(keys, life)| Step::Append(keys, life)),
+        2 => (0..KEYS.len(), 1..400_usize, life())
+            .prop_map(|(key, count, life)| Step::Append(vec![key; count], life)),
+        2 => (0..6_u8, 0..2_u8).prop_map(|(key, request)| Step::AppendWithKey(key, request)),
+        1 => (0..6_u8, 0..2_u8).prop_map(|(key, request)| Step::Remember(key, request)),
+        1 => life().prop_map(Step::Expire),
         3 => some().prop_map(|(at, count)| Step::Confirm(at, count)),
         2 => some().prop_map(|(at, count)| Step::Park(at, count)),
         2 => some().prop_map(|(at, count)| Step::Redrive(at, count)),
         1 => some().prop_map(|(at, count)| Step::Discard(at, count)),
         1 => Just(Step::Reopen),
+        2 => Just(Step::Crash),
     ]
 }
 
-/// What there must be: each record's destination, and whether it is ready.
+fn life() -> impl Strategy<Value = Life> {
+    prop_oneof![1 => Just(Life::Hour), 3 => Just(Life::Day)]
+}
+
+/// A record as it must be.
+#[derive(Clone, Copy)]
+struct Expected {
+    key: usize,
+    ready: bool,
+    life: Life,
+}
+
+/// What there must be.
 #[derive(Default)]
-struct Model(BTreeMap<Seq, (usize, bool)>);
+struct Model {
+    records: BTreeMap<Seq, Expected>,
+    /// The first use of each idempotency key, and its request.
+    uses: BTreeMap<u8, (u8, FirstUse)>,
+}
 
 impl Model {
     /// The records that a step means.
     fn meant(&self, at: &Index, count: usize) -> Vec<Seq> {
-        if self.0.is_empty() {
+        if self.records.is_empty() {
             Vec::new()
         } else {
-            self.0.keys().copied().skip(at.index(self.0.len())).take(count).collect()
+            self.records.keys().copied().skip(at.index(self.records.len())).take(count).collect()
         }
     }
 
     fn set(&mut self, seqs: &[Seq], ready: bool) -> u64 {
         let mut changed = 0;
         for seq in seqs {
-            let state = &mut self.0.get_mut(seq).expect("it was chosen from these").1;
-            changed += u64::from(*state != ready);
-            *state = ready;
+            let record = self.records.get_mut(seq).expect("it was chosen from these");
+            if record.ready != ready {
+                // A redriven record has its whole time to live again.
+                let life = if ready { Life::Day } else { record.life };
+                *record = Expected { ready, life, ..*record };
+                changed += 1;
+            }
         }
         changed
     }
 
+    /// Records that live as long as this or shorter are parked; how many.
+    fn expire(&mut self, life: Life) -> u64 {
+        let expired = self.records.iter().filter(|(_, record)| record.ready && record.life <= life);
+        let expired: Vec<_> = expired.map(|(seq, _)| *seq).collect();
+        self.set(&expired, false)
+    }
+
+    /// The first use of a key, for this request.
+    fn first_use(&self, key: u8, request: u8) -> Option<FirstUse> {
+        let (of, first) = self.uses.get(&key)?;
+        Some(FirstUse { same_request: *of == request, ..first.clone() })
+    }
+
+    fn used(&mut self, with: &Idempotency, seq: Option<Seq>) {
+        let Idempotency { key, request, outcome, message_id } = with.clone();
+        let first = FirstUse { same_request: true, seq, outcome, message_id };
+        self.uses.insert(key[0], (request[0], first));
+    }
+
     fn of(&self, key: usize, ready: bool) -> Vec<Seq> {
-        let of = self.0.iter().filter(|(_, state)| **state == (key, ready));
+        let of = self.records.iter().filter(|(_, record)| record.key == key && record.ready == ready);
         of.map(|(seq, _)| *seq).collect()
     }
 }
 
 async fn take(bench: &mut Bench, model: &mut Model, step: &Step) {
     match step {
-        Step::Append(keys) => {
-            let appends = keys.iter().map(|key| bench.append(KEYS[*key], "x"));
+        Step::Append(keys, life) => {
+            let appends = keys.iter().map(|key| append(bench, KEYS[*key], *life));
             // With tokio's budget for a task the later ones would not be handed over in their order.
             let seqs = tokio::task::unconstrained(futures::future::join_all(appends)).await;
             for key in 0..KEYS.len() {
                 let of = keys.iter().zip(&seqs).filter(|(of, _)| **of == key).map(|(_, seq)| *seq);
                 assert!(of.is_sorted(), "each destination's are numbered in their order");
             }
-            model.0.extend(seqs.into_iter().zip(keys.iter().map(|key| (*key, true))));
+            let expected = keys.iter().map(|key| Expected { key: *key, ready: true, life: *life });
+            model.records.extend(seqs.into_iter().zip(expected));
         }
         Step::Confirm(at, count) => {
             let seqs = model.meant(at, *count);
             assert_eq!(bench.handle.confirm(seqs.clone()).await, Ok(seqs.len() as u64));
-            model.0.retain(|seq, _| !seqs.contains(seq));
+            model.records.retain(|seq, _| !seqs.contains(seq));
         }
         Step::Park(at, count) => {
             let seqs = model.meant(at, *count);
@@ -93,10 +155,63 @@ async fn take(bench: &mut Bench, model: &mut Model, step: &Step) {
         Step::Discard(at, count) => {
             let seqs = model.meant(at, *count);
             assert_eq!(bench.handle.discard(seqs.clone()).await, Ok(seqs.len() as u64));
-            model.0.retain(|seq, _| !seqs.contains(seq));
+            model.records.retain(|seq, _| !seqs.contains(seq));
         }
+        Step::AppendWithKey(key, request) => {
+            let with = idempotency(*key, *request, FinalOutcome::Spooled);
+            let record = NewRecord { idempotency: Some(with.clone()), ..record(KEYS[0], "x") };
+            let appended = bench.handle.append(record).await.unwrap();
+            match (model.first_use(*key, *request), appended) {
+                (Some(first), appended) => assert_eq!(appended, Appended::Seen(first)),
+                (None, Appended::Seen(first)) => panic!("the key is new: {first:?}"),
+                (None, Appended::Stored(seq)) => {
+                    model.used(&with, Some(seq));
+                    model.records.insert(seq, Expected { key: 0, ready: true, life: Life::Day });
+                }
+            }
+        }
+        Step::Remember(key, request) => {
+            let with = idempotency(*key, *request, FinalOutcome::Confirmed);
+            let first = model.first_use(*key, *request);
+            assert_eq!(bench.handle.remember(with.clone()).await, Ok(first.clone()));
+            if first.is_none() {
+                model.used(&with, None);
+            }
+        }
+        Step::Expire(life) => expire(bench, model, *life).await,
         Step::Reopen => bench.reopen(),
+        Step::Crash => *bench = bench.abandoned(),
     }
+}
+
+fn idempotency(key: u8, request: u8, outcome: FinalOutcome) -> Idempotency {
+    Idempotency { key: [key; 16], request: [request; 16], outcome, message_id: format!("{key}-{request}") }
+}
+
+const HOUR_MS: u32 = 60 * 60 * 1000;
+
+async fn append(bench: &Bench, key: &str, life: Life) -> Seq {
+    let mut record = record(key, "x");
+    record.message.properties.expiration_ms = (life == Life::Hour).then_some(HOUR_MS);
+    stored(bench.handle.append(record).await)
+}
+
+/// Records are parked as if their time were over, a part of them at a time.
+async fn expire(bench: &Bench, model: &mut Model, life: Life) {
+    let hours = match life {
+        Life::Hour => 2,
+        Life::Day => 48,
+    };
+    let then = now_ms() + hours * i64::from(HOUR_MS);
+    let (expected, mut parked) = (model.expire(life), 0);
+    // Where many parked records lie between, a part may find none.
+    let mut empty = 0;
+    while empty < 3 {
+        let part = bench.handle.take_expired(then, 100).await.unwrap();
+        empty = if part == 0 { empty + 1 } else { 0 };
+        parked += part;
+    }
+    assert_eq!(parked, expected);
 }
 
 /// Every way to the records of a destination leads to those of the model.
@@ -122,7 +237,7 @@ async fn compare(bench: &Bench, model: &Model) {
         both.sort_unstable();
         assert_eq!(listed(None).await, both);
     }
-    assert_eq!(in_pages(&reader, Filter::default()).await, model.0.keys().copied().collect::<Vec<_>>());
+    assert_eq!(in_pages(&reader, Filter::default()).await, model.records.keys().copied().collect::<Vec<_>>());
     let mut first: Vec<_> =
         (0..KEYS.len()).filter_map(|key| Some((*model.of(key, true).first()?, KEYS[key]))).collect();
     first.sort_unstable();
@@ -131,7 +246,11 @@ async fn compare(bench: &Bench, model: &Model) {
     assert_eq!(found, first);
     let found = reader.verify(|_| {}).await.unwrap();
     assert!(found.is_sound(), "{found:?}");
-    assert_eq!(found.records, model.0.len() as u64);
+    assert_eq!(found.records, model.records.len() as u64);
+    for key in 0..6 {
+        let recalled = bench.handle.recall([key; 16], [0; 16]).await;
+        assert_eq!(recalled, Ok(model.first_use(key, 0)));
+    }
 }
 
 async fn in_batches(bench: &Bench, name: &str) -> Vec<Seq> {
@@ -160,7 +279,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_destination_has_its_records_after_any_changes(
+    fn every_destination_has_its_records_and_every_key_its_outcome_after_any_changes_and_crashes(
         steps in proptest::collection::vec(step(), 1..30),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
