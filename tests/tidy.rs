@@ -9,7 +9,7 @@ mod files;
 #[path = "tidy/width.rs"]
 mod width;
 
-use code::Code;
+use code::{Code, Identifier};
 use files::{TextFile, rust_files, text_files};
 
 const FUNCTION_LINES_MAX: usize = 70;
@@ -220,6 +220,21 @@ fn is_for_tests(file: &TextFile, files: &[TextFile]) -> bool {
             .any(|parent| parent.path == format!("{directory}/mod.rs") && parent.text.contains(&mounted))
 }
 
+/// Unit tests that sleep in real time, by the end of the file's path, and how often each does. The list only ever gets shorter.
+const SLEEPING_TESTS: &[(&str, usize)] = &[
+    ("/serve_counted_tests.rs", 1),
+    ("/store/inbox.rs", 2),
+    ("/store/tests/damage.rs", 1),
+    ("/store/tests/keys.rs", 1),
+    ("/store/tests/size.rs", 1),
+];
+
+/// The words of the code that make a thread or a task sleep.
+fn sleeps(code: &Code) -> Vec<Identifier> {
+    let words = code.identifiers().into_iter();
+    words.filter(|word| word.text == "sleep" || word.text == "sleep_until").collect()
+}
+
 /// A sleep is either too short, and the test fails on a slow machine, or too long, and everybody waits.
 #[test]
 fn no_scenario_sleeps() {
@@ -227,11 +242,34 @@ fn no_scenario_sleeps() {
         rust_files(&["tests"]).into_iter().filter(|file| !file.path.starts_with("tests/it/harness/"));
     let sleeps = scenarios.flat_map(|file| {
         let code = Code::of(&file.text);
-        let sleeps =
-            code.identifiers().into_iter().filter(|word| word.text == "sleep" || word.text == "sleep_until");
-        sleeps.map(|word| file.at(code.line(&word))).collect::<Vec<_>>()
+        sleeps(&code).iter().map(|word| file.at(code.line(word))).collect::<Vec<_>>()
     });
     none(sleeps);
+}
+
+/// A file with a clock that tests pause may sleep in its tests: no time passes.
+#[test]
+fn no_unit_test_sleeps_in_real_time_except_those_that_are_known() {
+    let files = rust_files(&["src"]);
+    let mut violations = Vec::new();
+    for file in &files {
+        let code = Code::of(&file.text);
+        let all = sleeps(&code).len();
+        let outside_tests =
+            if is_for_tests(file, &files) { 0 } else { sleeps(&Code::of(&file.text).without_tests()).len() };
+        let in_tests = if file.text.contains("start_paused = true") { 0 } else { all - outside_tests };
+        let known =
+            SLEEPING_TESTS.iter().find(|(path, _)| file.path.ends_with(path)).map_or(0, |(_, count)| *count);
+        if in_tests > known {
+            violations.push(format!("{}: {in_tests} sleeps in its tests, {known} are known", file.path));
+        } else if in_tests < known {
+            violations
+                .push(format!("{}: only {in_tests} sleeps are left, correct SLEEPING_TESTS", file.path));
+        }
+    }
+    let gone = SLEEPING_TESTS.iter().filter(|(path, _)| !files.iter().any(|file| file.path.ends_with(path)));
+    violations.extend(gone.map(|(path, _)| format!("{path} is gone, remove it from SLEEPING_TESTS")));
+    none(violations);
 }
 
 #[test]

@@ -42,6 +42,29 @@ ensure_packages() {
     return 1
 }
 
+# Installs those of the packages that are missing in the background, beside what the script does meanwhile. Follow it
+# with await_packages. At most one installation at a time.
+begin_packages() {
+    local package missing=()
+    for package in "$@"; do
+        has_package "$package" || missing+=("$package")
+    done
+    installation=
+    ((${#missing[@]} > 0)) || return 0
+    # A job in the background cannot ask for a password. sudo asks here and remembers it.
+    if ((EUID != 0)) && [[ -t 0 ]] && command -v sudo >/dev/null; then sudo -v || return 1; fi
+    ensure_packages "${missing[@]}" </dev/null &
+    installation=$!
+}
+
+# Waits for the installation that begin_packages started, if there is one. Its status is the installation's.
+await_packages() {
+    [[ -n ${installation-} ]] || return 0
+    local job=$installation
+    installation=
+    wait "$job"
+}
+
 # rustup puts cargo where a shell that was open before does not look.
 ensure_cargo() {
     if ! command -v cargo >/dev/null; then PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; fi

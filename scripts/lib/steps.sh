@@ -1,0 +1,66 @@
+# Runs the steps of a check one after the other, and prints where the time goes. Sourced, not run.
+# shellcheck shell=bash
+
+# Each step has a limit of twice the time that it usually takes, and at least this many seconds.
+readonly STEP_LIMIT_MIN=60
+# A failed step ends the script at once unless this is 1. The steps' results are in the table in either case.
+keep_going=${keep_going:-0}
+steps_table=
+steps_failed=()
+
+# Adds a row to the table that print_steps prints.
+note_step() {
+    local title=$1 usual=$2 seconds=$3 status=$4 result=passed
+    if ((status == 124 || status == 137)); then
+        result="not done after $seconds s"
+    elif ((status != 0)); then
+        result="failed with status $status"
+    fi
+    steps_table+="| $title | $result | $seconds | $usual |"$'\n'
+    printf '== %s: %s, %d s (usually %d s)\n' "$title" "$result" "$seconds" "$usual"
+    ((status == 0)) || steps_failed+=("$title")
+}
+
+limit_of() {
+    local limit=$((2 * $1))
+    printf '%d' "$((limit > STEP_LIMIT_MIN ? limit : STEP_LIMIT_MIN))"
+}
+
+# Runs a command as a step: step TITLE USUAL_SECONDS COMMAND...
+step() {
+    local title=$1 usual=$2 begin=$SECONDS status=0
+    shift 2
+    printf '\n== %s (usually %d s, at most %d s)\n' "$title" "$usual" "$(limit_of "$usual")"
+    timeout --kill-after=30 "$(limit_of "$usual")" "$@" || status=$?
+    note_step "$title" "$usual" "$((SECONDS - begin))" "$status"
+    ((status == 0 || keep_going)) || end_steps
+}
+
+# Runs a step whose tool a machine need not have.
+step_if_there() {
+    local tool=$1
+    shift
+    if command -v "$tool" >/dev/null; then
+        step "$@"
+    else
+        printf '\n== %s: skipped, there is no %s\n' "$1" "$tool"
+        steps_table+="| $1 | skipped, there is no $tool | 0 | $2 |"$'\n'
+    fi
+}
+
+# Prints the table of all steps so far.
+print_steps() {
+    printf '\n| step | result | seconds | usually |\n|---|---|---|---|\n%s' "$steps_table"
+}
+
+# Prints the table and exits: 0 when every step passed.
+end_steps() {
+    print_steps
+    if ((${#steps_failed[@]} == 0)); then
+        printf '\nAll steps passed in %d min %02d s\n' "$((SECONDS / 60))" "$((SECONDS % 60))"
+        exit 0
+    fi
+    printf '\nAfter %d min %02d s, these failed:\n' "$((SECONDS / 60))" "$((SECONDS % 60))"
+    printf '  %s\n' "${steps_failed[@]}"
+    exit 1
+}
