@@ -2,7 +2,7 @@
 //!
 //! * `plan` draws the schedule, `messages` the requests;
 //! * `scene` is what they are played on, by `faults` and by `load` through `client`;
-//! * `arrivals` takes what comes out, `noise` (and `starvation`) measures what is not the sidecar's doing, `books` holds it all;
+//! * `arrivals` takes what comes out, `noise` measures what is not the sidecar's doing, `books` holds it all;
 //! * `oracle` judges by the `contract`, `spooled` what went by way of the spool, `report` says it.
 
 mod arrivals;
@@ -18,7 +18,6 @@ mod plan;
 mod report;
 mod scene;
 mod spooled;
-mod starvation;
 
 pub(crate) use plan::Settings;
 

@@ -2,7 +2,7 @@
 
 use super::arrivals::connect;
 use super::scene::Door;
-use super::starvation::Starvation;
+use crate::harness::Starvation;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 const QUEUE: &str = "/v1/queues/orders/messages";
 
-/// What the contract allows beyond a deadline, and what this machine adds while it runs everything else as well.
+/// How far beyond its deadline an answer may come.
 const LATE: Duration = Duration::from_millis(50);
-const NOISE: Duration = Duration::from_millis(950);
+
+/// The most that may be explained by a machine that runs other tests as well.
+const EXPLAINED_MAX: Duration = Duration::from_millis(950);
 
 async fn broker_with_queue(name: &str) -> (Broker, Vhost, AmqpClient) {
     let broker = Broker::start().await;
@@ -33,20 +35,26 @@ async fn no_hangs() {
     // The connections of the clients are open beforehand: what is timed is the answer.
     load(sidecar, QUEUE, "proof", 100, |n| n >= 500).await;
 
+    let machine = Machine::measure(sidecar.pid());
     broker.pause().await;
     let requests = (0..100u64).map(|n| async move {
         let timeout = Duration::from_millis(100 + n * 30);
         let headers = [("amqpost-timeout", format!("{}ms", timeout.as_millis()))];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         let answer = sidecar.post(QUEUE, &headers, "x").await;
-        (timeout, answer.elapsed)
+        let answered = Instant::now();
+        (answered - answer.elapsed + timeout, answered)
     });
     let answered = join_all(requests).await;
     broker.resume().await;
 
-    let worst = answered.iter().map(|(timeout, elapsed)| elapsed.saturating_sub(*timeout)).max();
-    println!("no hangs: at most {worst:?} beyond the deadline");
-    assert!(worst.is_some_and(|late| late < LATE + NOISE), "{worst:?} beyond a deadline");
+    let late = answered.iter().map(|(deadline, answered)| {
+        let explained = machine.explains(*deadline, *answered).min(EXPLAINED_MAX);
+        (answered.saturating_duration_since(*deadline), explained)
+    });
+    let (worst, explained) = late.max_by_key(|(late, explained)| late.saturating_sub(*explained)).unwrap();
+    println!("no hangs: {worst:?} beyond a deadline at most, of which the machine explains {explained:?}");
+    assert!(worst < LATE + explained, "{worst:?} beyond a deadline, the machine explains {explained:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

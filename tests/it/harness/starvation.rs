@@ -6,13 +6,13 @@ use std::time::Duration;
 
 /// The last count of each thread.
 #[derive(Debug, Default)]
-pub(crate) struct Starvation {
+pub struct Starvation {
     waited: HashMap<String, u64>,
 }
 
 impl Starvation {
     /// The longest that one thread of a process waited since the last call; nothing where Linux does not tell.
-    pub(crate) fn since_last(&mut self, pid: u32) -> Duration {
+    pub fn since_last(&mut self, pid: u32) -> Duration {
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
         let mut now = HashMap::new();
         let mut longest = 0;
