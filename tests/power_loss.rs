@@ -1,4 +1,4 @@
-//! Power cuts, simulated: whatever was answered as stored is found again, wherever the power went.
+//! Simulated power cuts: every message that was answered as stored is found again, at whatever point the power fails.
 //!
 //! A kill of the process says nothing of this, since the system keeps what was written. Here a process appends
 //! and confirms while a preloaded shim lists its writes and syncs; the list is then cut at many places, and at
@@ -134,7 +134,7 @@ fn recorded(directory: &Path) -> Journal {
     Journal::read(&journal)
 }
 
-// === what is found ===
+// === what the next start finds ===
 
 /// The records that must be there, and those that may be, by number.
 fn promised(answers: &[String]) -> BTreeMap<i64, u64> {

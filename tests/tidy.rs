@@ -14,7 +14,7 @@ use files::{TextFile, rust_files, text_files};
 
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Libraries that stay behind one door each, so that what they do wrong is mended in one place.
+/// Libraries that only certain rooms may name, so that their faults are worked around in one place.
 const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("lapin", &["link"]),
     ("prometheus", &["metrics"]),
@@ -178,7 +178,7 @@ fn no_line_ends_in_white_space() {
     none(lines);
 }
 
-// === what is not there ===
+// === what must not occur ===
 
 #[test]
 fn nothing_is_left_half_done() {

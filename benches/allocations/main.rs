@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     if roles::play(&words) {
         return ExitCode::SUCCESS;
     }
-    // As with any other test, a name that is no part of this one's means another test.
+    // As with any other test, a name that is not part of this one's selects another test.
     if words.iter().any(|word| !word.starts_with('-') && !"allocations".contains(word)) {
         return ExitCode::SUCCESS;
     }

@@ -15,7 +15,7 @@ const LANGUAGE: [&str; 6] = ["alloc", "core", "std", "dhat", "__rustc", "hashbro
 /// What lapin's thread takes each time that it goes to sleep: the number depends on the machine, not on the code.
 const GOES_TO_SLEEP: &str = "flume::Hook";
 
-/// Below so many blocks a publish it is not of each publish.
+/// A site with fewer blocks per publish than this does not belong to every publish.
 const WORTH_A_ROW: f64 = 0.05;
 
 /// The parts of dhat's file that are read.

@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 pub(crate) const QUEUE: &str = "bench";
 pub(crate) const BYTES: usize = 1024;
 
-/// Publishes before any is counted: what is made once, and grows to its size, is made then.
+/// Publishes before the counting starts, so that one-time allocations and growing buffers are not counted.
 const WARM_UP: u32 = 200;
 
 /// A subject that takes no publish by then never will.
@@ -47,7 +47,7 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// Blocks, whatever the machine was at.
+    /// Blocks, independent of other work of the machine.
     pub(crate) fn blocks(&self) -> u64 {
         self.sites.all() - self.sites.asleep()
     }
@@ -107,7 +107,7 @@ impl Subjects {
         Self { runtime, http_floor, amqp_floor, amqpost, to_http_floor, to_amqpost, _sink, _complaints }
     }
 
-    /// Counts so many publishes, by means of a file.
+    /// Counts this many publishes, by means of a file.
     pub(crate) fn count(&mut self, subject: Subject, publishes: u32, profile: &Path) -> Count {
         self.publish(subject, WARM_UP);
         self.part(subject).ask(format_args!("count {}", profile.display()));

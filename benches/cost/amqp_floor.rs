@@ -85,7 +85,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// One that publishes so many bytes to a queue each time.
+    /// One that publishes this many bytes to a queue each time.
     pub(crate) fn new(channel: &Channel, queue: &str, bytes: usize) -> Self {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)

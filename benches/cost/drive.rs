@@ -108,7 +108,7 @@ impl Gauge {
         self.done.fetch_add(exchanges as u64, Ordering::Relaxed);
     }
 
-    /// Whether no exchange is to begin any more.
+    /// Whether no further exchange may begin.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stops.load(Ordering::Relaxed)
     }

@@ -18,7 +18,7 @@ const WARM: Duration = Duration::from_millis(250);
 /// After this the connections of a part are closed.
 const REST: Duration = Duration::from_secs(1);
 
-/// One sidecar under the same load for so many minutes.
+/// One sidecar under the same load for a number of minutes.
 pub(crate) fn hour(stage: &Stage) -> Section {
     let minutes = stage.plan.minutes;
     let header =

@@ -55,6 +55,6 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: 
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().max_buf_size(MAX_HEADER_BYTES).keep_alive(true);
     builder.http2().max_header_list_size(MAX_HEADER_BYTES as u32).max_concurrent_streams(HTTP2_STREAMS_MAX);
-    // A client that leaves is no failure.
+    // A client that leaves is not a failure.
     drop(builder.serve_connection(TokioIo::new(socket), service).await);
 }

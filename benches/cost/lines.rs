@@ -1,4 +1,4 @@
-//! The client of an NDJSON stream: one connection, so many lines without their result at a time.
+//! The client of an NDJSON stream: one connection, with a fixed number of lines whose results are outstanding.
 
 use crate::drive::{Gauge, Latencies, Pace};
 use crate::subject::QUEUE;

@@ -1,4 +1,4 @@
-//! Latencies in order, and what is asked of them.
+//! Sorted latencies and their quantiles.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

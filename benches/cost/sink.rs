@@ -23,9 +23,9 @@ const FRAME_AROUND: usize = FRAME_HEAD + 1;
 const HEARTBEAT_FRAME: [u8; FRAME_AROUND] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END];
 const CHANNEL_MAX: u16 = 2047;
 const FRAME_MAX: u32 = 131_072;
-/// Twice the largest frame: what is left of one read never keeps the next one from reading.
+/// Twice the largest frame, so that the rest of one read never prevents the next.
 const BUFFER: usize = 2 * FRAME_MAX as usize;
-/// After so long without a byte a connection gets a heartbeat: half of the shortest that a client can ask for.
+/// A connection gets a heartbeat after this long without a byte: half of the shortest interval that a client can ask for.
 const BEAT: Duration = Duration::from_millis(500);
 
 /// Class and method in one number, as they stand in a method frame.

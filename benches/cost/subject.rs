@@ -35,7 +35,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// 1 KiB or so many bytes to the queue that every benchmark uses, each client with the next request at once.
+    /// 1 KiB or a given number of bytes to the queue that every benchmark uses, each client with the next request at once.
     pub(crate) fn of(concurrency: usize, bytes: usize) -> Self {
         let post = Post {
             paths: vec![format!("/v1/queues/{QUEUE}/messages")],

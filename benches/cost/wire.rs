@@ -20,7 +20,7 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-/// What requests ask for, and what is to be answered.
+/// What requests ask for, and the expected answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     /// By turns.
@@ -29,7 +29,7 @@ pub(crate) struct Post {
     pub(crate) headers: String,
     pub(crate) body: Bytes,
     pub(crate) status: u16,
-    /// Whether the server may close a connection between two requests, as some do after so many.
+    /// Whether the server may close a connection between two requests, as some do after a number of requests.
     pub(crate) reconnects: bool,
 }
 

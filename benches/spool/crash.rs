@@ -31,7 +31,7 @@ pub(crate) fn child() {
     });
 }
 
-/// Never ends by itself: whoever started it kills it while it appends.
+/// Never ends by itself: its parent kills it while it appends.
 async fn fill(directory: &Path, messages: usize) {
     let (_store, handle) = load::open(directory, MAX_BYTES);
     let load = Load::new(256, Keys::Without);

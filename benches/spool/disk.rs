@@ -32,7 +32,7 @@ impl Disk {
         Self { block, elapsed, syncs }
     }
 
-    /// Both measurements as one: before and after what is compared with them.
+    /// The two measurements, before and after the measured run, as one.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.elapsed += other.elapsed;
         self.syncs.extend(other.syncs);

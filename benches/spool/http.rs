@@ -62,7 +62,7 @@ pub(crate) async fn many_clients(plan: &Plan, place: &Path, rows: &mut Rows) {
     }
 }
 
-/// A sidecar of its own under so many connections, each with the next request once it has its answer.
+/// A sidecar of its own under this many connections, each of which sends the next request after the answer to the last.
 async fn measure(connections: usize, place: &Path, span: Duration) -> Measured {
     let directory = fresh(place);
     let path = format!("\"{}\"", directory.path().join("spool").display());

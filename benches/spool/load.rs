@@ -159,7 +159,7 @@ impl Load {
         }
     }
 
-    /// Appends so many messages, as fast as it goes.
+    /// Appends this many messages as fast as possible.
     pub(crate) async fn fill(self, handle: &StoreHandle, messages: usize) {
         let producers = (0..self.producers).map(|producer| {
             let handle = handle.clone();

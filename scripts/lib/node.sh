@@ -3,7 +3,7 @@
 
 readonly NODE_NAME=amqpost-demo@localhost
 
-# Prints the first of `count` ports from `first` on at which nothing listens, on whatever address.
+# Prints the first of `count` ports from `first` on at which nothing listens, on any address.
 #
 # All are below 32768: a port from there on may at any time be the near end of somebody's outgoing connection.
 free_port() {

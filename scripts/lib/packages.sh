@@ -1,7 +1,7 @@
 # Makes sure that the Debian packages a script needs are there. Sourced, not run.
 # shellcheck shell=bash
 
-# Judged by what a package brings and not by dpkg, so that a tool from elsewhere counts too.
+# Looks for the package's files and does not ask dpkg, so that a tool from elsewhere counts as well.
 has_package() {
     case $1 in
         amqp-tools) command -v amqp-declare-queue ;;
@@ -13,7 +13,7 @@ has_package() {
     esac >/dev/null
 }
 
-# Installs those of the packages that are missing; says what to do and fails where it may not.
+# Installs the missing ones of these packages. If it may not, it says what to do and fails.
 ensure_packages() {
     local package missing=() as_root=()
     for package in "$@"; do

@@ -101,7 +101,7 @@ pub(crate) struct Window {
     pub(crate) begin: Instant,
     /// When it was lifted.
     pub(crate) lifted: Instant,
-    /// When what it broke for good is gone as well.
+    /// When its lasting effects have ended as well.
     pub(crate) end: Instant,
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Beyond its deadline a client waits so long, to see whether an answer comes at all.
+/// How long a client waits beyond its deadline, to see whether an answer comes at all.
 const BEYOND: Duration = Duration::from_secs(10);
 
 /// Keeps connections, as the clients of a sidecar do.

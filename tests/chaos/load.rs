@@ -1,4 +1,4 @@
-//! Open-loop load: each request is sent at its own moment, whatever became of the ones before.
+//! Open-loop load: each request is sent at its own moment, without waiting for earlier ones.
 
 use super::books::{Books, Record};
 use super::client::Clients;

@@ -108,7 +108,7 @@ pub(crate) struct Message {
     pub(crate) variant: u32,
     /// Over HTTP/2.
     pub http2: bool,
-    /// A leaver leaves so long after its request.
+    /// How long after its request a leaving client disconnects.
     pub(crate) patience: Duration,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * `plan` draws the schedule, `messages` the requests;
 //! * `scene` is what they are played on, by `faults` and by `load` through `client`;
-//! * `arrivals` takes what comes out, `noise` measures what is not the sidecar's doing, `books` holds it all;
+//! * `arrivals` records the messages that arrive, `noise` measures delays that the sidecar did not cause, `books` holds all records;
 //! * `oracle` judges by the `contract`, `spooled` what went by way of the spool, `report` says it.
 
 mod arrivals;

@@ -10,13 +10,13 @@ use crate::harness::Direction;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Answers may come so much later than their deadline (contract §1.1).
+/// How far beyond its deadline an answer may come (docs/promises.md).
 const GRACE: Duration = Duration::from_millis(50);
 
 /// Away from every fault by this, good requests are confirmed.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// A broker that has been silent for so long is noticed, and requests are refused at once.
+/// A broker that has been silent for this long is noticed, and requests are refused at once.
 pub(crate) const NOTICED: Duration = Duration::from_millis(2500);
 
 /// Requests with a shorter deadline than this may miss it on a healthy broker: it syncs its disk.

@@ -39,9 +39,9 @@ pub(crate) enum Fault {
     Held(Direction),
     /// The broker's bytes vanish for a moment, then all connections end with RST.
     ConfirmsLost,
-    /// Bytes arrive so much later.
+    /// Bytes arrive this much later.
     Delayed(Direction, Duration),
-    /// Bytes arrive at so many a second.
+    /// Bytes arrive at this many a second.
     Throttled(Direction, u64),
     /// The sidecar dies by SIGKILL and is started again.
     SidecarKilled,
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
 /// What a fault needs for itself, so that two at a time do not undo each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// The broker's process and what is declared there.
+    /// The broker's process and the queues and exchanges in it.
     Broker,
     /// The proxy between sidecar and broker.
     Network,

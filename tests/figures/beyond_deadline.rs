@@ -1,4 +1,4 @@
-//! How far beyond its deadline an answer comes, whatever goes wrong meanwhile.
+//! How far beyond its deadline an answer comes under each fault.
 
 use super::fault::{Fault, outage};
 use super::load::{Load, Sent, Shot};
@@ -25,7 +25,7 @@ const FAULTS: [Fault; 7] = [
     Fault::Alarm,
 ];
 
-/// With these a silence is borne for longer than every deadline, so that every request has to wait for its own.
+/// With these settings a silent broker is tolerated for longer than every deadline, so that each request waits for its own.
 const PATIENT: [(&str, &str); 3] =
     [("broker.stall_timeout", "\"60s\""), ("broker.heartbeat", "\"60s\""), ("publish.max_in_flight", "4096")];
 

@@ -1,9 +1,9 @@
-//! How late timers are on this machine: what is not the doing of the sidecar.
+//! How late timers are on this machine: delays that the sidecar did not cause.
 
 use super::sample::Sample;
 use std::time::{Duration, Instant};
 
-/// What a timer found out: for each of its moments, how late it was.
+/// The lateness of a timer at each of its moments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lateness {
     /// In the order of the moments.

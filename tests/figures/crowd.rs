@@ -1,4 +1,4 @@
-//! Closed-loop load: so many clients, each with the next request as soon as it has its answer; some leave.
+//! Closed-loop load: a number of clients that each send the next request after the answer to the last; some leave.
 
 use super::load::on_this_thread;
 use super::wire::Wire;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 pub(crate) enum Manner {
     /// It reads its answer.
     Patient,
-    /// It leaves with so many bytes of its request unsent: by RST or by FIN.
+    /// It leaves with this many bytes of its request unsent: by RST or by FIN.
     Leaves { unsent: usize, by_reset: bool },
 }
 

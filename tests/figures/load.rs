@@ -1,4 +1,4 @@
-//! Open-loop load: each request is sent at its moment, whatever became of the ones before, and written down.
+//! Open-loop load: each request is sent at its own moment, without waiting for earlier ones, and recorded.
 
 use super::clock::Lateness;
 use super::wire::Wire;
@@ -38,7 +38,7 @@ pub(crate) struct Shot {
 }
 
 impl Shot {
-    /// Whether that was the answer.
+    /// Whether this was the answer.
     pub(crate) fn is(&self, outcome: Outcome) -> bool {
         self.outcome == Some(outcome)
     }

@@ -57,7 +57,7 @@ pub(crate) async fn measure(short: bool) -> Table {
     table
 }
 
-/// Sends so many requests while links die, until nothing is in flight. The memory at each tenth of them.
+/// Sends this many requests while links die, until nothing is in flight. Returns the memory after each tenth of them.
 async fn play(scene: &Scene, requests: u64) -> (Tally, Vec<u64>) {
     let crowd = Crowd::gather(&scene.sidecar, CLIENTS, requests, request);
     let (mut next_reset, mut tenths) = (Instant::now() + RESET_EVERY, Vec::new());

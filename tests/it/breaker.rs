@@ -21,7 +21,7 @@ async fn a_queue_that_nacks_opens_its_own_breaker_and_recovers_within_seconds() 
     assert_eq!(sidecar.metric("amqpost_breaker_state{state=\"open\"}").await, 1.0);
 
     client.purge("full").await;
-    eventually("what is mended works", Duration::from_secs(5), async || {
+    eventually("the repaired destination works", Duration::from_secs(5), async || {
         let answer = sidecar.post("/v1/queues/full/messages", &[], "x").await;
         if answer.code() == "confirmed" { Ok(()) } else { Err(answer.code().to_owned()) }
     })

@@ -80,7 +80,7 @@ impl Scene {
         messages.iter().map(id).collect()
     }
 
-    /// Waits until so many more messages were confirmed.
+    /// Waits until this many more messages were confirmed.
     async fn confirmed(&self, more: u32, within: Duration) {
         let (begun, before) = (Instant::now(), self.sidecar.published("confirmed", "confirmed").await);
         eventually(&format!("{more} more are confirmed"), within, async || {

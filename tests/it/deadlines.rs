@@ -8,7 +8,7 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 
 /// With one connection the first message proves the destination for all that follow, which then share a channel.
-/// A frozen broker is not to be noticed: what is under test is the deadline.
+/// The frozen broker must go unnoticed, because this tests the deadline.
 async fn one_connection(vhost: &Vhost) -> Sidecar {
     let sidecar = Sidecar::builder(&vhost.uri()).set("broker.connections", "1");
     sidecar.patient().start().await.with_link_up().await

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Exchanges that are published to now and then, so that many publishes go alone until their exchange is trusted.
 const RARE: usize = 150;
 
-/// The exchange stays for so many answers to other messages, and is gone for so many.
+/// For how many answers to other messages the exchange exists, and for how many it is gone.
 const STAYS: usize = 30;
 const GONE: usize = 10;
 

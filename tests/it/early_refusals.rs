@@ -50,7 +50,7 @@ async fn begun<'a>(sidecar: &Sidecar, case: &'a str, path: &str, length: usize, 
     refused
 }
 
-/// A head, its path, and the status with which it is refused whatever its body is, by a sidecar without a link.
+/// A head, its path, and the status with which a sidecar without a link refuses it, independently of the body.
 const REFUSED_BY_THEIR_HEAD: [(&str, &str, u16); 8] = [
     ("", QUEUE, 503),
     ("amqp-priority: 300\r\n", QUEUE, 400),

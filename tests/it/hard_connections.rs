@@ -15,7 +15,7 @@ async fn one_connection(uri: &str) -> Sidecar {
     Sidecar::builder(uri).set("broker.connections", "1").start().await.with_link_up().await
 }
 
-/// Publishes to so many exchanges that are missing, each of which costs a channel.
+/// Publishes to this many missing exchanges, each of which costs a channel.
 async fn wear_out(sidecar: &Sidecar, missing: usize) {
     let posts = stream::iter(0..missing).map(|n| async move {
         let answer = sidecar.post(&format!("/v1/exchanges/missing-{n}/messages"), &[], "x").await;

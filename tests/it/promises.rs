@@ -32,7 +32,7 @@ async fn ids_in(client: &AmqpClient) -> HashSet<String> {
 async fn no_hangs() {
     let (broker, vhost, _client) = broker_with_queue("no_hangs").await;
     let sidecar = &Sidecar::up(&vhost.uri()).await;
-    // The connections of the clients are open beforehand: what is timed is the answer.
+    // The clients' connections are opened beforehand, so that only the answer is timed.
     load(sidecar, QUEUE, "proof", 100, |n| n >= 500).await;
 
     let machine = Machine::measure(sidecar.pid());

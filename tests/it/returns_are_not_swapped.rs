@@ -52,7 +52,7 @@ async fn nacked_returned_and_confirmed_messages_keep_apart_in_one_stream() {
     let full = arguments([("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", text("reject-publish"))]);
     client.declare_queue("full", true, full).await;
     client.put("full", b"the only place").await;
-    // What is under test is attribution, not the breaker that so many nacks would open.
+    // This tests attribution, not the breaker, which this many nacks would open.
     let sidecar = Sidecar::builder(&vhost.uri()).set("breaker.failures", "10000");
     let sidecar = &sidecar.start().await.with_link_up().await;
 

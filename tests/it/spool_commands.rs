@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 // === looking, and changing, both ways ===
 
-/// Everything that looks and changes, whoever has the spool.
+/// All commands that inspect or change the spool, with and without a running sidecar.
 async fn everything_works(stocked: &Stocked, sidecar: bool) {
     let status = stocked.status().await;
     assert_eq!((&status["ready"], &status["parked"]), (&5.into(), &4.into()));
@@ -202,7 +202,7 @@ async fn a_socket_that_nobody_answers_on_is_silent_while_a_process_has_the_spool
     assert_eq!(stocked.status().await["sidecar"]["state"], "none", "a socket alone has no spool");
 }
 
-// === what is wrong is found, what is kept can be published again ===
+// === faults are found, and exported messages can be published again ===
 
 #[tokio::test]
 async fn verify_names_what_is_damaged_and_exits_with_1() {

@@ -1,4 +1,4 @@
-//! What is in the spool reaches the broker in order, whatever happens to the connections on the way.
+//! Spooled messages reach the broker in order, even if connections fail on the way.
 
 use crate::harness::*;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use crate::harness::*;
 use std::time::{Duration, Instant};
 
-/// What may have left after so much of a ramp: a tenth of the rate at first, half as fast again in every second, up to
+/// The most that may have left after this much of a ramp: a tenth of the rate at first, half as fast again in every second, up to
 /// the whole of it.
 fn ramped(rate: f64, after: Duration) -> f64 {
     let (whole, after) = (10f64.ln() / 1.5f64.ln(), after.as_secs_f64());
@@ -106,7 +106,7 @@ async fn live_requests_are_not_much_slower_while_it_drains() {
     spool.fill(spooled_for("orders", &keys, 600)).await;
     let path = "/v1/queues/live/messages";
 
-    // In turn, so that whatever else keeps the machine busy falls on both.
+    // In turn, so that other work of the machine affects both.
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut left = 0.0;
     for _ in 0..3 {

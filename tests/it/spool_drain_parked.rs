@@ -196,7 +196,7 @@ async fn where_undeliverable_messages_wait_their_key_waits_until_the_exchange_is
     counts(&sidecar, 5.0, 0.0).await;
     client.declare_queue("all", true, arguments([])).await;
     client.declare_exchange("later", lapin::ExchangeKind::Fanout).await;
-    // Until it is bound nothing is routed, which is waited out as well.
+    // Nothing is routed before the binding exists, so the test waits for that as well.
     client.bind("all", "later", "").await;
 
     counts(&sidecar, 0.0, 0.0).await;

@@ -143,7 +143,7 @@ async fn flood(name: &str, keys: usize, each: usize, patience: Duration) {
     let publishing = join_all(names.iter().map(|key| publish(sidecar.http(), key, each, &accepted)));
     let outage = async {
         let reach = async |part: usize| {
-            eventually("so many are answered", patience, async || {
+            eventually("this many are answered", patience, async || {
                 let seen = accepted.load(Ordering::Relaxed);
                 if seen >= part { Ok(()) } else { Err(seen) }
             })

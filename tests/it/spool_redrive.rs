@@ -54,7 +54,7 @@ async fn what_a_killed_run_may_have_delivered_is_marked_even_when_it_was_parked_
         let uri = vhost.uri_via(proxy.port());
         Sidecar::builder(&uri).set("spool.path", &spool.setting()).start().await
     };
-    // The broker has it, and whoever delivered it dies before it hears so.
+    // The broker has it, and the sidecar that delivered it dies before it learns of that.
     let tap = Arrivals::of(&client, "q").await;
     proxy.delay(Direction::FromBroker, Duration::from_millis(250));
     let killed = start().await;
@@ -182,7 +182,7 @@ async fn without_its_note_on_the_disk_nothing_is_delivered_and_the_log_says_why(
     client.declare_queue("q", true, arguments([])).await;
     let spool = SpoolDir::new();
     spool.fill([spooled("", "q", "q-0")]).await;
-    // Nothing can be made by that name, whoever tries.
+    // Nobody can declare anything by that name.
     let note = spool.path().join("delivering");
     std::os::unix::fs::symlink("nowhere/at/all", &note).expect("a link");
 

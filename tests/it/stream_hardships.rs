@@ -64,7 +64,7 @@ async fn a_broker_that_is_killed_in_the_middle_costs_no_line_its_true_verdict() 
             broker.restart().await;
             sidecar.link_is("up", PATIENCE).await;
         }
-        // Half of what is under way stays so.
+        // Half of the lines under way stay under way.
         answers.extend(stream.answers(if round == 0 { 25 } else { 50 }).await);
     }
     stream.finish();

@@ -42,7 +42,7 @@ pub(crate) enum Syncs {
 /// Everything that was asked, in order.
 pub(crate) struct Journal(pub(crate) Vec<Asked>);
 
-/// A file that is there, as its directory says at once: what is certainly on the disk, and what may be.
+/// An existing file (its directory entry is always durable): the content that is certainly on the disk, and the writes that may be.
 #[derive(Default)]
 struct Half {
     durable: Vec<u8>,
@@ -134,13 +134,13 @@ impl Half {
         for operation in self.pending.drain(..covered) {
             apply(&mut self.durable, &operation, |_| true);
         }
-        // Another thread's sync, under way meanwhile, has so many less to see to.
+        // A sync of another thread that is under way has this many fewer writes to cover.
         for begun in self.covered.values_mut() {
             *begun = begun.saturating_sub(covered);
         }
     }
 
-    /// Each block of what was not synced may have reached the disk or not, whatever came before it.
+    /// Each unsynced block may have reached the disk or not, independently of the blocks before it.
     fn found(self, random: &mut Rng) -> Vec<u8> {
         let percent = [0, 10, 50, 90, 100][random.usize(..5)];
         let block = [512, 4096][random.usize(..2)];

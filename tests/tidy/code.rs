@@ -1,4 +1,4 @@
-//! Rust source reduced to what is code, and the few things that the rules look for in it.
+//! Rust source without comments and literals, and the few things that the rules look for in it.
 
 use std::ops::Range;
 

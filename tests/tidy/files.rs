@@ -76,7 +76,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 fn text_file(path: &Path) -> Option<TextFile> {
-    // A test that runs beside this one may have removed a file of its own; what is no UTF-8 is no text.
+    // A test that runs at the same time may have removed a file of its own; a file that is not UTF-8 is not text.
     let text = String::from_utf8(fs::read(path).ok()?).ok()?;
     let path = path.strip_prefix(root()).expect("the walk begins at the root").display().to_string();
     Some(TextFile { path, text })

@@ -26,7 +26,7 @@ pub async fn shared() -> &'static Broker {
 /// A private RabbitMQ node on loopback, with its own ports and directory.
 ///
 /// Clones are the same node. The node ends, and its directory goes, when the last clone is
-/// dropped or the test process ends in whatever way. A freshly started node has the user
+/// dropped or the test process ends in any way. A freshly started node has the user
 /// `guest` (password `guest`) and the vhost `/`.
 ///
 /// All methods panic when the node does not do what it is told, with the end of its logs where
@@ -58,7 +58,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Enables plugins, and makes the applications that they need known to the node: list these as well.
+    /// Enables plugins. List the applications that they need as well.
     #[must_use]
     pub fn plugins(mut self, plugins: &[&str]) -> Self {
         self.plan.plugins.extend(plugins.iter().map(ToString::to_string));

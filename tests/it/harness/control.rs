@@ -107,7 +107,7 @@ impl Control {
     }
 }
 
-/// Writes a Rust string as an Erlang binary, whatever characters it holds.
+/// Writes a Rust string with any characters as an Erlang binary.
 pub fn binary(text: &str) -> String {
     let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
     format!("<<{}>>", bytes.join(","))

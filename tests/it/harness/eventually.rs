@@ -49,7 +49,7 @@ pub async fn eventually<L: Look>(
     mut look: impl AsyncFnMut() -> L,
 ) -> L::Answer {
     let end = Instant::now() + deadline;
-    let mut seen = String::from("no look came to its end");
+    let mut seen = String::from("no look has finished");
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match tokio::time::timeout(left, look()).await {

@@ -53,14 +53,14 @@ struct State {
     accepted: u64,
 }
 
-/// Whether new connections are to be accepted, and whom to tell when that is so.
+/// Whether new connections are accepted, and whom to tell when they are.
 type DoorOrder = (bool, mpsc::Sender<io::Result<()>>);
 
 impl FaultProxy {
     /// Starts a proxy that passes everything on to `upstream`.
     ///
     /// # Panics
-    /// When there is no port or thread for it.
+    /// When no port is free or no thread can be started.
     pub fn start(upstream: SocketAddr) -> Self {
         let port = ReservedPort::take();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.number()));

@@ -28,7 +28,7 @@ impl Impostor {
     /// Starts one in front of a port on 127.0.0.1, such as a broker's.
     ///
     /// # Panics
-    /// When there is no port for it.
+    /// When no port is free.
     pub fn to_port(upstream: u16) -> Self {
         let port = ReservedPort::take();
         let listener = listen(&port).and_then(TcpListener::from_std);

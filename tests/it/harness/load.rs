@@ -56,7 +56,7 @@ pub async fn load_of(
         .await
 }
 
-/// Publishes `per_second` messages, each at its own moment whatever became of the ones before (open loop), until
+/// Publishes `per_second` messages, each at its own moment without waiting for earlier ones (open loop), until
 /// `enough` says so. How long an answer took counts from that moment, so that a stall is not left out.
 pub async fn paced_load(
     sidecar: &Sidecar,
@@ -122,7 +122,7 @@ pub fn codes(sent: &[Sent]) -> std::collections::BTreeMap<String, usize> {
     codes
 }
 
-/// Compares what was answered with what is in the queue.
+/// Compares the answers with the messages in the queue.
 ///
 /// # Panics
 /// When a confirmed message is missing (a loss) or a `not_published` one is there (a ghost).

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Calls `each` at every moment of the schedule, with its number, until told to stop. What was missed is made up for.
+/// Calls `each` at every moment of the schedule, with its number, until told to stop. Missed moments are made up for.
 ///
 /// Blocks its thread: a runtime's timer is coarser, and waits for the runtime's other work.
 pub fn beat(begun: Instant, per_second: u32, stop: &AtomicBool, mut each: impl FnMut(u64, Instant)) {

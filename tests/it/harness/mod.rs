@@ -29,8 +29,8 @@
 //!
 //! A test that harms the node itself (`kill_9`, `pause`, `set_memory_alarm`, `stop`) starts its
 //! own with `Broker::start().await`, or `Broker::builder().tls().start().await` for one with TLS.
-//! It takes two seconds. Whatever happens to the test process, no node and no directory of it is
-//! left: see [`watchdog`].
+//! It takes two seconds. However the test process ends, it leaves no node and no directory
+//! behind: see [`watchdog`].
 
 #![allow(
     dead_code,

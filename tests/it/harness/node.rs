@@ -71,13 +71,13 @@ pub struct Started {
 pub struct Plan {
     /// Further lines of rabbitmq.conf.
     pub lines: Vec<String>,
-    /// Plugins that are enabled; whatever they need has to be among them.
+    /// The enabled plugins, with all plugins that these need.
     pub plugins: Vec<String>,
     /// Whether there is a TLS listener.
     pub tls: bool,
     /// How many Erlang schedulers the node runs.
     pub schedulers: u16,
-    /// How it meets other nodes, when it is to be one of a cluster.
+    /// How it meets other nodes, if it belongs to a cluster.
     pub membership: Option<Membership>,
 }
 

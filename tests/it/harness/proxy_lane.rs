@@ -1,4 +1,4 @@
-//! One direction of one proxied connection: what is read, kept, delayed, lost and written.
+//! One direction of one proxied connection: reads bytes, keeps, delays or loses them, and writes them.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -58,7 +58,7 @@ pub struct Lane {
     kept: usize,
     /// The sender's end of the stream was read.
     ended: bool,
-    /// The end of the stream has come to the front and is to be passed on.
+    /// The end of the stream is next and must be passed on.
     closing: bool,
     /// Something was lost: what would follow makes no sense to the receiver any more.
     lossy: bool,
@@ -84,7 +84,7 @@ impl Lane {
         if self.lossy { Way::Discard } else { self.way }
     }
 
-    /// Has other things happen from now on, also to what is on its way.
+    /// Changes the treatment from now on, also of bytes that are on their way.
     pub fn set_way(&mut self, way: Way) {
         self.way = way;
         if way == Way::Discard && !self.pieces.is_empty() {
@@ -99,7 +99,7 @@ impl Lane {
         self.kept = 0;
     }
 
-    /// Whether the end of the stream is to be passed on now.
+    /// Whether the end of the stream must be passed on now.
     pub fn is_closing(&self) -> bool {
         self.closing
     }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::proxy_lane::{Broken, Lane, Way};
 
-/// How long a closed connection waits for its peers to close, too.
+/// How long a closed connection waits until its peers have closed as well.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What happens in the two directions.

@@ -101,7 +101,7 @@ impl AmqpClient {
         end(channel).await;
     }
 
-    /// Deletes a queue with what is in it.
+    /// Deletes a queue with its messages.
     pub async fn delete_queue(&self, name: &str) {
         let channel = self.channel().await;
         let deleting = channel.queue_delete(name.into(), QueueDeleteOptions::default());

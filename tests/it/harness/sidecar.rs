@@ -205,7 +205,7 @@ impl Sidecar {
         line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
     }
 
-    /// Waits until so many publishes are in flight.
+    /// Waits until this many publishes are in flight.
     pub async fn in_flight_is(&self, count: usize) {
         eventually(&format!("{count} are in flight"), PATIENCE, async || {
             let seen = self.metric("amqpost_in_flight").await;
@@ -229,7 +229,7 @@ impl Sidecar {
         self.child.id()
     }
 
-    /// What Linux says of its memory, in KiB: `VmRSS:` is what is resident now, `VmHWM:` the most there ever was.
+    /// Its memory in KiB as Linux reports it: `VmRSS:` is the resident memory now, `VmHWM:` its highest value so far.
     pub fn memory_kib(&self, row: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(row)).expect("Linux tells");

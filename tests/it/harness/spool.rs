@@ -23,7 +23,7 @@ impl SpoolDir {
         Self::at("spool")
     }
 
-    /// An empty one whose path has so many bytes more.
+    /// An empty one whose path is this many bytes longer.
     pub fn deep(bytes: usize) -> Self {
         Self::at(&format!("{}/spool", "d".repeat(bytes)))
     }

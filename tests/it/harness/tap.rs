@@ -30,7 +30,7 @@ impl Tap {
     /// Starts one in front of a port on 127.0.0.1, such as a broker's.
     ///
     /// # Panics
-    /// When there is no port for it.
+    /// When no port is free.
     pub fn to_port(upstream: u16) -> Self {
         let port = ReservedPort::take();
         let listener = listen(&port).and_then(TcpListener::from_std);
@@ -111,7 +111,7 @@ async fn listen_in(
     }
 }
 
-/// Where the frames of a stream begin, whatever pieces it arrives in.
+/// Finds where the frames of a stream begin, independently of the pieces in which it arrives.
 #[derive(Debug, Default)]
 struct Frames {
     rest: Vec<u8>,

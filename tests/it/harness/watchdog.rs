@@ -120,7 +120,7 @@ impl Watchdog {
         self.shell().server
     }
 
-    /// Whether the server process was started and has not come to its end.
+    /// Whether the server process was started and has not ended.
     pub fn is_alive(&self) -> bool {
         // A server that ended by itself is still listed, as a zombie, until it is reaped.
         self.state().is_some_and(|state| !"ZX".contains(state))
