@@ -62,7 +62,7 @@ async fn append_and_confirm(handle: &StoreHandle, answers: &Mutex<std::fs::File>
         };
         say(format!("stored {seq} {number}\n"));
         if number % 3 == 0 {
-            // Said before it is asked for: from then on the record may be gone.
+            // Printed before the request: from then on the record may be gone.
             say(format!("confirmed {seq} {number}\n"));
             handle.confirm(vec![seq]).await.expect("the disk works");
         }
@@ -78,7 +78,7 @@ async fn child_appends_and_confirms() {
     store.close();
 }
 
-/// Appends until the disk does not work any more, or there is enough.
+/// Appends until the disk fails or the store is large enough.
 async fn append_until_it_fails(handle: &StoreHandle, answers: &Mutex<std::fs::File>, appender: u64) -> bool {
     for number in (0..APPENDS_EACH).map(|index| appender * APPENDS_EACH + index) {
         match handle.append(record(number)).await {
@@ -171,7 +171,7 @@ fn number_in(stored: &Stored) -> u64 {
     number
 }
 
-/// Opens the store after a cut; how many of the promised records are missing.
+/// Opens the store after a cut and returns how many of the promised records are missing.
 async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut Rng) -> usize {
     let directory = tempfile::tempdir().expect("a directory");
     let settings = settings(directory.path());

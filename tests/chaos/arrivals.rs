@@ -1,4 +1,4 @@
-//! Consumers that take what arrives, at once, and write it down; they survive every fault by starting again.
+//! Consumers that take and record arriving messages at once; they survive every fault by starting again.
 
 use super::books::{Arrival, Books};
 use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, SPOOL_QUEUE, TIGHT, TOPIC_QUEUE, number};
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// Where messages arrive.
 pub(crate) const QUEUES: [&str; 6] = [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, TIGHT, FLAPPING_QUEUE, DOOMED];
 
-/// What the consumer of the tight queue takes for each message.
+/// The time that the consumer of the tight queue takes for each message.
 const SLOWNESS: Duration = Duration::from_millis(25);
 
 /// Starts a consumer for each queue. They end when this is dropped.
@@ -33,7 +33,7 @@ pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
     consumers
 }
 
-/// A connection of the test's own, past the proxy. Nothing that it waits for may last longer than a fault.
+/// A connection of the test itself, which bypasses the proxy. None of its waits may last longer than a fault.
 pub(crate) async fn connect(uri: &str) -> Result<Connection, lapin::Error> {
     const PATIENCE: Duration = Duration::from_secs(3);
     let properties = ConnectionProperties::default().with_connection_name("chaos observer".into());
@@ -45,7 +45,7 @@ pub(crate) async fn connect(uri: &str) -> Result<Connection, lapin::Error> {
     }
 }
 
-/// Consumes with acks, so that what the broker had on its way when it died comes again.
+/// Consumes with acks, so that the broker redelivers messages that were on their way when it died.
 async fn session(seed: u64, uri: &str, queue: &'static str, books: &Books) -> Result<(), lapin::Error> {
     let connection = connect(uri).await?;
     let channel = connection.create_channel().await?;

@@ -1,11 +1,11 @@
-//! What is written down during a run: every answer, every arrival, every fault.
+//! The records of a run: every answer, every arrival, every fault.
 
 use super::messages::Message;
 use super::plan::Fault;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer, as far as the contract speaks of it.
+/// The parts of an answer that are promised.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     /// The HTTP status.
@@ -16,7 +16,7 @@ pub(crate) struct Reply {
     pub(crate) outcome: String,
     /// The header `Amqpost-Message-Id`, empty when there is none.
     pub(crate) message_id: String,
-    /// Attempts; 1 where nothing is said.
+    /// Attempts; 1 if the answer does not say.
     pub(crate) attempts: u32,
     /// Whether there is a `Retry-After`.
     pub(crate) retry_after: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Reply {
 pub(crate) enum End {
     /// An answer came.
     Answered(Box<Reply>),
-    /// There was nobody to connect to: nothing was sent.
+    /// Nobody listened: nothing was sent.
     NotConnected,
     /// The connection ended without an answer.
     Broken(String),
@@ -58,7 +58,7 @@ impl Record {
         if let End::Answered(reply) = &self.end { Some(reply) } else { None }
     }
 
-    /// The code answered, or what stands for it.
+    /// The answered code, or a word for the missing answer.
     pub(crate) fn code(&self) -> &str {
         match &self.end {
             End::Answered(reply) => &reply.code,
@@ -86,9 +86,9 @@ pub(crate) struct Arrival {
     pub(crate) queue: &'static str,
     /// The broker had handed it out before.
     pub(crate) redelivered: bool,
-    /// The payload is the one that was sent with this id, as far as it begins with the id.
+    /// The payload begins with the id, as the one that was sent did.
     pub(crate) intact: bool,
-    /// It says that it may have arrived before.
+    /// It is marked as a possible repetition.
     pub(crate) marked: bool,
 }
 

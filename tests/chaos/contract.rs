@@ -1,4 +1,4 @@
-//! The contract's table of outcomes, written down a second time: the test does not take the program's word for it.
+//! The promised table of outcomes, written a second time so that the test does not rely on the program's own.
 
 /// A row: what an answer with this code has to look like.
 #[derive(Debug)]

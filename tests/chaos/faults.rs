@@ -1,4 +1,4 @@
-//! Plays a schedule: begins each fault, waits its length, ends it, and writes down when that was.
+//! Plays a schedule: begins each fault, waits for its duration, ends it, and records these times.
 
 use super::books::{Books, Window};
 use super::messages::{DOOMED, FLAPPING};
@@ -8,7 +8,7 @@ use crate::harness::{AmqpClient, Direction, FaultProxy, arguments};
 use futures::future::join_all;
 use std::time::{Duration, Instant};
 
-/// A connection that lost bytes for good is given up within this: until then its fault is not over.
+/// A connection that lost bytes is given up within this time; until then its fault is not over.
 const GIVEN_UP: Duration = Duration::from_millis(2700);
 
 /// The calm at the end of a run.

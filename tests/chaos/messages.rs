@@ -17,13 +17,13 @@ pub(crate) const FLAPPING: &str = "flapping";
 pub(crate) const FLAPPING_QUEUE: &str = "behind_flapping";
 /// The durable queue behind keys of the topic exchange that requests by way of the spool use: `spool.0` and so on.
 pub(crate) const SPOOL_QUEUE: &str = "by_spool";
-/// How many such keys; each has an order of its own.
+/// The number of such keys; each has an order of its own.
 pub(crate) const SPOOL_KEYS: u32 = 4;
-/// The queue behind the last of them: it has few places and a slow consumer, and nacks what comes too fast.
+/// The queue behind the last of them: it has few places and a slow consumer, and nacks messages that come too fast.
 pub(crate) const TIGHT: &str = "tight";
 /// Its places.
 pub(crate) const TIGHT_PLACES: u32 = 3;
-/// Keys of requests in mode `fallback`: others than those, which such a request would wait behind.
+/// Keys of requests in mode `fallback`. They differ from the keys above, because such a request would wait behind those.
 const FALLBACK_KEYS: u32 = 8;
 /// The queue that is deleted and declared again.
 pub(crate) const DOOMED: &str = "doomed";
@@ -34,7 +34,7 @@ pub(crate) const FULL_QUEUES: u32 = 3;
 /// `publish.max_body` of the sidecar.
 pub(crate) const BODY_MAX: usize = 64 * 1024;
 
-/// What is asked of the sidecar.
+/// What a request asks of the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// To the durable queue.
@@ -47,9 +47,9 @@ pub(crate) enum Kind {
     Spooled,
     /// To the broker, and else to disk.
     Fallback,
-    /// To the exchange that is at times not there.
+    /// To the exchange that is deleted at times.
     Flapping,
-    /// To the queue that is at times not there.
+    /// To the queue that is deleted at times.
     Doomed,
     /// Mandatory, and no queue takes it.
     Unroutable,
@@ -94,7 +94,7 @@ const POLICIES: &[(u32, &str)] = &[(20, "off"), (20, "safe"), (30, ""), (30, "at
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    /// Its number, which its message id ends in.
+    /// Its number, with which its message id ends.
     pub(crate) number: u32,
     /// What is asked.
     pub(crate) kind: Kind,
@@ -162,7 +162,7 @@ impl Message {
         self.kind == Kind::Leaver && self.variant.is_multiple_of(4)
     }
 
-    /// Whether all that stands between it and `confirmed` is the state of broker, network and sidecar.
+    /// Whether it is confirmed whenever broker, network and sidecar are well.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self.kind, Kind::Queue | Kind::Topic | Kind::Envelope)
     }
@@ -232,7 +232,7 @@ impl Message {
         request.body(Full::new(envelope.to_string().into())).expect("a valid request")
     }
 
-    /// The id, and as much more as the size says.
+    /// The id, padded to the payload's size.
     pub(crate) fn payload(&self, id: &str) -> String {
         format!("{id}|{}", "x".repeat(self.size.saturating_sub(id.len() + 1)))
     }

@@ -1,9 +1,9 @@
 //! One run: a plan from the seed, load and faults at the same time, and then the judgement.
 //!
 //! * `plan` draws the schedule, `messages` the requests;
-//! * `scene` is what they are played on, by `faults` and by `load` through `client`;
+//! * `scene` holds the processes under test; `faults` and `load` (through `client`) act on it;
 //! * `arrivals` records the messages that arrive, `noise` measures delays that the sidecar did not cause, `books` holds all records;
-//! * `oracle` judges by the `contract`, `spooled` what went by way of the spool, `report` says it.
+//! * `oracle` judges by the `contract`, `spooled` judges the messages from the spool, `report` prints the verdicts.
 
 mod arrivals;
 mod books;

@@ -51,13 +51,13 @@ impl Noise {
         (noise, tasks)
     }
 
-    /// How much later than by itself an answer may be that was due between these moments.
+    /// How late an answer that was due between these moments may be because of the machine.
     pub(crate) fn slack(&self, from: Instant, to: Instant) -> Duration {
         let [timer, livez, _] = self.worst(from, to);
         timer + livez + self.starved(from, to)
     }
 
-    /// How long threads of both processes were ready to run around this time and were not let.
+    /// How long threads of both processes were ready to run around this time but had no processor.
     fn starved(&self, from: Instant, to: Instant) -> Duration {
         const MARGIN: Duration = Duration::from_millis(300);
         let samples = self.starvation.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The judge: compares every answer with what arrived, and names each promise that was broken.
+//! The judge: compares every answer with the arrivals, and names each broken promise.
 
 use super::books::{Arrival, End, Record, Reply, Window};
 use super::contract::row_of;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How far beyond its deadline an answer may come (docs/promises.md).
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Away from every fault by this, good requests are confirmed.
+/// Good requests that are this far from every fault are confirmed.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// A broker that has been silent for this long is noticed, and requests are refused at once.
@@ -22,20 +22,20 @@ pub(crate) const NOTICED: Duration = Duration::from_millis(2500);
 /// Requests with a shorter deadline than this may miss it on a healthy broker: it syncs its disk.
 const PATIENT: Duration = Duration::from_secs(1);
 
-/// A connection of which nothing is heard is given up after two heartbeats of the default five seconds.
+/// A silent connection is given up after two heartbeats of the default five seconds.
 const UNHEARD: Duration = Duration::from_secs(10);
 
-/// A healthy broker confirms within this, also when its disk is slow.
+/// A healthy broker confirms within this, even with a slow disk.
 const SLOW_SYNC: Duration = Duration::from_millis(400);
 
 /// A broken promise.
 #[derive(Debug)]
 pub(crate) struct Violation {
-    /// Which one.
+    /// Which promise.
     pub(crate) promise: &'static str,
     /// The message it is about, when it is about one.
     pub(crate) number: Option<u32>,
-    /// What is wrong.
+    /// How it was broken.
     pub(crate) what: String,
 }
 
@@ -53,12 +53,12 @@ pub(crate) struct Oracle<'a> {
     pub(crate) arrivals: HashMap<u32, Vec<&'a Arrival>>,
     /// Every fault.
     pub(crate) windows: &'a [Window],
-    /// What the machine did by itself.
+    /// The delays that the machine caused.
     pub(crate) noise: &'a Noise,
 }
 
 impl Oracle<'_> {
-    /// Every violation there is.
+    /// All violations.
     pub(crate) fn judge(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         for record in self.records {
@@ -89,7 +89,7 @@ impl Oracle<'_> {
         Spooled { records, arrivals, windows, noise }
     }
 
-    /// How late the latest answer was, and how late beyond what the machine explains.
+    /// How late the latest answer was, and how much of that the machine does not explain.
     pub(crate) fn lateness(&self) -> (Duration, Duration) {
         let late = self.records.iter().filter(|record| record.reply().is_some()).map(|record| {
             let late = record.ended.saturating_duration_since(deadline(record));
@@ -122,7 +122,7 @@ impl Oracle<'_> {
                 (!away).then(|| "nobody listens".to_owned())
             }
             End::Broken(error) => {
-                // A process that is killed answers nobody; one that is asked to stop answers all that came before.
+                // A killed process answers nobody; a process that is asked to stop answers all earlier requests.
                 let margin = Duration::from_millis(20);
                 let excused = replaced.any(|window| match window.fault {
                     Fault::SidecarKilled => window.touches(record.sent, record.ended, margin),
@@ -189,7 +189,7 @@ impl Oracle<'_> {
 
     // === no storms ===
 
-    /// Retries happen where they are asked for, and nowhere else.
+    /// Retries happen only where a request asks for them.
     fn is_duplicate(&self, record: &Record) -> Option<String> {
         let copies = self.arrived(record).iter().filter(|arrival| !arrival.redelivered).count();
         (copies > 1 && !record.message.may_repeat()).then(|| format!("arrived {copies} times"))
@@ -211,7 +211,7 @@ impl Oracle<'_> {
         let recovery = window.lifted..window.lifted + Duration::from_secs(1);
         let sent_meanwhile = self.records.iter().filter(|record| {
             let meanwhile = window.begin <= record.sent && record.sent <= window.lifted;
-            // What the spool holds comes out later and paced, which is looked at by itself.
+            // Spooled messages leave later and paced, which `spooled` judges.
             let by_spool = record.message.mode().is_some();
             meanwhile && record.reply().is_some() && record.outcome() != "confirmed" && !by_spool
         });
@@ -243,10 +243,10 @@ impl Oracle<'_> {
 
     // === no collateral ===
 
-    /// Whether a slow machine or broker explains an outcome. A lost connection or a nack they explain never.
+    /// Whether a slow machine or broker explains an outcome. They never explain a lost connection or a nack.
     fn is_explained(&self, record: &Record) -> bool {
         let broker_may = match record.code() {
-            // A disk sync that takes longer than the in-flight limit takes to fill is an overload indeed.
+            // A disk sync that outlasts the filling of the in-flight limit is a real overload.
             "overloaded" => Duration::from_secs_f64(self.limit as f64 / f64::from(self.rate) / 3.0),
             "confirm_timeout" | "deadline_not_sent" | "breaker_open" | "link_stalled" => SLOW_SYNC,
             _ => return false,
@@ -254,8 +254,8 @@ impl Oracle<'_> {
         self.noise.was_loud(record.sent, record.ended, broker_may)
     }
 
-    /// Whether the word that an alarm is over may have vanished on its way. A connection that is blocked cannot be
-    /// asked, since the broker reads nothing of it: only missing heartbeats tell that it is dead.
+    /// Whether the frame that ends an alarm may have been lost. A blocked connection cannot be
+    /// probed, since the broker does not read from it: only missing heartbeats show that it is dead.
     fn may_have_missed_the_unblocking(&self, record: &Record) -> bool {
         let of = |is: fn(Fault) -> bool| self.windows.iter().filter(move |window| is(window.fault));
         let swallows = |fault| {

@@ -3,12 +3,12 @@
 use crate::harness::Direction;
 use std::time::Duration;
 
-/// What one run is asked to do.
+/// The parameters of one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// Everything random follows from it.
     pub(crate) seed: u64,
-    /// How long there is load.
+    /// How long the load lasts.
     pub(crate) length: Duration,
 }
 
@@ -65,7 +65,7 @@ pub(crate) enum Part {
 pub(crate) struct Scheduled {
     /// What happens.
     pub(crate) fault: Fault,
-    /// So long after the episode's beginning.
+    /// When it begins, counted from the episode's beginning.
     pub(crate) after: Duration,
     /// How long it lasts, apart from the time it takes to begin and to end it.
     pub(crate) length: Duration,

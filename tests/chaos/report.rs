@@ -1,4 +1,4 @@
-//! What is printed: one line a run, and the whole story of every message to which a promise was broken.
+//! The printed report: one line per run, and the whole story of each message whose promise was broken.
 
 use super::books::{Arrival, Record, Window};
 use super::messages::id;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// Stories told in full, of each promise.
+/// How many stories of each promise are printed in full.
 const STORIES_MAX: usize = 5;
 
 /// The run in one line.

@@ -43,7 +43,7 @@ pub(crate) struct Scene {
     /// The spool, which outlives every sidecar.
     spool: tempfile::TempDir,
     sidecar: tokio::sync::Mutex<Option<Sidecar>>,
-    /// What sidecars said that are gone.
+    /// The logs of earlier sidecars.
     logs: std::sync::Mutex<String>,
 }
 
@@ -67,7 +67,7 @@ impl Scene {
         self.door.read().unwrap_or_else(PoisonError::into_inner).http.clone()
     }
 
-    /// Ends the sidecar by a signal, and starts another one after `pause`.
+    /// Ends the sidecar with a signal, and starts another one after `pause`.
     pub(crate) async fn replace_sidecar(&self, signal: &str, pause: Duration) {
         let mut slot = self.sidecar.lock().await;
         if let Some(mut sidecar) = slot.take() {
@@ -91,7 +91,7 @@ impl Scene {
         Instant::now()
     }
 
-    /// Waits until nothing is in flight, and until everything that arrived was taken.
+    /// Waits until nothing is in flight and the consumers have taken all messages.
     pub(crate) async fn is_quiet(&self) {
         if let Some(sidecar) = &*self.sidecar.lock().await {
             eventually("the spool is empty and nothing is in flight any more", BACK, async || {
@@ -115,7 +115,7 @@ impl Scene {
         .await;
     }
 
-    /// What all sidecars of the run said.
+    /// The logs of all sidecars of the run.
     pub(crate) async fn log(&self) -> String {
         if let Some(sidecar) = &*self.sidecar.lock().await {
             self.keep_log(sidecar);

@@ -1,4 +1,4 @@
-//! The judge of what goes by way of the spool: in order for each key, marked when it comes again, never faster than it may drain.
+//! Judges the messages that pass through the spool: in order for each key, marked when they may come again, never faster than the drain may be.
 
 use super::books::{Arrival, Record, Window};
 use super::messages::Kind;
@@ -9,16 +9,16 @@ use super::scene::DRAIN_RATE;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Deliveries that are under way side by side when a network lets go of what it held back.
+/// Deliveries that are under way at the same time when a network releases held bytes.
 const SIDE_BY_SIDE: usize = 64;
 
-/// Keys that are drained side by side: what each of them has under way may arrive with what comes after it.
+/// Keys that are drained at the same time: the message that each has under way may arrive together with the next.
 const KEYS: usize = 12;
 
-/// How long a look for a burst is. The shorter, the less the ramp itself allows.
+/// The length of the interval in which a burst is looked for. The shorter it is, the less the ramp itself allows.
 const A_LOOK: Duration = Duration::from_millis(300);
 
-/// The part of the rate that the ramp has come to two seconds after its beginning.
+/// The part of the rate that the ramp reaches two seconds after its beginning.
 const RAMP_MAX: f64 = 0.1 * 1.5 * 1.5;
 
 /// What was asked, and what arrived.
@@ -29,12 +29,12 @@ pub(crate) struct Spooled<'a> {
     pub(crate) arrivals: &'a HashMap<u32, Vec<&'a Arrival>>,
     /// Every fault.
     pub(crate) windows: &'a [Window],
-    /// What the machine did by itself.
+    /// The delays that the machine caused.
     pub(crate) noise: &'a Noise,
 }
 
 impl<'a> Spooled<'a> {
-    /// Every violation there is.
+    /// All violations.
     pub(crate) fn judge(&self) -> Vec<Violation> {
         let mut violations = self.overtaken();
         violations.extend(self.records.iter().filter_map(|record| self.unmarked(record)));
@@ -53,7 +53,7 @@ impl<'a> Spooled<'a> {
         self.arrived(record).iter().map(|arrival| arrival.at).min()
     }
 
-    /// When what the spool had arrived first, in order.
+    /// The first arrivals of spooled messages, in order of time.
     fn moments(&self) -> Vec<Instant> {
         let kept = self.records.iter().filter(|record| record.outcome() == "spooled");
         let mut moments: Vec<Instant> = kept.filter_map(|record| self.first(record)).collect();
@@ -86,7 +86,7 @@ impl<'a> Spooled<'a> {
         violations
     }
 
-    /// What arrives again says so. Held back by a network, the first one may be the last to arrive.
+    /// A repeated arrival is marked as one. A network that holds bytes back may deliver the first delivery last.
     fn unmarked(&self, record: &Record) -> Option<Violation> {
         let by_request = record.message.kind == Kind::Fallback && record.message.policy == "at_least_once";
         if record.message.mode().is_none() || by_request {
@@ -98,7 +98,7 @@ impl<'a> Spooled<'a> {
         (copies > 1).then_some(Violation { promise: "mark", number: Some(record.message.number), what })
     }
 
-    /// After an outage that nobody but the sidecar has felt, what the spool has leaves slowly at first.
+    /// After an outage that only the sidecar has noticed, spooled messages leave slowly at first.
     fn no_ramp(&self, window: &Window, moments: &[Instant]) -> Option<Violation> {
         let after = window.lifted + Duration::from_secs(2);
         let mut others = self.windows.iter().filter(|other| part(other.fault) != Part::Network);
@@ -128,7 +128,7 @@ fn took_the_link_down(window: &Window) -> bool {
     matches!(window.fault, Fault::Refused | Fault::ConfirmsLost) || silence && is_long
 }
 
-/// No second sees more of what the spool had than its pace allows.
+/// No second has more arrivals from the spool than its pace allows.
 fn too_fast(moments: &[Instant]) -> Option<Violation> {
     let most = DRAIN_RATE as usize * 11 / 10 + SIDE_BY_SIDE;
     let busiest =

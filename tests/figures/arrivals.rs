@@ -1,4 +1,4 @@
-//! A consumer past every fault that writes down what arrives in a queue, and when.
+//! A consumer that bypasses every fault and records which messages arrive in a queue, and when.
 
 use crate::harness::AmqpClient;
 use futures::StreamExt;
@@ -32,12 +32,12 @@ impl Arrivals {
         Self { client, arrived, task }
     }
 
-    /// Everything that arrived, once the queue has handed out all it has.
+    /// All arrivals, once the queue is empty.
     pub(crate) async fn close(self, queue: &str) -> Arrived {
         let queue_is_empty = async || self.client.depth(queue).await == 0;
         crate::harness::eventually("the queue is empty", std::time::Duration::from_secs(30), queue_is_empty)
             .await;
-        // What was handed out may still be on its way to this process.
+        // Delivered messages may still be on their way to this process.
         crate::pace::rest(std::time::Duration::from_secs(1)).await;
         assert!(!self.task.is_finished(), "the consumer ended before its time");
         self.task.abort();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use tokio::task::JoinSet;
 
-/// How a client goes about a request.
+/// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// It reads its answer.
@@ -40,16 +40,16 @@ pub(crate) struct Crowd {
 /// What they saw.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// How many answers of each code.
+    /// The number of answers of each code.
     pub(crate) codes: BTreeMap<&'static str, u64>,
     /// How many clients left.
     pub(crate) left: u64,
-    /// How many connections broke under a client that waited, and how one of them did.
+    /// How many connections broke while a client waited, and the error of one of them.
     pub(crate) broken: (u64, Option<String>),
 }
 
 impl Crowd {
-    /// Starts `clients` who send `total` requests between them.
+    /// Starts `clients` that together send `total` requests.
     pub(crate) fn gather(
         sidecar: &Sidecar,
         clients: usize,
@@ -75,7 +75,7 @@ impl Crowd {
         self.shared.begun.load(Ordering::Relaxed).min(self.shared.total)
     }
 
-    /// Whether all of them have their end.
+    /// Whether all of them have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.is_finished()
     }

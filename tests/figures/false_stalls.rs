@@ -1,4 +1,4 @@
-//! A broker that is slow, or has much to do, is not called stalled.
+//! A slow or busy broker is not called stalled.
 
 use super::crowd::{Crowd, Manner};
 use super::load::{Load, Shot};

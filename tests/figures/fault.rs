@@ -1,4 +1,4 @@
-//! What goes wrong, the moment from which it counts, and the moment from which the broker answers again.
+//! The faults, the moment from which each counts, and the moment from which the broker answers again.
 
 use super::load::Load;
 use super::scene::{Route, Scene};
@@ -16,7 +16,7 @@ pub(crate) enum Fault {
     Stopped,
     /// Bytes vanish for good.
     Lost(Direction),
-    /// Bytes arrive when the fault is over, as TCP has it when packets flow again.
+    /// Bytes arrive when the fault is over, as with TCP when packets flow again.
     Held,
     /// The broker's memory alarm.
     Alarm,
@@ -46,7 +46,7 @@ impl Fault {
         }
     }
 
-    /// Through what the sidecar has to be connected; nothing is in between that need not be.
+    /// The shortest route between sidecar and broker that allows this fault.
     pub(crate) fn route(self) -> Route {
         match self {
             Fault::Killed | Fault::Stopped => Route::Direct,

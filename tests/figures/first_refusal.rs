@@ -23,7 +23,7 @@ const FAULTS: [Fault; 8] = [
     Fault::Alarm,
 ];
 
-/// What is promised, and for how long the fault lasts to see it.
+/// The promised bound, and how long the fault lasts.
 fn bound(fault: Fault) -> (Duration, Duration) {
     match fault {
         Fault::Killed | Fault::Reset => (Duration::from_millis(200), Duration::from_millis(1000)),

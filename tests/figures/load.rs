@@ -60,7 +60,7 @@ impl Shot {
     }
 }
 
-/// What the client and its thread share.
+/// The state that the client and its thread share.
 struct Shared {
     request: Box<dyn Fn(u64) -> Vec<u8> + Send + Sync>,
     address: SocketAddr,
@@ -75,7 +75,7 @@ pub(crate) struct Load {
     client: JoinHandle<Sent>,
 }
 
-/// What a client saw.
+/// The record of a client.
 #[derive(Default)]
 pub(crate) struct Sent {
     /// In the order of the schedule.
@@ -185,7 +185,7 @@ async fn send(
     ready.send(()).expect("somebody waits");
     loop {
         tokio::select! {
-            // In their own order: a job is started before an answer is filed.
+            // In this order: a job is started before an answer is recorded.
             biased;
             job = schedule.recv() => match job {
                 Some((number, due)) => {

@@ -13,7 +13,7 @@ const REQUESTS: u64 = 1_000_000;
 const REQUESTS_SHORT: u64 = 100_000;
 const RESET_EVERY: Duration = Duration::from_secs(5);
 const GROWTH_KIB: u64 = 32 * 1024;
-/// A crowd of this size that is not done by then is not getting anywhere.
+/// A crowd of this size that has not finished after this time makes no progress.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Measures it over a million requests.
@@ -82,7 +82,7 @@ fn request(number: u64) -> (Vec<u8>, Manner) {
     const SIZES: [usize; 5] = [32, 200, 1000, 4000, 20_000];
     let length = SIZES[(number / 7) as usize % SIZES.len()];
     let manner = match number % 20 {
-        // RST leaves no port behind that cannot be used for a minute: a million requests need many.
+        // RST, unlike FIN, does not block a port for a minute, and a million requests need many ports.
         3 => Manner::Leaves { unsent: length / 2, by_reset: number % 80 != 3 },
         13 => Manner::Leaves { unsent: 0, by_reset: number % 80 != 13 },
         _ => Manner::Patient,
@@ -90,7 +90,7 @@ fn request(number: u64) -> (Vec<u8>, Manner) {
     (post(LAST, "", &vec![b'x'; length]), manner)
 }
 
-/// What Linux says of a process, in KiB.
+/// A memory figure of a process in KiB, as Linux reports it.
 struct Memory {
     resident: u64,
     peak: u64,

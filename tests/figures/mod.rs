@@ -1,8 +1,8 @@
 //! What each figure is made of.
 //!
-//! * `scene` is a broker, a network and a sidecar; `fault` is what goes wrong in it and when that was;
+//! * `scene` is a broker, a network and a sidecar; `fault` disturbs it and records when;
 //! * `load` sends each request at its moment, `crowd` as fast as it can, both through `wire`, a client that adds little;
-//! * `clock` measures how late timers of this machine are, `arrivals` notes what comes out of a queue;
+//! * `clock` measures how late timers of this machine are, `arrivals` records the messages that leave a queue;
 //! * `sample` sorts durations, `table` prints and judges.
 //!
 //! Every other module is the figure of its name.
@@ -26,7 +26,7 @@ pub(crate) mod memory;
 pub(crate) mod refusals;
 pub(crate) mod unknown_and_storm;
 
-/// Whether the quick versions are asked for, where minutes are the point: scripts/promises --short.
+/// Whether `scripts/promises --short` asks for the short versions of measurements that take minutes.
 pub(crate) fn is_short() -> bool {
     std::env::var("FIGURES_SHORT").is_ok_and(|value| value == "1")
 }

@@ -1,4 +1,4 @@
-//! Durations in order, and what people ask of them.
+//! Sorted durations and their quantiles.
 
 use super::table::ms;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Sample {
         self.sorted.len() - self.sorted.partition_point(|duration| *duration <= limit)
     }
 
-    /// The smallest that at least `share` of all do not exceed; nothing lasts no time.
+    /// The smallest duration that at least `share` of all do not exceed; zero for an empty sample.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = (self.sorted.len() as f64 * share).ceil() as usize;
         self.sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()

@@ -1,11 +1,11 @@
-//! What a figure is measured on: a broker of its own, a network and a sidecar.
+//! The scene of a measurement: a broker of its own, a network and a sidecar.
 
 use crate::harness::{
     AmqpClient, Broker, FaultProxy, Sidecar, SidecarBuilder, Tap, Vhost, arguments, eventually, text,
 };
 use std::time::Duration;
 
-/// Requests to a queue that keeps only the last messages, for load that lasts.
+/// Requests to a queue that keeps only the last messages, for long loads.
 pub(crate) const LAST: &str = "/v1/queues/last/messages";
 
 /// Requests to the queue that [`KEPT_QUEUE`] names.

@@ -19,7 +19,7 @@ impl Table {
         }
     }
 
-    /// A row that says how something was measured, and by what kind of machine.
+    /// A row that says how something was measured, and on which kind of machine.
     pub(crate) fn note(&mut self, figure: &str, measured: &str) {
         print_row(figure, "–", measured);
     }

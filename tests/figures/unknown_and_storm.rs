@@ -1,4 +1,4 @@
-//! What an outage leaves behind: unknown answers, and messages of it that arrive afterwards; both bounded.
+//! The consequences of an outage: unknown answers, and messages that arrive after it; both are bounded.
 
 use super::arrivals::{Arrivals, Arrived};
 use super::fault::{Fault, Outage, outage};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A connection, and what was read of the answer that is under way.
+/// A connection, and the bytes of the current answer that were read so far.
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -16,7 +16,7 @@ pub(crate) struct Wire {
 /// An answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reply {
-    /// What became of the message.
+    /// The message's outcome.
     pub(crate) outcome: Outcome,
     /// Whether another request may be sent on the connection.
     pub(crate) stays_open: bool,
@@ -45,7 +45,7 @@ impl Wire {
     /// Sends a request and reads its answer.
     ///
     /// # Errors
-    /// The socket's, or an answer that is none.
+    /// The socket's, or an invalid answer.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -68,7 +68,7 @@ impl Wire {
         }
     }
 
-    /// The answer's head, once it is there, and where its body ends.
+    /// The answer's head, once it has arrived, and where its body ends.
     fn head(&self) -> Option<(io::Result<Reply>, usize)> {
         let length = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
         let head = String::from_utf8_lossy(&self.buffer[..length]);
@@ -76,7 +76,7 @@ impl Wire {
         let body: usize = header("content-length:").and_then(|value| value.parse().ok()).unwrap_or(0);
         let code = header("amqpost-code:").unwrap_or_default();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        // Status and code have to be those of one row: anything else is a lie.
+        // Status and code must belong to the same row: anything else is a lie.
         let outcome = Outcome::ALL
             .into_iter()
             .find(|outcome| outcome.code() == code && outcome.row().status == status)

@@ -1,4 +1,4 @@
-//! Queues that never confirm and a link that stands still: nobody else waits for them, and little is handed over.
+//! Queues that never confirm and a stalled link: nobody else waits for them, and few messages are handed over.
 
 use crate::harness::*;
 use futures::future::join_all;

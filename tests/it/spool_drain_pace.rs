@@ -1,4 +1,4 @@
-//! After an outage nothing bursts out: what the spool holds leaves at a paced, ramping rate.
+//! After an outage nothing bursts out: spooled messages leave at a paced, ramping rate.
 
 use crate::harness::*;
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ const PIPELINED: usize = 8;
 /// The most that the process may ever have had resident.
 const MEMORY_KIB: u64 = 128 << 10;
 
-/// What may be left on the disk: SQLite's log, and what every store has.
+/// The most that may be left on the disk: SQLite's log, and the files of an empty store.
 const LEFT_BYTES: u64 = 20 << 20;
 
 /// How many arrived, and everything that was wrong with them.
@@ -74,7 +74,7 @@ impl Tally {
     }
 }
 
-/// Publishes `count` messages of a key over one connection, each only when the one before it was answered, and goes
+/// Publishes `count` messages of a key over one connection, each after the answer to the one before, and goes
 /// on as long as the answer is 202.
 async fn publish(address: &str, key: &str, count: usize, accepted: &AtomicUsize) {
     let mut socket = TcpStream::connect(address).await.expect("the sidecar listens");

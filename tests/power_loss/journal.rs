@@ -1,4 +1,4 @@
-//! The list of what a process asked of its files, and the disk as a power cut at any place in it leaves it.
+//! The journal of a process's file operations, and the state of the disk after a power cut at any point in it.
 
 use fastrand::Rng;
 use std::collections::HashMap;
@@ -23,23 +23,23 @@ pub(crate) enum Operation {
     Remove,
 }
 
-/// What a thread asked of a file.
+/// An operation of a thread on a file.
 pub(crate) struct Asked {
     pub(crate) file: File,
     pub(crate) operation: Operation,
     thread: u32,
 }
 
-/// Which syncs are believed.
+/// Which syncs take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Syncs {
-    /// All that the process asked for.
+    /// All syncs of the process.
     Asked,
     /// None of the log's, but before its content moves into the database: what `synchronous=NORMAL` asks for.
     NotAtCommits,
 }
 
-/// Everything that was asked, in order.
+/// All operations, in order.
 pub(crate) struct Journal(pub(crate) Vec<Asked>);
 
 /// An existing file (its directory entry is always durable): the content that is certainly on the disk, and the writes that may be.
@@ -76,7 +76,7 @@ impl Journal {
         Self(operations)
     }
 
-    /// What had been answered before the cut, line by line.
+    /// The answers before the cut, one per line.
     pub(crate) fn answers(&self, cut: usize) -> Vec<String> {
         let mut text = Vec::new();
         for Asked { file, operation, .. } in &self.0[..cut] {
@@ -87,7 +87,7 @@ impl Journal {
         String::from_utf8(text).expect("text").lines().map(str::to_owned).collect()
     }
 
-    /// Writes the files as they are found after the cut: what was synced, and of the rest some blocks.
+    /// Writes the files as a start after the cut finds them: the synced content, and some blocks of the rest.
     pub(crate) fn play(&self, cut: usize, syncs: Syncs, into: &Path, random: &mut Rng) {
         let mut halves = [const { None }; 3];
         for (at, Asked { file, operation, thread }) in self.0[..cut].iter().enumerate() {
@@ -128,7 +128,7 @@ impl Journal {
 }
 
 impl Half {
-    /// The thread's sync has ended: what was there when it began is on the disk.
+    /// The thread's sync has ended: everything written before it began is on the disk.
     fn synced(&mut self, thread: u32) {
         let covered = self.covered.remove(&thread).expect("it has begun").min(self.pending.len());
         for operation in self.pending.drain(..covered) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A command that takes longer than this hangs.
 const END_MAX: Duration = Duration::from_secs(40);
 
-/// What `amqpost` says with these arguments, and how it ends.
+/// The output of `amqpost` with these arguments, and its exit status.
 ///
 /// # Panics
 /// When it does not end.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// What a look at the world found: either the answer or what it saw instead.
+/// The result of a look: either the answer or a description of what it saw instead.
 pub trait Look {
-    /// What the wait gives back.
+    /// The result of the wait.
     type Answer;
     /// The answer, or a description of what was seen instead.
     ///

@@ -1,4 +1,4 @@
-//! A proxy that can stop passing on what the broker says and say something in its place.
+//! A proxy that can suppress the broker's bytes and send others in their place.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::ports::{ReservedPort, listen};
 const FRAME_METHOD: u8 = 1;
 const FRAME_END: u8 = 0xCE;
 
-/// A proxy on loopback for one connection, the first that comes, which puts words into the broker's mouth.
+/// A proxy on loopback for one connection, the first, that speaks in place of the broker.
 ///
-/// What the client says always reaches the broker. The proxy ends with the test's runtime.
+/// The client's bytes always reach the broker. The proxy ends with the test's runtime.
 #[derive(Debug)]
 pub struct Impostor {
     port: ReservedPort,
@@ -91,7 +91,7 @@ async fn impersonate(
     let (mut from_client, to_client) = client.into_split();
     let (from_broker, mut to_broker) = broker.into_split();
     let forward = tokio::io::copy(&mut from_client, &mut to_broker);
-    // Either side may leave: what was said until then was said.
+    // Either side may leave: bytes that were sent before then remain sent.
     drop(tokio::join!(forward, speak(from_broker, to_client, &muted, said)));
 }
 

@@ -60,7 +60,7 @@ pub struct Lane {
     ended: bool,
     /// The end of the stream is next and must be passed on.
     closing: bool,
-    /// Something was lost: what would follow makes no sense to the receiver any more.
+    /// Bytes were lost: the following ones make no sense to the receiver.
     lossy: bool,
     next_write: Instant,
 }
@@ -167,7 +167,7 @@ impl Lane {
             return Ok(());
         }
         if let Way::Throttle(rate) = self.way {
-            // Fifty writes a second make a flow of it rather than bursts.
+            // Fifty writes a second make a steady flow instead of bursts.
             let slice = usize::try_from(rate / 50).unwrap_or(usize::MAX).max(1);
             rest = rest.get(..slice).unwrap_or(rest);
         }

@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 /// A sidecar may take this long to listen on a machine that is busy with other tests.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// What is under way in a sidecar may take this long to begin or to end.
+/// Work in a sidecar may take this long to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Settings of a sidecar to be started.
@@ -48,12 +48,12 @@ impl SidecarBuilder {
         self.set(key, toml)
     }
 
-    /// Bears with a broker that is frozen for a while: it is neither refused as stalled nor given up.
+    /// Tolerates a frozen broker for a while: it is neither called stalled nor given up.
     pub fn patient(self) -> Self {
         self.set("broker.stall_timeout", "\"1m\"").set("broker.heartbeat", "\"1m\"")
     }
 
-    /// Starts the sidecar and waits until it listens; whether it has a broker is another matter.
+    /// Starts the sidecar and waits until it listens, but not until it has a broker.
     pub async fn start(self) -> Sidecar {
         let mut config = NamedTempFile::with_suffix(".toml").expect("a temporary file");
         for (key, value) in &self.settings {

@@ -38,7 +38,7 @@ impl SpoolDir {
         self.path.clone()
     }
 
-    /// What its files take.
+    /// The size of its files in bytes.
     pub fn bytes(&self) -> u64 {
         let files = std::fs::read_dir(&self.path).expect("it is there");
         // A file may go while it is looked at.
@@ -100,7 +100,7 @@ impl SpoolDir {
         parked.collect()
     }
 
-    /// What `amqpost spool` says of it with these arguments.
+    /// The output of `amqpost spool` for it with these arguments.
     ///
     /// # Panics
     /// When the command fails.

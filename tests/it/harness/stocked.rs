@@ -76,7 +76,7 @@ impl Stocked {
         amqpost(&[&["spool"], arguments, &["--path", path.to_str().expect("text")]].concat()).await
     }
 
-    /// What it prints when it does what it should.
+    /// Its output when it succeeds.
     pub async fn said(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments).await;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -88,7 +88,7 @@ impl Stocked {
         serde_json::from_str(&self.said(&["status", "--json"]).await).expect("JSON")
     }
 
-    /// Its exit code and what it says of why.
+    /// Its exit code and its reason.
     pub async fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = self.run(arguments).await;
         (output.status.code(), String::from_utf8(output.stderr).expect("text"))
