@@ -1,7 +1,7 @@
-//! How many blocks of memory a confirmed publish takes beyond what HTTP and AMQP take by themselves.
+//! How many blocks of memory a confirmed publish allocates beyond those of HTTP and AMQP.
 //!
 //! amqpost and the two floors of `benches/cost` run as processes of this executable, so that neither the load nor the
-//! broker is counted; dhat counts in each of them. With `--sites` also where, as `scripts/allocations` prints it.
+//! broker is counted; dhat counts in each of them. `--sites` also shows where, as `scripts/allocations` prints it.
 
 #[path = "../cost/amqp_floor.rs"]
 #[expect(dead_code, reason = "its orders are those of the benchmark")]
@@ -35,11 +35,11 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Publishes that are counted, one after the other.
 const PUBLISHES: u32 = 1000;
 
-/// Blocks a publish may take beyond both floors: as many as it does, so that one more is a decision. It takes one less, since the
-/// floor's router takes eight that amqpost does without.
+/// The blocks that a publish may allocate beyond both floors: exactly its present number, so that one more is a decision. It is negative, since the
+/// floor's router allocates eight blocks that amqpost does not need.
 const BEYOND_FLOORS_MAX: f64 = -0.5;
 
-/// Prints where blocks are taken.
+/// Prints where blocks are allocated.
 const SITES: &str = "--sites";
 
 fn main() -> ExitCode {
@@ -73,7 +73,7 @@ fn count(with_sites: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints what was counted; the blocks of a publish beyond both floors.
+/// Prints the counts; returns the blocks of a publish beyond both floors.
 fn print_counts(counts: &[Count; 3]) -> f64 {
     let each = |number: u64| number as f64 / f64::from(PUBLISHES);
     println!(

@@ -1,4 +1,4 @@
-//! What this executable is as a child process: the sink, a floor or amqpost, counting its blocks when it is told to.
+//! The roles of this executable as a child process: the sink, a floor or amqpost, which counts its blocks on order.
 
 use crate::amqp_floor::{self, Publisher};
 use crate::child::end_with_input;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio::runtime::Runtime;
 
-/// Frames that a backtrace has: enough to come to one of ours.
+/// The frames of a backtrace: enough to reach one of this project.
 const FRAMES: usize = 80;
 
 /// Plays the role that the arguments name; false when they name none.

@@ -1,4 +1,4 @@
-//! Where blocks are taken: dhat's backtraces, by the function that takes them and the frame of ours that led there.
+//! Where blocks are allocated: dhat's backtraces, by the allocating function and the frame of this project that called it.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use std::path::Path;
 /// The crate that is counted.
 const OURS: &str = "amqpost";
 
-/// Crates that take blocks for others, which are named instead.
+/// Crates that allocate for their callers, which are named instead.
 const LANGUAGE: [&str; 6] = ["alloc", "core", "std", "dhat", "__rustc", "hashbrown"];
 
-/// What lapin's thread takes each time that it goes to sleep: the number depends on the machine, not on the code.
+/// The blocks that lapin's thread allocates each time it goes to sleep: their number depends on the machine, not on the code.
 const GOES_TO_SLEEP: &str = "flume::Hook";
 
 /// A site with fewer blocks per publish than this does not belong to every publish.
@@ -33,11 +33,11 @@ struct Place {
     frames: Vec<usize>,
 }
 
-/// Blocks by the function that takes them, and by our frame behind it.
+/// Blocks by the allocating function and by the frame of this project that called it.
 pub(crate) struct Sites(BTreeMap<String, BTreeMap<String, u64>>);
 
 impl Sites {
-    /// What dhat wrote.
+    /// The file that dhat wrote.
     pub(crate) fn read(file: &Path) -> Self {
         let file = BufReader::new(File::open(file).expect("dhat wrote it"));
         let Profile { pps, ftbl } = serde_json::from_reader(file).expect("dhat's format");
@@ -106,7 +106,7 @@ fn first(path: &str) -> &str {
     path.split("::").next().unwrap_or_default()
 }
 
-/// Prints the functions that take more blocks in amqpost than in both floors, or fewer; these sum up to the difference.
+/// Prints the functions that allocate more or fewer blocks in amqpost than in both floors; the rows add up to the difference.
 pub(crate) fn print([http, amqp, amqpost]: &[&Sites; 3], publishes: u32) {
     let each = |blocks: u64| blocks as f64 / f64::from(publishes);
     let takers = [http, amqp, amqpost].into_iter().flat_map(|sites: &&Sites| sites.0.keys());

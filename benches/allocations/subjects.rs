@@ -1,4 +1,4 @@
-//! What is counted: the floors and amqpost, each a process, and the load on it.
+//! The counted subjects: the floors and amqpost, each a process, and the load on it.
 
 use crate::child::Part;
 use crate::drive::Worker;
@@ -10,14 +10,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// The queue that is published to, and how much.
+/// The queue for all publishes, and the size of their payload.
 pub(crate) const QUEUE: &str = "bench";
 pub(crate) const BYTES: usize = 1024;
 
 /// Publishes before the counting starts, so that one-time allocations and growing buffers are not counted.
 const WARM_UP: u32 = 200;
 
-/// A subject that takes no publish by then never will.
+/// A subject that accepts no publish within this time never will.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
 
 /// A process that is counted.
@@ -40,7 +40,7 @@ impl Subject {
     }
 }
 
-/// What a process took from its allocator.
+/// The allocations of a process.
 pub(crate) struct Count {
     pub(crate) sites: Sites,
     pub(crate) bytes: u64,
@@ -53,7 +53,7 @@ impl Count {
     }
 }
 
-/// What all processes say of failures, printed at the end, without what dhat says to people.
+/// The errors of all processes, printed at the end, without dhat's own messages.
 struct Complaints(PathBuf);
 
 impl Drop for Complaints {

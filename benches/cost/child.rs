@@ -1,4 +1,4 @@
-//! Parts of the benchmark that run as processes of their own, so that what they cost is counted apart.
+//! Parts of the benchmark that run as processes of their own, so that their cost is counted separately.
 
 use crate::drive::Latencies;
 use crate::sample::Quantiles;
@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// What this executable can be.
+/// The roles of this executable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
     Sink,
@@ -31,7 +31,7 @@ impl Role {
     }
 }
 
-/// A process that plays a role, and reports on lines. It ends when its input does, so with this one at the latest.
+/// A process that plays a role and reports line by line. It ends with its input, so at the latest with this process.
 pub(crate) struct Part {
     child: Child,
     input: Option<ChildStdin>,
@@ -65,7 +65,7 @@ impl Part {
         self.child.id()
     }
 
-    /// Tells it something, and reads its answer.
+    /// Sends it an order and reads its answer.
     pub(crate) fn ask(&mut self, order: impl Display) -> String {
         let input = self.input.as_mut().expect("open until the end");
         writeln!(input, "{order}").and_then(|()| input.flush()).expect("it reads");

@@ -23,7 +23,7 @@ pub(crate) trait Worker: Send + 'static {
 pub(crate) enum Pace {
     /// When the worker's last one has ended.
     Closed,
-    /// So many a second, over all workers.
+    /// This many a second, over all workers.
     Open(f64),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Gauge {
     schedule: Option<Schedule>,
 }
 
-/// What is due when.
+/// The schedule of the exchanges.
 #[derive(Debug)]
 struct Schedule {
     begun: Instant,
@@ -47,7 +47,7 @@ struct Schedule {
     taken: AtomicU64,
 }
 
-/// What the workers measured since the mark.
+/// The measurements of the workers since the mark.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Latencies {
     /// From when an exchange was due, or began, to its end.
@@ -103,7 +103,7 @@ impl Gauge {
         }
     }
 
-    /// So many exchanges have ended.
+    /// This many exchanges have ended.
     pub(crate) fn add(&self, exchanges: usize) {
         self.done.fetch_add(exchanges as u64, Ordering::Relaxed);
     }
@@ -118,7 +118,7 @@ impl Gauge {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// How the first exchange that failed did.
+    /// The error of the first failed exchange.
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

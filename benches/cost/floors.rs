@@ -9,7 +9,7 @@ use crate::subject::{Load, Reading, Version};
 const CONCURRENCIES: [usize; 5] = [1, 16, 64, 256, 1024];
 const KIB: usize = 1024;
 
-/// What amqpost may cost, against the sum of both floors.
+/// The largest cost of amqpost, as a multiple of the sum of both floors.
 fn cpu_bound(concurrency: usize) -> Option<f64> {
     match concurrency {
         1 => Some(1.15),
@@ -140,7 +140,7 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
     section
 }
 
-/// What the ratio of the rates would be where nothing but CPU is short: that of all processes together for a message.
+/// The expected ratio of the rates if only CPU is scarce: that of the CPU of all processes together for a message.
 fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
     let median = |readings: &[Reading]| number(Spread::of(readings.iter().map(Reading::cpu_of_all)).median);
     format!(

@@ -1,4 +1,4 @@
-//! What a publish through amqpost costs, against the least that HTTP and AMQP cost by themselves: `scripts/bench`.
+//! The cost of a publish through amqpost, compared with the least that HTTP and AMQP cost by themselves: `scripts/bench`.
 
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
@@ -49,7 +49,7 @@ const SECTIONS: [(&str, Measure); 11] = [
     (HOUR, hour::hour),
 ];
 
-/// The section that is measured only where it is named: it takes as long as it says.
+/// The section that is measured only if it is named, because it takes an hour.
 const HOUR: &str = "hour";
 
 /// Where the last results of each section are kept.
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What a process does that was started for one part.
+/// Runs the role of a process that was started for one part.
 fn play(role: Role, arguments: &[&str]) {
     // Of one thread, as amqpost's is by default.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,4 +1,4 @@
-//! amqpost against what else an application could POST a message to, before the same RabbitMQ.
+//! amqpost compared with other HTTP services that take a message, with the same RabbitMQ behind them.
 
 use crate::child::Part;
 use crate::resources::{free_port, is_listening};

@@ -1,9 +1,9 @@
-//! What Linux counts for a process: CPU, context switches, memory, threads, files; never of the one that asks.
+//! The counters of Linux for another process: CPU, context switches, memory, threads, files.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// What a process has cost since it started. Threads that have ended are missing: none of those measured ends one.
+/// The cost of a process since its start. Ended threads are missing, but no measured process ends one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     /// Nanoseconds on a CPU.
@@ -36,7 +36,7 @@ impl Cost {
         Some(Self { cpu, switches, threads: 1 })
     }
 
-    /// What was spent since an earlier look.
+    /// The difference to an earlier look.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
@@ -51,7 +51,7 @@ impl Cost {
 pub(crate) struct Memory {
     /// Now.
     pub(crate) resident: u64,
-    /// The most it ever was.
+    /// Its highest value so far.
     pub(crate) peak: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What amqpost takes besides CPU: memory, threads, time to start; and how fast it says no.
+//! The costs of amqpost besides CPU: memory, threads, time to start; and how fast it refuses.
 
 use crate::harness::eventually;
 use crate::process::{Cost, Memory};
@@ -18,7 +18,7 @@ const START_MAX: Duration = Duration::from_secs(10);
 /// After this an idle sidecar has come to rest.
 const REST: Duration = Duration::from_secs(1);
 
-/// 503 answers while there is no broker.
+/// The rate of 503 answers without a broker.
 pub(crate) fn down(stage: &Stage) -> Section {
     let mut section = Section::begin("down", "While the link is down: 503 at once", &COLUMNS);
     let nowhere = format!("amqp://guest:guest@127.0.0.1:{}", free_port());
@@ -137,7 +137,7 @@ impl Start {
         while !is_confirmed(&mut client) {
             assert!(begun.elapsed() < START_MAX, "it does not confirm");
             attempts += 1;
-            // As long as no client would wait, long enough to leave it the CPU.
+            // Longer than any client would wait, and long enough to leave it the CPU.
             thread::sleep(Duration::from_millis(1));
         }
         Self { listening, confirmed: begun.elapsed(), attempts }

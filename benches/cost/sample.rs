@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) struct Sample(Vec<u64>);
 
 impl Sample {
-    /// Of what several workers measured.
+    /// From the measurements of several workers.
     pub(crate) fn of(parts: Vec<Vec<u64>>) -> Self {
         let mut all = parts.concat();
         all.sort_unstable();
@@ -21,7 +21,7 @@ impl Sample {
         Duration::from_nanos(self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default())
     }
 
-    /// What is kept of it.
+    /// The recorded part of it.
     pub(crate) fn quantiles(&self) -> Quantiles {
         let micros = |share| self.quantile(share).as_secs_f64() * 1e6;
         Quantiles { p50: micros(0.5), p99: micros(0.99), p999: micros(0.999) }

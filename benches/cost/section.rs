@@ -1,10 +1,10 @@
-//! A section of the results: a table, what its figures had to be, and what a chart shows of it.
+//! A section of the results: a table, its targets, and its values for the chart.
 
 use crate::sample::Spread;
 use crate::subject::Reading;
 use serde::{Deserialize, Serialize};
 
-/// What a figure has to be.
+/// The target of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Bound {
     AtLeast(f64),
@@ -20,7 +20,7 @@ pub(crate) struct Verdict {
     pub(crate) measured: Spread,
 }
 
-/// What a chart shows of one load: µs of CPU.
+/// The chart's values for one load: µs of CPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bar {
     pub(crate) label: String,
@@ -94,13 +94,13 @@ impl Section {
         self.verdicts.push(verdict);
     }
 
-    /// Prints what was said besides the table.
+    /// Prints the notes below the table.
     pub(crate) fn end(&self) {
         println!();
         self.about.iter().for_each(|text| println!("{text}"));
     }
 
-    /// A sentence of what has to be known about it.
+    /// A note that the reader of the table needs.
     pub(crate) fn say(&mut self, text: String) {
         self.about.push(text);
     }

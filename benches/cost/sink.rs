@@ -1,4 +1,4 @@
-//! A broker that only acks: enough of AMQP 0.9.1 to be published to, and as little work as that takes.
+//! A broker that only acks: the part of AMQP 0.9.1 that publishers need, with as little work as possible.
 //!
 //! One thread a connection, blocking reads into one buffer. All publishes that a read brought whole are confirmed
 //! by one `basic.ack` with `multiple`, as RabbitMQ does for what it works through at once. Nothing is stored, nothing
@@ -18,7 +18,7 @@ const HEARTBEAT: u8 = 8;
 const FRAME_END: u8 = 0xce;
 /// Type, channel and length before a frame's payload.
 const FRAME_HEAD: usize = 7;
-/// What every frame has beside its payload.
+/// The bytes of a frame beside its payload.
 const FRAME_AROUND: usize = FRAME_HEAD + 1;
 const HEARTBEAT_FRAME: [u8; FRAME_AROUND] = [HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END];
 const CHANNEL_MAX: u16 = 2047;
@@ -84,7 +84,7 @@ impl Sink {
     }
 }
 
-/// What a channel has been told and not yet confirmed.
+/// The publishes of a channel that are not yet confirmed.
 #[derive(Debug, Default)]
 struct Channel {
     confirms: bool,
@@ -136,7 +136,7 @@ impl Connected {
         Ok(())
     }
 
-    /// Works through the whole frames of what was read; how many bytes they are.
+    /// Processes the complete frames that were read; returns their size in bytes.
     fn take(&mut self, read: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         while let Some(head) = read[taken..].first_chunk::<FRAME_HEAD>() {
@@ -219,7 +219,7 @@ impl Connected {
                 return Err(io::Error::other(text));
             }
         };
-        // What was published before is confirmed before: a client takes the answer for the end of it.
+        // Earlier publishes are confirmed first: a client takes the answer as the end of them.
         self.confirm();
         self.put_method(number, answer.0, answer.1);
         Ok(())

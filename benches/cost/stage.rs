@@ -1,4 +1,4 @@
-//! What is set up for a measurement: a broker, both floors and amqpost, each a process.
+//! The stage of a measurement: a broker, both floors and amqpost, each a process.
 
 use crate::child::{Part, Role};
 use crate::harness::{AmqpClient, Broker, Sidecar, arguments, text};
@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 /// Messages that the queue keeps: enough to never be empty, few enough to never fill the machine.
 const KEPT: i32 = 10_000;
 
-/// How much is measured.
+/// The length of the measurements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
@@ -29,7 +29,7 @@ impl Plan {
         Self { rounds, span: Span { warm: ms(250), measured }, minutes }
     }
 
-    /// A span for what happens seldom.
+    /// A span for rare events.
     pub(crate) fn long(self) -> Span {
         Span { measured: self.span.measured * 3, ..self.span }
     }
@@ -141,7 +141,7 @@ impl Stage {
         Trio { http: self.http_floor(), amqp: AmqpFloor::start(&target.uri, target.pid()), amqpost }
     }
 
-    /// Each of several measurements once a round, so that what happens to the machine happens to all of them.
+    /// Takes each of several measurements once a round, so that other work of the machine affects all of them.
     pub(crate) fn interleave<const N: usize>(
         &self,
         measures: [&mut dyn FnMut(Span) -> Reading; N],
@@ -192,7 +192,7 @@ impl Trio {
 }
 
 impl Three {
-    /// What amqpost comes to, against both floors together, round by round.
+    /// The ratio of amqpost to both floors together, round by round.
     pub(crate) fn to_both(&self, figure: impl Fn(&Reading) -> f64) -> Spread {
         let floors = self.http.iter().zip(&self.amqp);
         Spread::of(
@@ -209,12 +209,12 @@ impl Three {
     }
 }
 
-/// What amqpost comes to against something else, round by round.
+/// The ratio of amqpost to something else, round by round.
 pub(crate) fn against(ones: &[Reading], others: &[Reading], figure: impl Fn(&Reading) -> f64) -> Spread {
     Spread::of(ones.iter().zip(others).map(|(one, other)| figure(one) / figure(other)))
 }
 
-/// A path as text: all of ours are.
+/// A path as text; all paths here are UTF-8.
 pub(crate) fn utf8(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }

@@ -1,4 +1,4 @@
-//! What is measured: the floors and amqpost, each a process, and one reading of each under a load.
+//! The measured subjects: the floors and amqpost, each a process, and one reading of each under a load.
 
 use crate::child::{Part, Role};
 use crate::drive::{Gauge, Latencies, Pace, drive};
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The queue that everything is published to.
+/// The queue for all publishes.
 pub(crate) const QUEUE: &str = "bench";
 
-/// A load that has not begun by then never will.
+/// A load that has not begun within this time never will.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
 
 /// How a load speaks HTTP.
@@ -83,9 +83,9 @@ pub(crate) struct Reading {
     pub(crate) requests: u64,
     pub(crate) seconds: f64,
     pub(crate) cost: Cost,
-    /// What the broker cost.
+    /// The cost of the broker.
     pub(crate) broker: Cost,
-    /// What the load cost, where it is not in the process itself.
+    /// The cost of the load, if it is not in the measured process itself.
     pub(crate) load: Cost,
     pub(crate) latencies: Latencies,
 }
@@ -106,7 +106,7 @@ impl Reading {
         self.broker.cpu as f64 / 1e3 / self.requests as f64
     }
 
-    /// µs of CPU a request in all processes that have a part in it.
+    /// µs of CPU a request in all processes together.
     pub(crate) fn cpu_of_all(&self) -> f64 {
         (self.cost.cpu + self.broker.cpu + self.load.cpu) as f64 / 1e3 / self.requests as f64
     }
@@ -168,7 +168,7 @@ fn send(load: &Load, address: &Address, gauge: Arc<Gauge>) -> Latencies {
     })
 }
 
-/// Waits until every client has had an answer or so: connecting a thousand of them takes a while.
+/// Waits for about one answer per client: connecting a thousand of them takes a while.
 fn under_way(load: &Load, done: impl Fn() -> u64, failure: impl Fn() -> Option<String>) {
     let end = Instant::now() + BEGIN_MAX;
     let expected = match load.pace {
@@ -181,7 +181,7 @@ fn under_way(load: &Load, done: impl Fn() -> u64, failure: impl Fn() -> Option<S
     }
 }
 
-/// What was counted between two looks: exchanges, time, and what each process cost.
+/// The counts between two looks: exchanges, time, and the cost of each process.
 struct Counted {
     requests: u64,
     seconds: f64,

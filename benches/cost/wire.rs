@@ -74,7 +74,7 @@ pub(crate) struct Http1 {
 }
 
 impl Http1 {
-    /// So many connections; each begins with another of the requests.
+    /// This many connections; each begins with another of the requests.
     pub(crate) async fn connect(address: &Address, post: &Post, connections: usize) -> io::Result<Vec<Self>> {
         let requests = Arc::new(post.requests());
         let mut clients = Vec::new();
@@ -144,7 +144,7 @@ pub(crate) struct Http2 {
 }
 
 impl Http2 {
-    /// So many places on one connection.
+    /// This many places on one connection.
     pub(crate) async fn connect(address: &Address, post: &Post, places: usize) -> io::Result<Vec<Self>> {
         let stream = TokioIo::new(connect(address).await?);
         let mut builder = http2::Builder::new(TokioExecutor::new());

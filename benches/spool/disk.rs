@@ -1,4 +1,4 @@
-//! What the disk does by itself: one write and one fdatasync after the other, to a file that grows, as dd does it.
+//! The speed of the disk by itself: one write and one fdatasync after the other, to a growing file, like dd.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

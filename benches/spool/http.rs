@@ -14,7 +14,7 @@ const NO_BROKER: &str = "amqp://127.0.0.1:1";
 /// Bytes of a body.
 const BODY: usize = 1024;
 
-/// What came of a load.
+/// The results of a load.
 struct Measured {
     elapsed: Duration,
     requests: u64,
@@ -23,7 +23,7 @@ struct Measured {
     latencies: Latencies,
 }
 
-/// What the sidecar's spool has done so far.
+/// The work of the sidecar's spool so far.
 struct Done {
     stored: u64,
     commits: u64,
@@ -95,7 +95,7 @@ async fn measure(connections: usize, place: &Path, span: Duration) -> Measured {
     }
 }
 
-/// The client's side, on one thread: the sidecar is to have the rest of the machine.
+/// The client's side, on one thread, so that the sidecar has the rest of the machine.
 fn send(connections: usize, address: &Address, gauge: Arc<Gauge>) -> Latencies {
     let post = Post {
         paths: vec!["/v1/queues/bench/messages".to_owned()],

@@ -1,4 +1,4 @@
-//! Producers and drainers on a store, and what they measure.
+//! Producers and drainers on a store, and their measurements.
 
 use crate::process;
 use amqpost::message::{Message, Properties, ShortText, new_message_id};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a content.
 const BODY: usize = 1024;
-/// Records that are removed together, and that are read together, as the drain of the sidecar has it.
+/// Records that are read and removed together, as in the sidecar's drain.
 const BATCH: usize = 256;
 const READ: usize = 64;
 
@@ -33,7 +33,7 @@ pub(crate) struct Load {
     destinations: usize,
 }
 
-/// What came of a load.
+/// The results of a load.
 pub(crate) struct Measured {
     elapsed: Duration,
     commits: u64,
@@ -175,7 +175,7 @@ impl Load {
         }
     }
 
-    /// Appends until the store is full; how many it took.
+    /// Appends until the store is full; returns the number of stored messages.
     pub(crate) async fn until_full(self, handle: &StoreHandle) -> usize {
         let producers = (0..self.producers).map(|producer| {
             let handle = handle.clone();
@@ -250,7 +250,7 @@ async fn next_of_each(handle: &StoreHandle, turns: &mut [Turn]) -> Vec<Seq> {
     }
 }
 
-/// Bytes on disk once the store has given back what it gives back.
+/// Bytes on disk after the store has given back its free space.
 pub(crate) async fn settled(directory: &Path) -> u64 {
     let mut size = process::bytes_in(directory);
     let mut unchanged = 0;

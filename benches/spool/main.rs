@@ -29,11 +29,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// As in amqpost itself: what a producer makes the writer drops.
+/// As in amqpost itself: the writer frees memory that a producer allocated.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What the log beside the database may take.
+/// The largest size of the log beside the database, in bytes.
 const LOG_CAP: u64 = 16 << 20;
 const MIB: u64 = 1 << 20;
 

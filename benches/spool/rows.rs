@@ -2,7 +2,7 @@
 
 use crate::load::Measured;
 
-/// What a figure has to be.
+/// The target of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Bound {
     AtLeast(f64),
@@ -17,7 +17,7 @@ pub(crate) fn at_most(bound: f64) -> Bound {
     Bound::AtMost(bound)
 }
 
-/// What was measured so far; each row is printed as it is known.
+/// The figures measured so far; each row is printed once it is known.
 #[derive(Default)]
 pub(crate) struct Rows {
     missed: Vec<String>,
@@ -36,12 +36,12 @@ impl Rows {
         }
     }
 
-    /// A figure that judges nothing.
+    /// A figure without a target.
     pub(crate) fn say(&mut self, row: &str, what: &str, measured: f64, note: String) {
         print(row, what, measured, "", "", &note);
     }
 
-    /// How many targets were missed, after saying which.
+    /// Prints the missed targets and returns their number.
     pub(crate) fn finish(self) -> usize {
         for missed in &self.missed {
             println!("missed: {missed}");

@@ -154,7 +154,7 @@ async fn a_listener_without_connections_takes_no_place() {
     let port = sidecar.http().split(',').next_back().unwrap().to_owned();
 
     for _ in 0..2 {
-        // One after the other: an open connection that says nothing may keep the only place.
+        // One after the other, because an open silent connection may occupy the only place.
         for is_unix in [true, false] {
             let mut wire = if is_unix {
                 SlowClient::connect_unix(&path).await

@@ -48,13 +48,13 @@ impl Scene {
         .await;
     }
 
-    /// Publishes at a pace until `events` are over, and compares every answer with the queue.
+    /// Publishes at a fixed rate until `events` are over, and compares every answer with the queue.
     async fn during<T>(&self, deadline: Duration, events: impl Future<Output = T>) -> (Story, T) {
         let over = AtomicBool::new(false);
         let is_over = || over.load(Ordering::Relaxed);
         let begun = Instant::now();
         let ending = async {
-            // Where an event fails, the story until then is told all the same.
+            // If an event fails, the story up to then is still printed.
             let seen = AssertUnwindSafe(events).catch_unwind().await;
             over.store(true, Ordering::Relaxed);
             seen
@@ -156,7 +156,7 @@ async fn passed(duration: Duration) {
     eventually("time passes", PATIENCE, async || Instant::now() >= end).await;
 }
 
-/// The node that a connection is to is killed, and started again five seconds' worth of confirms later.
+/// Kills the node of a connection, and starts it again after as many confirms as five seconds bring.
 async fn story_of_a_kill(leader: usize) -> (Story, Instant) {
     let scene = Scene::set(leader).await;
     let (story, killed) = scene
@@ -189,7 +189,7 @@ async fn a_node_that_is_killed_costs_only_what_was_in_flight_on_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_that_is_killed_costs_no_more_than_the_election() {
     let (story, killed) = story_of_a_kill(HARMED).await;
-    // What was sent earlier may be the old leader's.
+    // Earlier messages may still belong to the old leader.
     let election = story.confirmed_again(story.noticed(killed)) - killed;
     story.assert_known_since(killed + 2 * election + Duration::from_secs(3), None);
     let unknown = with_outcome(&story.sent, "unknown").len();
@@ -225,7 +225,7 @@ async fn a_paused_node_is_replaced_by_another_one_while_confirms_go_on() {
     assert_eq!(story.count("confirm_timeout"), 0, "nobody waits for a paused node");
 }
 
-// RabbitMQ elects no other leader before `net_ticktime`, a minute: nothing can be confirmed meanwhile.
+// RabbitMQ elects another leader only after `net_ticktime`, a minute: nothing can be confirmed until then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_leader_makes_no_lies_and_its_return_brings_the_confirms_back() {
     let scene = Scene::set(HARMED).await;
@@ -302,7 +302,7 @@ async fn without_its_quorum_a_queue_confirms_nothing_and_with_it_everything_agai
         .await;
 
     story.assert_link_stayed_up();
-    // What the other members had taken just before they were killed may still be confirmed.
+    // Messages that the other members took just before they were killed may still be confirmed.
     let without = killed + Duration::from_secs(1)..ordered;
     let answered = |message: &&Sent| without.contains(&(message.at + message.took));
     let meanwhile: Vec<_> = story.sent.iter().filter(answered).cloned().collect();
@@ -331,7 +331,7 @@ async fn a_queue_without_its_quorum_harms_no_other_queue() {
         })
         .await;
 
-    // What was in flight on the killed nodes' connection is left out.
+    // Messages in flight on the connection to the killed nodes are left out.
     let noticed = story.noticed(killed);
     let good: Vec<_> = good.into_iter().filter(|message| message.at > noticed).collect();
     let slowest = quantile(&good.iter().collect::<Vec<_>>(), 1.0);

@@ -8,7 +8,7 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `amqpost` to its end; the process must not need more than it is given.
+/// Runs `amqpost` until it ends; the process must not need more than its arguments and input.
 async fn amqpost(arguments: &[&str], environment: &[(&str, &str)], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
         .args(arguments)

@@ -1,4 +1,4 @@
-//! What is answered `confirmed` is in the queue, byte for byte.
+//! A message answered `confirmed` is in the queue, byte for byte.
 
 use crate::harness::*;
 use futures::{StreamExt, stream};

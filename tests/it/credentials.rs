@@ -142,7 +142,7 @@ async fn a_corrected_password_works_within_five_seconds() {
     vhost.set_permissions("corrected", "", ".*", "").await;
     AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
     let sidecar = Sidecar::builder(&vhost.uri_as("corrected", "new")).start().await;
-    // So many that the pauses between attempts have become long.
+    // Enough attempts that the pauses between them have become long.
     eventually("many attempts have failed", Duration::from_secs(60), async || {
         sidecar.metric("amqpost_connects_total{result=\"authentication\"}").await >= 12.0
     })
@@ -298,7 +298,7 @@ async fn passwords_payloads_and_header_values_appear_nowhere() {
     bodies.extend(publish_secrets(&sidecar).await);
     broker.restart().await;
     broker.change_password("keeper", "another").await;
-    // It may have been quicker.
+    // It may have ended sooner.
     broker.close_all_connections("another password").await;
     eventually("the password is refused", PATIENCE, async || {
         sidecar.metric("amqpost_connects_total{result=\"authentication\"}").await >= 1.0

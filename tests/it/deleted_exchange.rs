@@ -19,11 +19,11 @@ const RARE: usize = 150;
 const STAYS: usize = 30;
 const GONE: usize = 10;
 
-/// What goes to the exchange that stays.
+/// The messages to the exchange that stays.
 struct Traffic {
     size: usize,
     concurrency: usize,
-    /// Each way, between sidecar and broker.
+    /// The delay in each direction between sidecar and broker.
     delay: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Scene {
         Self { vhost, client, sidecar, _proxy: proxy }
     }
 
-    /// Declares and deletes the exchange by turns for as long as the scenario lasts; returns how often.
+    /// Declares and deletes the exchange in turn while the scenario lasts; returns how often.
     async fn delete_again_and_again(&self, answered: &AtomicUsize) -> usize {
         let answers = async |more: usize| {
             let enough = answered.load(Ordering::SeqCst) + more;

@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection on which a request has been sent, the whole of it or a part.
 struct Refused<'a> {
     wire: SlowClient,
-    /// What is still to be sent of its body.
+    /// The rest of its body, which is not yet sent.
     left: usize,
     case: &'a str,
 }

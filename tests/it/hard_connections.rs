@@ -1,4 +1,4 @@
-//! Connections that have it hard: worn out, short of channels, blocked, slow, lied to; requests do not suffer from it.
+//! Connections under hard conditions: worn out, short of channels, blocked, slow, lied to; requests do not suffer from it.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -153,7 +153,7 @@ async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection
     wear_out(&sidecar, 3).await;
 
     broker.set_memory_alarm(true).await;
-    // The news of the alarm is on its way when these want channels. They wait longer than opening one may take.
+    // The frame of the alarm is on its way when these need channels. They wait longer than opening one may take.
     proxy.delay(Direction::FromBroker, Duration::from_millis(100));
     let posts = paths.iter().map(|path| sidecar.post(path, &[("amqpost-timeout", "6s")], "x"));
     let answers = join_all(posts).await;

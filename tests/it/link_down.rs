@@ -119,7 +119,7 @@ async fn one_connection_that_is_up_is_enough() {
     proxy.reset_all();
     let sent = load(&sidecar, QUEUE, "o", 16, |n| n >= 2_000).await;
 
-    // What was in flight on the connection that broke may be unknown; nothing is refused.
+    // Messages in flight on the broken connection may be unknown; nothing is refused.
     assert!(with_outcome(&sent, "not_published").is_empty(), "{:?}", codes(&sent));
     assert_eq!(sidecar.link_state().await, "up");
 }

@@ -1,4 +1,4 @@
-//! What the broker refuses: each refusal is about its own message, and a mended cause works at once.
+//! Refusals by the broker: each is about its own message, and a repaired destination works at once.
 
 use crate::harness::*;
 use lapin::ExchangeKind;

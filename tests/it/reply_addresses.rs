@@ -34,7 +34,7 @@ impl Caller {
         Self { channel, replies, address }
     }
 
-    /// Replies to itself: what arrives first tells whether anything else was delivered before.
+    /// Replies to itself: the first arrival shows whether anything else was delivered before.
     async fn assert_no_reply_so_far(&mut self) {
         publish(&self.channel, &self.address, "the caller's own", BasicProperties::default()).await;
         let first = tokio::time::timeout(PATIENCE, self.replies.next()).await;

@@ -1,4 +1,4 @@
-//! What `amqpost spool` makes of its command line, and what it says of it.
+//! How `amqpost spool` reads its command line, and its messages about errors in it.
 
 use crate::harness::stocked::{Stocked, documents};
 use std::fs::File;

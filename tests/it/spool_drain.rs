@@ -92,7 +92,7 @@ async fn connections_that_break_while_it_drains_lose_nothing_and_change_no_order
         arrivals.reach(cut * 250, PATIENCE).await;
         match cut % 3 {
             0 => {
-                // The broker has what it was sent, and nobody hears so.
+                // The broker has the messages, but its confirms are lost.
                 proxy.black_hole(Direction::FromBroker);
                 let before = arrivals.distinct();
                 let heard = arrivals.reach(before + KEYS.len(), Duration::from_secs(2));
@@ -184,7 +184,7 @@ async fn what_comes_while_it_drains_goes_behind_what_is_there() {
         for n in 100..300 {
             let id = format!("{key}-{n}");
             let path = format!("/v1/exchanges/orders/messages?routing_key={key}");
-            // Whichever way it is asked for, it goes behind what waits for its key.
+            // Every mode puts it behind the messages that wait for its key.
             let mode = if n % 2 == 0 { "fallback" } else { "spool" };
             let headers = [("amqp-message-id", id.as_str()), ("amqpost-mode", mode)];
             let answer = sidecar.post(&path, &headers, id.clone()).await;

@@ -1,4 +1,4 @@
-//! A sidecar that is killed while it drains loses nothing, and what it repeats is at most a batch, and marked.
+//! A sidecar that is killed while it drains loses nothing, and repeats at most a batch, which is marked.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What may arrive twice after a crash, at most.
+/// The most messages that may arrive twice after a crash.
 const BATCH: usize = 256;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,8 +11,8 @@ fn ramped(rate: f64, after: Duration) -> f64 {
     ramp + rate * (after - whole).max(0.0)
 }
 
-/// At no moment had more arrived than a ramp since `begun` lets through, and so many more. What a busy machine holds up
-/// arrives in heaps, and too late, never too early; that the pace itself makes no heaps is `drain/pace.rs`'s to show.
+/// At no moment had more arrived than a ramp since `begun` allows, plus a margin. Messages that a busy machine delays
+/// arrive in bursts and too late, never too early; `drain/pace.rs` shows that the pace itself makes no bursts.
 fn assert_ramped(arrivals: &[Arrival], begun: Instant, rate: f64, more: usize) {
     for (before, arrival) in arrivals.iter().enumerate() {
         let (after, most) = (arrival.at - begun, ramped(rate, arrival.at - begun));
@@ -88,7 +88,7 @@ async fn a_second_outage_begins_the_ramp_again() {
     proxy.pass();
     arrivals.reach(1_000, Duration::from_secs(30)).await;
 
-    // 64 destinations side by side: what the broker had when the connection broke may still have been on its way.
+    // 64 destinations at the same time: messages that the broker had when the connection broke may still have been on their way.
     assert_ramped(&arrivals.all()[before..], begun, 300.0, 64);
 }
 
@@ -126,7 +126,7 @@ async fn live_requests_are_not_much_slower_while_it_drains() {
     println!("p99 alone {alone:?}, beside the drain {beside:?}; {left} left in the spool");
     assert!(left > 0.0, "it drained all the while");
     alone.sort_unstable();
-    // What else keeps the machine busy need not fall on every round; what the drain costs does.
+    // Other work of the machine need not affect every round; the cost of the drain does.
     let (alone, beside) = (alone[1], beside.into_iter().min().expect("three rounds"));
     let loosely = alone * 2 + Duration::from_millis(100);
     assert!(beside <= loosely, "p99 {beside:?} beside the drain, {alone:?} alone");

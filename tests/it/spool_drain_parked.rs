@@ -51,7 +51,7 @@ async fn what_no_queue_and_no_exchange_takes_is_parked_and_its_key_goes_on() {
         ("exchange-4", "exchange_not_found"),
         ("unroutable-1", "unroutable"),
     ];
-    // Numbers say an order within each destination only.
+    // Numbers give an order only within a destination.
     let mut parked = spool.parked().await;
     parked.sort_unstable();
     assert_eq!(parked, expected.map(|(id, reason)| (id.to_owned(), reason.to_owned())));

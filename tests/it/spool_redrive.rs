@@ -1,4 +1,4 @@
-//! What was wrong and is mended works: redriven messages arrive, marked where they may have before, and nobody waits long.
+//! After a repair, redriven messages arrive, marked if they may have arrived before, and nobody waits long.
 
 use crate::harness::*;
 use std::collections::BTreeSet;
@@ -124,7 +124,7 @@ async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_deli
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("all", true, arguments([])).await;
     client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
-    // So often that each pause has become as long as it gets.
+    // Often enough that each pause has reached its maximum.
     let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "orders", 8).await;
 
     let arrivals = Arrivals::of(&client, "all").await;

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const NOTICED: Duration = Duration::from_secs(10);
 
-/// What is done to the network or the broker, and undone.
+/// A disturbance of the network or the broker, and its end.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     StoppedBroker,
     NothingReachesTheBroker,
     NothingComesBack,
     NothingEitherWay,
-    /// What is sent during the fault arrives afterwards, as TCP does it when packets flow again.
+    /// Messages sent during the fault arrive after it, as with TCP when packets flow again.
     HeldBack,
 }
 

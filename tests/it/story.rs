@@ -1,4 +1,4 @@
-//! What was answered while something went wrong, and what `/link` showed of it, second by second.
+//! The answers during a fault, and the states that `/link` showed, second by second.
 
 use crate::harness::*;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 /// The code of a request that got no answer.
 pub(crate) const NO_ANSWER: &str = "no answer";
 
-/// What was answered, and what `/link` showed, each time it was something new.
+/// The answers, and each new state that `/link` showed.
 pub(crate) struct Story {
     pub(crate) sent: Vec<Sent>,
     pub(crate) links: Vec<(Instant, serde_json::Value)>,
@@ -36,7 +36,7 @@ impl Story {
         noticed
     }
 
-    /// When something was confirmed that was sent after the fault.
+    /// When the first message sent after the fault was confirmed.
     pub(crate) fn confirmed_again(&self, fault: Instant) -> Instant {
         let since = |message: &&Sent| message.code == "confirmed" && message.at > fault;
         let again = self.sent.iter().filter(since).map(|message| message.at + message.took).min();
@@ -45,7 +45,7 @@ impl Story {
         again
     }
 
-    /// Of what was sent after that moment nothing has become unknown; by `code`, or at all.
+    /// No message sent after that moment has become unknown; by `code`, or at all.
     pub(crate) fn assert_known_since(&self, moment: Instant, code: Option<&str>) {
         let late = with_outcome(&self.sent, "unknown").into_iter();
         let late: Vec<_> = late

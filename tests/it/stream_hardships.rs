@@ -218,7 +218,7 @@ async fn a_stream_with_something_arriving_now_and_then_outlives_every_idle_time(
     let head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n";
     wire.send(format!("{head}transfer-encoding: chunked\r\n\r\n")).await;
     for _ in 0..12 {
-        // An empty line is no line, but a sign of life.
+        // An empty line does not count as a line, but as a sign of life.
         wire.send("1\r\n\n\r\n").await;
         wire.pause(Duration::from_millis(300)).await;
     }
