@@ -7,6 +7,7 @@ readonly STEP_LIMIT_MIN=60
 keep_going=${keep_going:-0}
 steps_table=
 steps_failed=()
+step_job=
 
 # Adds a row to the table that print_steps prints.
 note_step() {
@@ -31,7 +32,12 @@ step() {
     local title=$1 usual=$2 begin=$SECONDS status=0
     shift 2
     printf '\n== %s (usually %d s, at most %d s)\n' "$title" "$usual" "$(limit_of "$usual")"
-    timeout --kill-after=30 "$(limit_of "$usual")" "$@" || status=$?
+    # In the background, so that the traps below work at once: the command is in a process group of its own, which
+    # Ctrl-C does not reach. Jobs in the background ignore SIGINT, which programs under test must not inherit.
+    env --default-signal=INT timeout --kill-after=30 "$(limit_of "$usual")" "$@" &
+    step_job=$!
+    wait "$step_job" || status=$?
+    step_job=
     note_step "$title" "$usual" "$((SECONDS - begin))" "$status"
     ((status == 0 || keep_going)) || end_steps
 }
@@ -64,3 +70,11 @@ end_steps() {
     printf '  %s\n' "${steps_failed[@]}"
     exit 1
 }
+
+# timeout passes the signal on to everything that its command started.
+stop_step() {
+    if [[ -n $step_job ]]; then kill -TERM "$step_job" 2>/dev/null && wait "$step_job" || true; fi
+    exit "$1"
+}
+trap 'stop_step 130' INT
+trap 'stop_step 143' TERM HUP
