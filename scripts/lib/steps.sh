@@ -73,7 +73,7 @@ end_steps() {
 
 # timeout passes the signal on to everything that its command started.
 stop_step() {
-    if [[ -n $step_job ]]; then kill -TERM "$step_job" 2>/dev/null && wait "$step_job" || true; fi
+    if [[ -n $step_job ]] && kill -TERM "$step_job" 2>/dev/null; then wait "$step_job" || true; fi
     exit "$1"
 }
 trap 'stop_step 130' INT
