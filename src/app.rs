@@ -5,11 +5,11 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::control::{ControlError, ControlSocket, Desk};
 use crate::http::{self, BindError, Door, Listeners};
-use crate::link::{BreakerState, ConnectFailure, ConnectionState, Link, LossReason};
-use crate::metrics::{Metrics, Vocabulary};
+use crate::link::Link;
+use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use crate::spool::store::StoreReader;
-use crate::spool::{AppendResult, DeliveryResult, Drain, DrainSettings, Spool};
+use crate::spool::{Drain, DrainSettings, Spool};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -58,7 +58,7 @@ impl App {
         let addresses = listeners.addresses();
         let spool = Spool::open(&config)?;
         let control = control(&config, spool.as_ref()).await?;
-        let metrics = Metrics::new(vocabulary());
+        let metrics = Metrics::new(http::ROUTES);
         let publish = &config.publish;
         let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let admission = Admission::new(publish.max_in_flight, bytes_max);
@@ -116,71 +116,4 @@ async fn control(config: &Config, spool: Option<&Spool>) -> Result<Option<Contro
     let (Some(path), Some(spool)) = (&config.spool.path, spool) else { return Ok(None) };
     let desk = Desk::new(spool.handle(), StoreReader::open(path)?);
     Ok(Some(ControlSocket::start(path, desk).await?))
-}
-
-/// The label values that metrics show from the start, collected from the rooms that own them.
-fn vocabulary() -> Vocabulary {
-    const LINK_STATES: &[&str] = &{
-        let mut names = [""; ConnectionState::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = ConnectionState::ALL[at].as_str();
-            at += 1;
-        }
-        names
-    };
-    const CONNECT_FAILURES: &[&str] = &{
-        let mut names = [""; ConnectFailure::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = ConnectFailure::ALL[at].code();
-            at += 1;
-        }
-        names
-    };
-    const LOSS_REASONS: &[&str] = &{
-        let mut names = [""; LossReason::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = LossReason::ALL[at].code();
-            at += 1;
-        }
-        names
-    };
-    const BREAKER_STATES: &[&str] = &{
-        let mut names = [""; BreakerState::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = BreakerState::ALL[at].as_str();
-            at += 1;
-        }
-        names
-    };
-    const APPENDS: &[&str] = &{
-        let mut names = [""; AppendResult::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = AppendResult::ALL[at].as_str();
-            at += 1;
-        }
-        names
-    };
-    const DELIVERIES: &[&str] = &{
-        let mut names = [""; DeliveryResult::ALL.len()];
-        let mut at = 0;
-        while at < names.len() {
-            names[at] = DeliveryResult::ALL[at].as_str();
-            at += 1;
-        }
-        names
-    };
-    Vocabulary {
-        spool_appends: APPENDS,
-        spool_deliveries: DELIVERIES,
-        breaker_states: BREAKER_STATES,
-        link_states: LINK_STATES,
-        connect_failures: CONNECT_FAILURES,
-        loss_reasons: LOSS_REASONS,
-        routes: http::ROUTES,
-    }
 }

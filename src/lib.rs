@@ -14,6 +14,7 @@
 //! * [`spool`] keeps messages on disk that the broker could not take yet;
 //! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
 //! * [`outcome`] is the one table of what became of a message;
+//! * [`labels`] are the closed lists of words for states, reasons and results;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
 //! * [`tasks`] owns what comes to its end without its client; [`open_files`] makes room for connections;
@@ -32,6 +33,7 @@ pub mod control;
 pub mod deadline;
 mod hashing;
 pub mod http;
+pub mod labels;
 pub mod link;
 mod locking;
 pub mod message;

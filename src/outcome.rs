@@ -1,76 +1,42 @@
-//! The one table of outcomes: what became of a message, and what each outcome means to a client.
+//! The one table of outcomes: what became of a message, and what each outcome means to everybody.
 
-/// What became of one message. Every request that asks for a publish ends in exactly one of these.
-///
-/// The variants are the contract's codes; everything that depends on an outcome (HTTP status, JSON `code`,
-/// retry advice, metric label, log field) is read from [`Outcome::row`], so there is no second list to drift.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The broker acknowledged the message and did not return it.
-    Confirmed,
-    /// The message is in the spool, synced to disk, and will be delivered at least once.
-    Spooled,
-    /// No connection to the broker is up.
-    LinkDown,
-    /// The socket is open, and the broker has stopped answering.
-    LinkStalled,
-    /// The broker announced `connection.blocked` (memory or disk alarm).
-    BrokerBlocked,
-    /// The circuit breaker of the destination is open.
-    BreakerOpen,
-    /// The in-flight limit (publishes or bytes) is reached.
-    Overloaded,
-    /// The deadline passed before the message was handed to the link.
-    DeadlineNotSent,
-    /// The sidecar is shutting down.
-    Draining,
-    /// The spool has no room for the message.
-    SpoolFull,
-    /// The spool takes nothing: its disk has failed it, or it is closed.
-    SpoolFailed,
-    /// Mandatory, and the broker returned it: no queue takes it.
-    Unroutable,
-    /// The exchange does not exist.
-    ExchangeNotFound,
-    /// The broker refuses this user the exchange.
-    AccessRefused,
-    /// A value of the request is not acceptable; the detail names it.
-    InvalidRequest,
-    /// A request with the same idempotency key is under way.
-    IdempotencyKeyInUse,
-    /// The idempotency key was used for another request.
-    IdempotencyKeyReused,
-    /// The body's media type is not one that the endpoint takes.
-    UnsupportedMediaType,
-    /// The body is larger than the limit.
-    PayloadTooLarge,
-    /// The body stopped arriving.
-    RequestTimeout,
-    /// No such endpoint.
-    NotFound,
-    /// The endpoint exists, the method does not.
-    MethodNotAllowed,
-    /// Handed to the link, and no verdict before the deadline.
-    ConfirmTimeout,
-    /// The connection or channel died after the hand-over and before the verdict.
-    LinkLost,
-    /// `basic.nack`: at least one queue refused it; another may have it.
-    Nacked,
-    /// The message was handed to the spool, and nobody knows whether it is on disk.
-    SpoolUnsure,
+use crate::labels::{Label, labels};
+
+/// One row of the outcome table. A room that asks what an outcome means to it reads a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The JSON `code`, the metric label and the log field.
+    pub code: &'static str,
+    /// The problem's `title`, and the default of its `detail`.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// The JSON `outcome`.
+    pub class: Class,
+    /// The JSON `retry`.
+    pub retry: Retry,
+    /// Seconds for `Retry-After`; `None` sends no such header.
+    pub retry_after: Option<u32>,
+    /// What may still be done for the message within its request.
+    pub next: Next,
+    /// What it proves about the message's destination.
+    pub evidence: Evidence,
+    /// What becomes of a spooled record whose delivery ended so.
+    pub redelivery: Redelivery,
 }
 
-/// The four answers to "where is my message?".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Safe with the broker.
-    Confirmed,
-    /// Safe on our disk.
-    Spooled,
-    /// It never reaches a queue.
-    NotPublished,
-    /// It may have been published.
-    Unknown,
+labels! {
+    /// The four answers to "where is my message?".
+    Class {
+        /// Safe with the broker.
+        Confirmed = "confirmed",
+        /// Safe on our disk.
+        Spooled = "spooled",
+        /// It never reaches a queue.
+        NotPublished = "not_published",
+        /// It may have been published.
+        Unknown = "unknown",
+    }
 }
 
 /// What a client may do next.
@@ -86,36 +52,6 @@ pub enum Retry {
     MayDuplicate,
 }
 
-/// One row of the outcome table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The JSON `code`, the metric label and the log field.
-    pub code: &'static str,
-    /// The JSON `outcome`.
-    pub class: Class,
-    /// The HTTP status.
-    pub status: u16,
-    /// The JSON `retry`.
-    pub retry: Retry,
-    /// Seconds for `Retry-After`; `None` sends no such header.
-    pub retry_after: Option<u32>,
-    /// The problem's `title`, and the default of its `detail`.
-    pub title: &'static str,
-}
-
-impl Class {
-    /// The text used in JSON, headers and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Class::Confirmed => "confirmed",
-            Class::Spooled => "spooled",
-            Class::NotPublished => "not_published",
-            Class::Unknown => "unknown",
-        }
-    }
-}
-
 impl Retry {
     /// The text used in JSON; `None` where a retry is meaningless.
     #[must_use]
@@ -129,118 +65,174 @@ impl Retry {
     }
 }
 
-const fn confirmed(code: &'static str, title: &'static str) -> Row {
-    Row { code, class: Class::Confirmed, status: 200, retry: Retry::None, retry_after: None, title }
+/// What amqpost may still do for a message after an attempt with this outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, as the retry policy allows; else the spool, where the mode allows it.
+    RetryOrSpool,
+    /// The spool, where the mode allows it: there is no time for another attempt.
+    Spool,
+    /// Nothing: this is the answer.
+    Final,
+    /// Nothing: the request asked for no publish, and is not counted as a message.
+    NoMessage,
 }
 
-const fn spooled(code: &'static str, title: &'static str) -> Row {
-    Row { code, class: Class::Spooled, status: 202, retry: Retry::None, retry_after: None, title }
+/// What an outcome proves about the destination of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// It works: the broker confirmed the publish, with or without a queue for it.
+    Works,
+    /// It refuses messages.
+    Nacked,
+    /// Its connection found that it confirms nothing.
+    Silent,
+    /// It did not confirm in time, which means something only if the time was long.
+    Unanswered,
+    /// Nothing.
+    None,
 }
 
-const fn refused(code: &'static str, retry_after: Option<u32>, title: &'static str) -> Row {
-    Row { code, class: Class::NotPublished, status: 503, retry: Retry::Safe, retry_after, title }
+/// What the drain does with a record after a delivery with this outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redelivery {
+    /// Nothing more: the broker has it.
+    Delivered,
+    /// Certainly not published, and its destination is not the reason: again as soon as the link takes it.
+    AtOnce,
+    /// Again after a pause. Also for outcomes that the link never answers: nothing is known to be wrong with the record.
+    AfterPause,
+    /// It may have been published: again after a pause, marked as possibly a duplicate.
+    Marked,
+    /// As `Marked`; after too many of these it is undeliverable.
+    MarkedUnlessOften,
+    /// Undeliverable: the broker does not take this message.
+    Undeliverable,
+    /// Undeliverable, and so is everything that goes to its exchange.
+    ExchangeClosed,
+    /// It stays for the next run: the sidecar ends.
+    Stop,
 }
 
-const fn rejected(code: &'static str, status: u16, title: &'static str) -> Row {
-    Row { code, class: Class::NotPublished, status, retry: Retry::Pointless, retry_after: None, title }
+/// Declares the outcomes: each one's meaning, variant, code and title, and then its columns.
+macro_rules! outcomes {
+    ($(
+        #[doc = $meaning:literal] $outcome:ident = $code:literal: $title:literal,
+        $status:literal, $class:ident, $retry:ident, $retry_after:expr, $next:ident, $evidence:ident, $redelivery:ident;
+    )+) => {
+        /// What became of one message. Every request that asks for a publish ends in exactly one of these.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Outcome {
+            $(#[doc = $meaning] $outcome,)+
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of the table.
+            pub const ALL: [Outcome; [$($code),+].len()] = [$(Outcome::$outcome),+];
+
+            /// By `Outcome as usize`.
+            const TABLE: [Row; Outcome::ALL.len()] = [$(Row {
+                code: $code,
+                title: $title,
+                status: $status,
+                class: Class::$class,
+                retry: Retry::$retry,
+                retry_after: $retry_after,
+                next: Next::$next,
+                evidence: Evidence::$evidence,
+                redelivery: Redelivery::$redelivery,
+            }),+];
+        }
+    };
 }
 
-const fn unknown(code: &'static str, status: u16, title: &'static str) -> Row {
-    Row { code, class: Class::Unknown, status, retry: Retry::MayDuplicate, retry_after: None, title }
+// Columns: status, class, retry, seconds for Retry-After, next, evidence, redelivery.
+outcomes! {
+    /// The broker acknowledged the message and did not return it.
+    Confirmed = "confirmed": "The broker has the message",
+    200, Confirmed,    None,         None,    Final,        Works,      Delivered;
+    /// The message is in the spool, synced to disk, and will be delivered at least once.
+    Spooled = "spooled": "The message is on disk and will be delivered",
+    202, Spooled,      None,         None,    Final,        None,       AfterPause;
+    /// No connection to the broker is up.
+    LinkDown = "link_down": "No connection to the broker is up",
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    /// The socket is open, and the broker has stopped answering.
+    LinkStalled = "link_stalled": "The broker has stopped answering",
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    /// The broker announced `connection.blocked` (memory or disk alarm).
+    BrokerBlocked = "broker_blocked": "The broker accepts no publishes at the moment",
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    /// The circuit breaker of the destination is open.
+    BreakerOpen = "breaker_open": "The circuit breaker of this destination is open",
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, Silent,     AfterPause;
+    /// The in-flight limit (publishes or bytes) is reached.
+    Overloaded = "overloaded": "The in-flight limit is reached",
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AfterPause;
+    /// The deadline passed before the message was handed to the link.
+    DeadlineNotSent = "deadline_not_sent": "The deadline passed before the message was sent",
+    503, NotPublished, Safe,         None,    Spool,        None,       AfterPause;
+    /// The sidecar is shutting down.
+    Draining = "draining": "The sidecar is shutting down",
+    503, NotPublished, Safe,         Some(1), Spool,        None,       Stop;
+    /// The spool has no room for the message.
+    SpoolFull = "spool_full": "The spool has no room for the message",
+    503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    /// The spool takes nothing: its disk has failed it, or it is closed.
+    SpoolFailed = "spool_failed": "The spool takes no messages",
+    503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    /// Mandatory, and the broker returned it: no queue takes it.
+    Unroutable = "unroutable": "No queue takes this message",
+    422, NotPublished, Pointless,    None,    Final,        Works,      Undeliverable;
+    /// The exchange does not exist.
+    ExchangeNotFound = "exchange_not_found": "The exchange does not exist",
+    404, NotPublished, Pointless,    None,    Final,        None,       ExchangeClosed;
+    /// The broker refuses this user the exchange.
+    AccessRefused = "access_refused": "The broker refuses this user the exchange",
+    403, NotPublished, Pointless,    None,    Final,        None,       ExchangeClosed;
+    /// A value of the request is not acceptable; the detail names it.
+    InvalidRequest = "invalid_request": "The request is not valid",
+    400, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
+    /// A request with the same idempotency key is under way.
+    IdempotencyKeyInUse = "idempotency_key_in_use": "A request with this idempotency key is under way",
+    409, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency_key_reused": "This idempotency key was used for another request",
+    422, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
+    /// The body's media type is not one that the endpoint takes.
+    UnsupportedMediaType = "unsupported_media_type": "This endpoint does not take that media type",
+    415, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
+    /// The body is larger than the limit.
+    PayloadTooLarge = "payload_too_large": "The body is too large",
+    413, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
+    /// The body stopped arriving.
+    RequestTimeout = "request_timeout": "The body stopped arriving",
+    408, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
+    /// No such endpoint.
+    NotFound = "not_found": "There is no such endpoint",
+    404, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
+    /// The endpoint exists, the method does not.
+    MethodNotAllowed = "method_not_allowed": "The endpoint does not take this method",
+    405, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
+    /// Handed to the link, and no verdict before the deadline.
+    ConfirmTimeout = "confirm_timeout": "The broker gave no verdict before the deadline",
+    504, Unknown,      MayDuplicate, None,    Spool,        Unanswered, Marked;
+    /// The connection or channel died after the hand-over and before the verdict.
+    LinkLost = "link_lost": "The connection was lost before the broker's verdict",
+    502, Unknown,      MayDuplicate, None,    RetryOrSpool, None,       Marked;
+    /// `basic.nack`: at least one queue refused it; another may have it.
+    Nacked = "nacked": "The broker refused the message (basic.nack)",
+    502, Unknown,      MayDuplicate, None,    RetryOrSpool, Nacked,     MarkedUnlessOften;
+    /// The message was handed to the spool, and nobody knows whether it is on disk.
+    SpoolUnsure = "spool_unsure": "It is not known whether the spool has the message",
+    502, Unknown,      MayDuplicate, None,    Final,        None,       AfterPause;
 }
 
 impl Outcome {
-    /// Every outcome, in the order of the contract's table.
-    pub const ALL: [Outcome; 26] = [
-        Outcome::Confirmed,
-        Outcome::Spooled,
-        Outcome::LinkDown,
-        Outcome::LinkStalled,
-        Outcome::BrokerBlocked,
-        Outcome::BreakerOpen,
-        Outcome::Overloaded,
-        Outcome::DeadlineNotSent,
-        Outcome::Draining,
-        Outcome::SpoolFull,
-        Outcome::SpoolFailed,
-        Outcome::Unroutable,
-        Outcome::ExchangeNotFound,
-        Outcome::AccessRefused,
-        Outcome::InvalidRequest,
-        Outcome::IdempotencyKeyInUse,
-        Outcome::IdempotencyKeyReused,
-        Outcome::UnsupportedMediaType,
-        Outcome::PayloadTooLarge,
-        Outcome::RequestTimeout,
-        Outcome::NotFound,
-        Outcome::MethodNotAllowed,
-        Outcome::ConfirmTimeout,
-        Outcome::LinkLost,
-        Outcome::Nacked,
-        Outcome::SpoolUnsure,
-    ];
-
     /// This outcome's row of the table.
     #[must_use]
     pub const fn row(self) -> Row {
-        match self {
-            Outcome::Confirmed => confirmed("confirmed", "The broker has the message"),
-            Outcome::Spooled => spooled("spooled", "The message is on disk and will be delivered"),
-            Outcome::LinkDown => refused("link_down", Some(1), "No connection to the broker is up"),
-            Outcome::LinkStalled => refused("link_stalled", Some(1), "The broker has stopped answering"),
-            Outcome::BrokerBlocked => {
-                refused("broker_blocked", Some(1), "The broker accepts no publishes at the moment")
-            }
-            Outcome::BreakerOpen => {
-                refused("breaker_open", Some(1), "The circuit breaker of this destination is open")
-            }
-            Outcome::Overloaded => refused("overloaded", Some(1), "The in-flight limit is reached"),
-            Outcome::DeadlineNotSent => {
-                refused("deadline_not_sent", None, "The deadline passed before the message was sent")
-            }
-            Outcome::Draining => refused("draining", Some(1), "The sidecar is shutting down"),
-            Outcome::SpoolFull => refused("spool_full", Some(1), "The spool has no room for the message"),
-            Outcome::SpoolFailed => refused("spool_failed", Some(1), "The spool takes no messages"),
-            Outcome::Unroutable => rejected("unroutable", 422, "No queue takes this message"),
-            Outcome::ExchangeNotFound => rejected("exchange_not_found", 404, "The exchange does not exist"),
-            Outcome::AccessRefused => {
-                rejected("access_refused", 403, "The broker refuses this user the exchange")
-            }
-            Outcome::InvalidRequest => rejected("invalid_request", 400, "The request is not valid"),
-            Outcome::IdempotencyKeyInUse => Row {
-                retry: Retry::Safe,
-                retry_after: Some(1),
-                ..rejected("idempotency_key_in_use", 409, "A request with this idempotency key is under way")
-            },
-            Outcome::IdempotencyKeyReused => {
-                rejected("idempotency_key_reused", 422, "This idempotency key was used for another request")
-            }
-            Outcome::UnsupportedMediaType => {
-                rejected("unsupported_media_type", 415, "This endpoint does not take that media type")
-            }
-            Outcome::PayloadTooLarge => rejected("payload_too_large", 413, "The body is too large"),
-            Outcome::RequestTimeout => rejected("request_timeout", 408, "The body stopped arriving"),
-            Outcome::NotFound => rejected("not_found", 404, "There is no such endpoint"),
-            Outcome::MethodNotAllowed => {
-                rejected("method_not_allowed", 405, "The endpoint does not take this method")
-            }
-            Outcome::ConfirmTimeout => {
-                unknown("confirm_timeout", 504, "The broker gave no verdict before the deadline")
-            }
-            Outcome::LinkLost => {
-                unknown("link_lost", 502, "The connection was lost before the broker's verdict")
-            }
-            Outcome::Nacked => unknown("nacked", 502, "The broker refused the message (basic.nack)"),
-            Outcome::SpoolUnsure => {
-                unknown("spool_unsure", 502, "It is not known whether the spool has the message")
-            }
-        }
-    }
-
-    /// The JSON `code`, metric label and log field.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        self.row().code
+        Self::TABLE[self as usize]
     }
 
     /// The outcome with this code; `None` for a text that is no outcome's code.
@@ -249,10 +241,28 @@ impl Outcome {
         Self::ALL.into_iter().find(|outcome| outcome.code() == code)
     }
 
+    /// The JSON `code`, metric label and log field.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
     /// Whether the message is safe, was not published, or may have been.
     #[must_use]
     pub const fn class(self) -> Class {
         self.row().class
+    }
+}
+
+impl Label for Outcome {
+    const ALL: &'static [Self] = &Outcome::ALL;
+
+    fn as_str(self) -> &'static str {
+        self.code()
+    }
+
+    fn index(self) -> usize {
+        self as usize
     }
 }
 

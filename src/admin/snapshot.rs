@@ -1,29 +1,30 @@
 //! The state of the sidecar at one moment. Every endpoint that shows it shows this.
 
 use super::Shown;
-use crate::link::ConnectionState;
+use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::{Observed, ObservedSpool};
 use crate::spool::SpoolSnapshot;
 use serde::{Serialize, Serializer};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The state of the sidecar. Its JSON is the answer of `/link`.
 #[derive(Serialize)]
 pub(super) struct Snapshot {
-    state: &'static str,
+    state: ConnectionState,
     since_unix_seconds: u64,
     in_flight: usize,
     in_flight_limit: usize,
     connections: Vec<Connection>,
     #[serde(skip)]
-    breakers: Vec<(&'static str, usize)>,
+    breakers: HashMap<BreakerState, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spool: Option<SpoolView>,
 }
 
 #[derive(Serialize)]
 struct Connection {
-    state: &'static str,
+    state: ConnectionState,
     since_unix_seconds: u64,
     endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,30 +57,29 @@ impl Snapshot {
     pub(super) fn of(shown: &Shown) -> Self {
         let status = shown.link.status();
         let connections = status.connections.into_iter().map(|connection| Connection {
-            state: connection.state.as_str(),
+            state: connection.state,
             since_unix_seconds: unix_seconds(connection.since),
             endpoint: connection.endpoint,
             reason: connection.reason,
         });
-        let breakers = shown.link.breakers().into_iter().map(|(state, number)| (state.as_str(), number));
         let age_limit = shown.config.spool.max_age;
         Self {
-            state: status.state.as_str(),
+            state: status.state,
             since_unix_seconds: unix_seconds(status.since),
             in_flight: shown.admission.in_flight(),
             in_flight_limit: shown.admission.limit(),
             connections: connections.collect(),
-            breakers: breakers.collect(),
+            breakers: shown.link.breakers(),
             spool: shown.spool.as_ref().map(|spool| SpoolView::of(&spool.snapshot(), age_limit)),
         }
     }
 
     pub(super) fn link_is_up(&self) -> bool {
-        self.state == ConnectionState::Up.as_str()
+        self.state == ConnectionState::Up
     }
 
     pub(super) fn link_state(&self) -> &'static str {
-        self.state
+        self.state.as_str()
     }
 
     /// Why connections are not up, each with its endpoint.

@@ -5,7 +5,7 @@ use crate::admission::Admission;
 use crate::config::{Config, Sources};
 use crate::http::{Answering, Arrived, Door, routes};
 use crate::link::Link;
-use crate::metrics::{Metrics, Vocabulary};
+use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use hyper::{Method, Request};
 use serde_json::Value;
@@ -236,16 +236,7 @@ async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
 fn door() -> (Link, impl Answering) {
     let flags = vec![("broker.endpoints".to_owned(), "amqp://127.0.0.1:1".to_owned())];
     let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
-    let vocabulary = Vocabulary {
-        link_states: &["up"],
-        breaker_states: &[],
-        connect_failures: &[],
-        loss_reasons: &[],
-        spool_appends: &[],
-        spool_deliveries: &[],
-        routes: &[],
-    };
-    let metrics = Metrics::new(vocabulary);
+    let metrics = Metrics::new(&[]);
     let (link, handle) = Link::start(&config, Admission::new(8, 1 << 20), metrics.clone());
     let admission = Admission::new(8, 1 << 20);
     let service = PublishService::new(&config, handle, None, admission.clone(), metrics.clone());

@@ -6,7 +6,7 @@ use crate::config::{Config, Sources};
 use crate::http::counted::times;
 use crate::http::{self, Door, routes};
 use crate::link::{Link, LinkHandle};
-use crate::metrics::{Metrics, Vocabulary};
+use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -22,15 +22,7 @@ fn config(broker: &str) -> Config {
 
 /// A link and what shares its bounds.
 fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
-    let metrics = Metrics::new(Vocabulary {
-        link_states: &["connecting", "up", "down"],
-        breaker_states: &[],
-        connect_failures: &[],
-        loss_reasons: &[],
-        spool_appends: &[],
-        spool_deliveries: &[],
-        routes: http::ROUTES,
-    });
+    let metrics = Metrics::new(http::ROUTES);
     let admission = Admission::new(1024, 1 << 26);
     let (link, handle) = Link::start(config, admission.clone(), metrics.clone());
     (link, handle, admission, metrics)

@@ -7,7 +7,7 @@ use super::publisher::{Waiting, deliver, of_broker};
 use super::ticket::{Job, Parcel, Reply, Ticket};
 use crate::admission::Admission;
 use crate::message::{Message, Properties, ShortText};
-use crate::metrics::{Metrics, Vocabulary};
+use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use bytes::Bytes;
 use std::hint::black_box;
@@ -39,18 +39,6 @@ fn message(number: usize) -> Message {
     }
 }
 
-fn metrics() -> Metrics {
-    Metrics::new(Vocabulary {
-        link_states: &[],
-        breaker_states: &["closed", "open", "half_open"],
-        connect_failures: &[],
-        loss_reasons: &[],
-        spool_appends: &[],
-        spool_deliveries: &[],
-        routes: &[],
-    })
-}
-
 /// 32 mandatory publishes enter, and are confirmed in one pass.
 #[test]
 fn a_pass_of_attribution() {
@@ -76,7 +64,7 @@ fn a_pass_of_attribution() {
 /// From a ticket to its reply, as the owner sees it: judged, queued, handed over, answered.
 #[test]
 fn a_ticket_to_its_reply() {
-    let (admission, metrics, message) = (Admission::new(1, 1 << 20), metrics(), Arc::new(message(0)));
+    let (admission, metrics, message) = (Admission::new(1, 1 << 20), Metrics::new(&[]), Arc::new(message(0)));
     let mut proven = ProvenDestinations::default();
     proven.insert(&message);
     let (standstill, mut waiting) = (Standstill::new(STALL_TIMEOUT), Waiting::new(1024));
@@ -112,7 +100,7 @@ fn a_passage_of_the_breakers() {
         open_for: Duration::from_secs(10),
         probe_for: STALL_TIMEOUT,
     };
-    let breakers = Breakers::new(thresholds, STALL_TIMEOUT, metrics());
+    let breakers = Breakers::new(thresholds, STALL_TIMEOUT, Metrics::new(&[]));
     let failing = Message { exchange: ShortText::new("failing").unwrap(), ..message(1) };
     breakers.admit(&failing).unwrap().ended(Outcome::Nacked);
     let message = message(0);

@@ -23,12 +23,12 @@ mod ticket;
 
 pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
-pub use connection::{ConnectFailure, ConnectionState, ConnectionStatus, LinkStatus, LossReason};
-pub use destinations::BreakerState;
+pub use connection::{ConnectionStatus, LinkStatus};
 pub use sending::RetryPolicy;
 
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config};
+use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use connection::{Reporter, StateReader, Supervisor};

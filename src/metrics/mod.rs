@@ -1,36 +1,22 @@
-//! The metrics: every family declared here, fed by verbs, rendered for Prometheus. The only room that names prometheus.
+//! The metrics: every family declared once, fed by verbs, rendered for Prometheus. The only room that names prometheus.
 //!
 //! Each sidecar has a registry of its own. Labels come from closed lists, and every series exists from the
 //! start, so that a rate over a counter that has not moved yet is zero and not absent.
 
 mod downtime;
 mod families;
+mod series;
 
+use crate::labels::{
+    AppendResult, BreakerState, ConnectFailure, ConnectionState, DeliveryResult, LossReason,
+};
 use crate::outcome::Outcome;
 use downtime::Downtime;
-use families::Families;
-use prometheus::{Encoder, TextEncoder};
+use families::{Families, Usual};
+use prometheus::{Encoder, Registry, TextEncoder};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// The closed lists of label values that other rooms own.
-#[derive(Clone, Copy, Debug)]
-pub struct Vocabulary {
-    /// States of a connection and of the link; `up` among them.
-    pub link_states: &'static [&'static str],
-    /// States of a destination's circuit breaker.
-    pub breaker_states: &'static [&'static str],
-    /// Results of an attempt to connect, besides `ok`.
-    pub connect_failures: &'static [&'static str],
-    /// Reasons for losing a connection.
-    pub loss_reasons: &'static [&'static str],
-    /// What becomes of appends to the spool.
-    pub spool_appends: &'static [&'static str],
-    /// What becomes of deliveries from the spool.
-    pub spool_deliveries: &'static [&'static str],
-    /// Routes of the HTTP listener with the methods they take.
-    pub routes: &'static [(&'static str, &'static str)],
-}
 
 /// What is read at the moment of a scrape.
 #[derive(Clone, Debug)]
@@ -40,11 +26,11 @@ pub struct Observed {
     /// The most publishes in flight.
     pub in_flight_limit: usize,
     /// The link's state.
-    pub link_state: &'static str,
+    pub link_state: ConnectionState,
     /// The state of each connection.
-    pub connections: Vec<&'static str>,
+    pub connections: Vec<ConnectionState>,
     /// Destinations with a circuit breaker, by its state.
-    pub breakers: Vec<(&'static str, usize)>,
+    pub breakers: HashMap<BreakerState, usize>,
     /// The spool; all zero without one.
     pub spool: ObservedSpool,
 }
@@ -75,8 +61,9 @@ pub struct ObservedSpool {
 pub struct Metrics(Arc<Inner>);
 
 struct Inner {
+    registry: Registry,
     families: Families,
-    vocabulary: Vocabulary,
+    usual_requests: Vec<Usual>,
     downtime: Mutex<Downtime>,
 }
 
@@ -87,26 +74,31 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// The families, with every series at zero.
+    /// The families, with every series at zero. `routes`: the methods and routes of the HTTP listener, whose
+    /// ordinary answers are counted without a look-up.
     ///
     /// # Panics
     /// When two families share a name, which the tests exclude.
     #[must_use]
-    pub fn new(vocabulary: Vocabulary) -> Self {
-        let families = Families::new(&vocabulary).expect("family names are valid and distinct");
+    pub fn new(routes: &[(&'static str, &'static str)]) -> Self {
+        let registry = Registry::new();
+        let families = Families::register(&registry).expect("family names are valid and distinct");
+        let usual_requests = Usual::of_all(routes, &families.requests);
         let downtime = Mutex::new(Downtime::starting_at(Instant::now()));
-        Self(Arc::new(Inner { families, vocabulary, downtime }))
+        Self(Arc::new(Inner { registry, families, usual_requests, downtime }))
     }
 
     /// A message's outcome is known and no request waits for it: only the count.
     pub fn published(&self, outcome: Outcome) {
-        self.0.families.publishes[outcome as usize].inc();
+        if let Some(publishes) = self.0.families.publishes.of(outcome) {
+            publishes.inc();
+        }
     }
 
     /// A request that asked for a publish was answered, `elapsed` after its first byte.
     pub fn publish_answered(&self, outcome: Outcome, elapsed: Duration) {
         self.published(outcome);
-        self.0.families.publish_duration[outcome.class() as usize].observe(elapsed.as_secs_f64());
+        self.0.families.publish_duration.of(outcome.class()).observe(elapsed.as_secs_f64());
     }
 
     /// The broker's verdict arrived, `elapsed` after the hand-over.
@@ -120,13 +112,13 @@ impl Metrics {
     }
 
     /// A destination's circuit breaker changed its state.
-    pub fn breaker_changed(&self, to: &'static str) {
-        self.0.families.breaker_transitions.with_label_values(&[to]).inc();
+    pub fn breaker_changed(&self, to: BreakerState) {
+        self.0.families.breaker_transitions.of(to).inc();
     }
 
-    /// A publish is tried again.
-    pub fn retried(&self, reason: Outcome) {
-        self.0.families.retries[reason as usize].inc();
+    /// A publish is retried after an attempt that failed with this outcome.
+    pub fn retried(&self, failed: Outcome) {
+        self.0.families.retries.of(failed).inc();
     }
 
     /// The outcome of an earlier request was given again.
@@ -135,20 +127,19 @@ impl Metrics {
     }
 
     /// An append to the spool was answered.
-    pub fn spool_appended(&self, result: &'static str) {
-        self.0.families.spool_appends.with_label_values(&[result]).inc();
+    pub fn spool_appended(&self, result: AppendResult) {
+        self.0.families.spool_appends.of(result).inc();
     }
 
     /// Deliveries from the spool ended.
-    pub fn spool_delivered(&self, result: &'static str, messages: u64) {
-        self.0.families.spool_deliveries.with_label_values(&[result]).inc_by(messages);
+    pub fn spool_delivered(&self, result: DeliveryResult, messages: u64) {
+        self.0.families.spool_deliveries.of(result).inc_by(messages);
     }
 
     /// A request was answered.
     pub fn request_finished(&self, method: &str, route: &str, status: u16) {
-        let families = &self.0.families;
-        let mut as_a_rule = families.requests_as_a_rule.iter();
-        match as_a_rule.find(|requests| requests.is_of(method, route, status)) {
+        let Inner { families, usual_requests, .. } = &*self.0;
+        match usual_requests.iter().find(|requests| requests.is_of(method, route, status)) {
             Some(requests) => requests.count.inc(),
             None => families.requests.with_label_values(&[method, route, &status.to_string()]).inc(),
         }
@@ -156,35 +147,35 @@ impl Metrics {
 
     /// An attempt to connect succeeded.
     pub fn connect_succeeded(&self) {
-        self.0.families.connects.with_label_values(&["ok"]).inc();
+        self.0.families.connects.ok.inc();
     }
 
     /// An attempt to connect failed.
-    pub fn connect_failed(&self, result: &'static str) {
-        self.0.families.connects.with_label_values(&[result]).inc();
+    pub fn connect_failed(&self, failure: ConnectFailure) {
+        self.0.families.connects.failed.of(failure).inc();
     }
 
     /// An established connection was lost.
-    pub fn disconnected(&self, reason: &'static str) {
-        self.0.families.disconnects.with_label_values(&[reason]).inc();
+    pub fn disconnected(&self, reason: LossReason) {
+        self.0.families.disconnects.of(reason).inc();
     }
 
     /// The link as a whole changed its state.
-    pub fn link_changed(&self, state: &'static str) {
+    pub fn link_changed(&self, state: ConnectionState) {
         let mut downtime = self.0.downtime.lock().unwrap_or_else(PoisonError::into_inner);
-        downtime.changed(state == "up", Instant::now());
+        downtime.changed(state == ConnectionState::Up, Instant::now());
     }
 
     /// The text exposition, with what is observed now.
     #[must_use]
     pub fn render(&self, observed: &Observed) -> String {
-        let Inner { families, vocabulary, downtime } = &*self.0;
-        families.observe(vocabulary, observed);
+        let Inner { registry, families, downtime, .. } = &*self.0;
+        families.observe(observed);
         let down = downtime.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
         families.link_down_seconds.inc_by(down.as_secs_f64());
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new()
-            .encode(&families.registry.gather(), &mut text)
+            .encode(&registry.gather(), &mut text)
             .expect("writing to memory does not fail, and families are well formed");
         String::from_utf8(text).expect("the text encoder writes UTF-8")
     }

@@ -3,23 +3,13 @@
 use super::*;
 use crate::outcome::Retry;
 
-const VOCABULARY: Vocabulary = Vocabulary {
-    link_states: &["connecting", "up", "blocked", "down", "draining"],
-    breaker_states: &["closed", "open", "half_open"],
-    connect_failures: &["refused"],
-    loss_reasons: &["io"],
-    spool_appends: &["stored"],
-    spool_deliveries: &["confirmed"],
-    routes: &[("POST", "/v1/messages")],
-};
-
-fn observed(link_state: &'static str) -> Observed {
+fn observed(link_state: ConnectionState) -> Observed {
     Observed {
         in_flight: 3,
         in_flight_limit: 10,
         link_state,
-        connections: vec!["up", "down"],
-        breakers: vec![("open", 2)],
+        connections: vec![ConnectionState::Up, ConnectionState::Down],
+        breakers: HashMap::from([(BreakerState::Open, 2)]),
         spool: ObservedSpool {
             messages: 7,
             oldest_age: Duration::from_millis(1500),
@@ -35,7 +25,7 @@ fn sample(text: &str, series: &str) -> Option<f64> {
 
 #[test]
 fn every_outcome_of_a_message_has_a_series_from_the_start() {
-    let text = Metrics::new(VOCABULARY).render(&observed("down"));
+    let text = Metrics::new(&[]).render(&observed(ConnectionState::Down));
     for outcome in Outcome::ALL {
         let class = outcome.class().as_str();
         let series = format!("amqpost_publishes_total{{code=\"{}\",outcome=\"{class}\"}}", outcome.code());
@@ -47,10 +37,10 @@ fn every_outcome_of_a_message_has_a_series_from_the_start() {
 
 #[test]
 fn a_publish_is_counted_under_its_own_outcome() {
-    let metrics = Metrics::new(VOCABULARY);
+    let metrics = Metrics::new(&[]);
     metrics.publish_answered(Outcome::Unroutable, Duration::from_millis(2));
     metrics.published(Outcome::Nacked);
-    let text = metrics.render(&observed("up"));
+    let text = metrics.render(&observed(ConnectionState::Up));
     let publishes = |labels| sample(&text, &format!("amqpost_publishes_total{{{labels}}}"));
     assert_eq!(publishes("code=\"unroutable\",outcome=\"not_published\""), Some(1.0));
     assert_eq!(publishes("code=\"nacked\",outcome=\"unknown\""), Some(1.0));
@@ -72,18 +62,18 @@ fn may_be_repeated(outcome: Outcome) -> bool {
 
 #[test]
 fn each_retry_is_counted_under_the_code_of_the_failed_attempt() {
-    let metrics = Metrics::new(VOCABULARY);
+    let metrics = Metrics::new(&[]);
     for outcome in Outcome::ALL.into_iter().filter(|outcome| may_be_repeated(*outcome)) {
         let series = format!("amqpost_retries_total{{reason=\"{}\"}}", outcome.code());
-        assert_eq!(sample(&metrics.render(&observed("up")), &series), Some(0.0), "{series}");
+        assert_eq!(sample(&metrics.render(&observed(ConnectionState::Up)), &series), Some(0.0), "{series}");
         metrics.retried(outcome);
-        assert_eq!(sample(&metrics.render(&observed("up")), &series), Some(1.0), "{series}");
+        assert_eq!(sample(&metrics.render(&observed(ConnectionState::Up)), &series), Some(1.0), "{series}");
     }
 }
 
 #[test]
 fn gauges_show_what_is_observed_at_the_scrape() {
-    let text = Metrics::new(VOCABULARY).render(&observed("blocked"));
+    let text = Metrics::new(&[]).render(&observed(ConnectionState::Blocked));
     assert_eq!(sample(&text, "amqpost_link_up"), Some(0.0));
     assert_eq!(sample(&text, "amqpost_link_state{state=\"blocked\"}"), Some(1.0));
     assert_eq!(sample(&text, "amqpost_connections{state=\"up\"}"), Some(1.0));

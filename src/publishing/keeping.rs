@@ -2,12 +2,13 @@
 
 use crate::admission::Permit;
 use crate::deadline::Deadline;
+use crate::labels::AppendResult;
 use crate::link::{self, Settlement};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
 use crate::spool::store::{Address, AppendError, Appended, FirstUse, Idempotency, NewRecord};
-use crate::spool::{AppendResult, MARK_BYTES, SpoolHandle};
+use crate::spool::{MARK_BYTES, SpoolHandle};
 use std::sync::Arc;
 use tokio::time::timeout_at;
 
@@ -66,7 +67,7 @@ impl Keeping {
             }
         };
         drop(permit);
-        metrics.spool_appended(result(&appended).as_str());
+        metrics.spool_appended(result(&appended));
         // Unsure, it may be there after a restart: nothing is to overtake it until then.
         if !matches!(appended, Err(AppendError::Unsure)) {
             pending.settled();

@@ -5,7 +5,6 @@
 //! * [`Drain`] takes them to the broker;
 //! * [`Flow`] is how fast they enter and leave; [`SpoolSnapshot`] is its state at one moment;
 //! * [`marked`] is a message that the broker may have had before;
-//! * `results` is what appends and deliveries are counted under;
 //! * [`Spool`] opens and closes all of it.
 
 mod backlog;
@@ -13,7 +12,6 @@ mod drain;
 mod flow;
 mod mark;
 mod open;
-mod results;
 mod snapshot;
 pub mod store;
 
@@ -22,5 +20,4 @@ pub use drain::{Drain, DrainSettings};
 pub use flow::{Flow, Rates};
 pub use mark::{MARK_BYTES, REDELIVERED, marked};
 pub use open::{Spool, SpoolHandle, settings};
-pub use results::{AppendResult, DeliveryResult};
 pub use snapshot::SpoolSnapshot;

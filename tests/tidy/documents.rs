@@ -3,11 +3,10 @@
 use crate::files::{TextFile, documents, root};
 use crate::none;
 use amqpost::config::{Config, Sources};
-use amqpost::link::{BreakerState, ConnectFailure, ConnectionState, LossReason};
-use amqpost::metrics::{Metrics, Observed, ObservedSpool, Vocabulary};
+use amqpost::labels::ConnectionState;
+use amqpost::metrics::{Metrics, Observed, ObservedSpool};
 use amqpost::outcome::{Outcome, Row};
-use amqpost::spool::{AppendResult, DeliveryResult};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
 /// A family as it is scraped.
@@ -83,30 +82,17 @@ fn each_section_answers_the_same_three_questions() {
 
 // === metrics.md ===
 
-fn leaked<const N: usize>(names: [&'static str; N]) -> &'static [&'static str] {
-    names.to_vec().leak()
-}
-
 /// The families of a sidecar that has just started.
 fn families() -> BTreeMap<String, Family> {
-    let vocabulary = Vocabulary {
-        link_states: leaked(ConnectionState::ALL.map(ConnectionState::as_str)),
-        breaker_states: leaked(BreakerState::ALL.map(BreakerState::as_str)),
-        connect_failures: leaked(ConnectFailure::ALL.map(ConnectFailure::code)),
-        loss_reasons: leaked(LossReason::ALL.map(LossReason::code)),
-        spool_appends: leaked(AppendResult::ALL.map(AppendResult::as_str)),
-        spool_deliveries: leaked(DeliveryResult::ALL.map(DeliveryResult::as_str)),
-        routes: amqpost::http::ROUTES,
-    };
     let observed = Observed {
         in_flight: 0,
         in_flight_limit: 1,
-        link_state: "up",
-        connections: vec!["up"],
-        breakers: Vec::new(),
+        link_state: ConnectionState::Up,
+        connections: vec![ConnectionState::Up],
+        breakers: HashMap::new(),
         spool: ObservedSpool::default(),
     };
-    let text = Metrics::new(vocabulary).render(&observed);
+    let text = Metrics::new(amqpost::http::ROUTES).render(&observed);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     for line in text.lines() {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {

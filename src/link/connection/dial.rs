@@ -1,7 +1,8 @@
 //! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill switch.
 
-use super::failure::{ConnectFailure, DialError};
+use super::failure::DialError;
 use crate::config::{BrokerConfig, Endpoint, Secret};
+use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
 use async_compat::Compat;
 use futures_util::stream::{BoxStream, StreamExt};

@@ -16,8 +16,6 @@ mod status;
 mod supervisor;
 mod vigil;
 
-pub use failure::{ConnectFailure, LossReason};
-pub use state::ConnectionState;
 pub use status::{ConnectionStatus, LinkStatus};
 
 pub(super) use reporter::Reporter;

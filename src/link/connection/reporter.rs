@@ -46,7 +46,7 @@ impl Reporter {
         lane: Option<mpsc::Sender<Job>>,
     ) {
         if let Some(LinkChange { from, to }) = self.state.apply(event, reason, lane) {
-            self.metrics.link_changed(to.as_str());
+            self.metrics.link_changed(to);
             tracing::info!(from = from.as_str(), to = to.as_str(), "link state");
         }
     }

@@ -1,21 +1,6 @@
 //! The states of a connection and of the link: pure functions, no I/O, no clock.
 
-/// The state of one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConnectionState {
-    /// The first attempt since the start has not ended yet.
-    Connecting,
-    /// Publishes are accepted.
-    Up,
-    /// The broker sent `connection.blocked`.
-    Blocked,
-    /// The socket is open and the broker has stopped answering.
-    Stalled,
-    /// Not connected: waiting for the next attempt, or trying.
-    Down,
-    /// Shutting down; final.
-    Draining,
-}
+use crate::labels::ConnectionState;
 
 /// What happens to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,16 +24,6 @@ pub enum ConnectionEvent {
 }
 
 impl ConnectionState {
-    /// Every state, in the order of the metrics.
-    pub const ALL: [ConnectionState; 6] = [
-        ConnectionState::Connecting,
-        ConnectionState::Up,
-        ConnectionState::Blocked,
-        ConnectionState::Stalled,
-        ConnectionState::Down,
-        ConnectionState::Draining,
-    ];
-
     /// The state after `event`. An event that makes no sense in a state changes nothing.
     #[must_use]
     pub fn next(self, event: ConnectionEvent) -> ConnectionState {
@@ -81,19 +56,6 @@ impl ConnectionState {
                 S::Blocked
             }
             (S::Stalled, E::Connected | E::ConnectFailed | E::Unblocked | E::Stalled) => S::Stalled,
-        }
-    }
-
-    /// The text used in JSON, metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ConnectionState::Connecting => "connecting",
-            ConnectionState::Up => "up",
-            ConnectionState::Blocked => "blocked",
-            ConnectionState::Stalled => "stalled",
-            ConnectionState::Down => "down",
-            ConnectionState::Draining => "draining",
         }
     }
 }

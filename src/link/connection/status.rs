@@ -1,6 +1,7 @@
 //! The link's state as everybody reads it: one watch channel, each connection's slot with one writer.
 
-use super::state::{ConnectionEvent, ConnectionState, link_state};
+use super::state::{ConnectionEvent, link_state};
+use crate::labels::ConnectionState;
 use crate::link::ticket::Job;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};

@@ -2,11 +2,12 @@
 
 use super::attempts::{Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
-use super::failure::{DialError, LossReason, loss_reason};
+use super::failure::{DialError, loss_reason};
 use super::outage_log::OutageLog;
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
 use super::vigil::{Loss, Vigil};
+use crate::labels::LossReason;
 use crate::link::LinkSettings;
 use crate::link::backoff::Backoff;
 use crate::link::publisher::{Ended, Mode, Publisher, Vitals};
@@ -111,9 +112,9 @@ impl Supervisor {
     }
 
     fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
-        let reason = error.failure.code();
+        let reason = error.failure.as_str();
         let text = format!("{reason}: {}", error.text);
-        self.reporter.metrics().connect_failed(reason);
+        self.reporter.metrics().connect_failed(error.failure);
         if let Some(unlogged) = outage.worth_a_line(&text) {
             let connection = self.reporter.slot();
             tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
@@ -122,8 +123,8 @@ impl Supervisor {
     }
 
     fn lost(&self, (reason, cause): &Loss, endpoint: &str) {
-        let (connection, reason) = (self.reporter.slot(), reason.code());
-        self.reporter.metrics().disconnected(reason);
+        self.reporter.metrics().disconnected(*reason);
+        let (connection, reason) = (self.reporter.slot(), reason.as_str());
         tracing::warn!(connection, endpoint, reason, cause, "connection lost");
     }
 
@@ -168,7 +169,7 @@ impl Supervisor {
         };
         let end = match ended {
             Ended::WornOut => {
-                self.reporter.metrics().disconnected(LossReason::Replaced.code());
+                self.reporter.metrics().disconnected(LossReason::Replaced);
                 tracing::info!(
                     connection = self.reporter.slot(),
                     endpoint,

@@ -1,9 +1,9 @@
 //! Watches an open connection: the broker's events, its pulse, and the link's wish to drain.
 
-use super::failure::LossReason;
 use super::pulse::{Order, Pulse};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
+use crate::labels::LossReason;
 use crate::link::publisher::{Mode, Vitals};
 use crate::link::stage::{Stage, draining};
 use crate::link::ticket::Job;

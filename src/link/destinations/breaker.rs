@@ -4,6 +4,7 @@
 //! without its quorum that never confirms. While it is open such publishes are refused at once; then one at a
 //! time tries whether the destination takes messages again.
 
+use crate::labels::BreakerState;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,32 +21,6 @@ pub(crate) struct Thresholds {
     pub(crate) open_for: Duration,
     /// A probe without a verdict for so long has failed, whatever its own deadline.
     pub(crate) probe_for: Duration,
-}
-
-/// Where a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BreakerState {
-    /// Publishes pass.
-    Closed,
-    /// Publishes are refused.
-    Open,
-    /// One publish at a time passes, as a probe.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// Every state, in the order of the metrics.
-    pub const ALL: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
-
-    /// The metric label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            BreakerState::Closed => "closed",
-            BreakerState::Open => "open",
-            BreakerState::HalfOpen => "half_open",
-        }
-    }
 }
 
 /// What a publish may do.

@@ -1,10 +1,11 @@
 //! The breakers of all destinations that failed of late; the others have none and cost nothing.
 
-use super::breaker::{Breaker, BreakerState, Passage, Thresholds};
+use super::breaker::{Breaker, Passage, Thresholds};
 use super::destination::Destination;
+use crate::labels::BreakerState;
 use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Evidence, Outcome};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,7 +100,7 @@ impl Breakers {
 
     fn note(&self, destination: &Destination, before: BreakerState, after: BreakerState) {
         if before != after {
-            self.metrics.breaker_changed(after.as_str());
+            self.metrics.breaker_changed(after);
             let (exchange, queue) = (destination.exchange(), destination.queue());
             tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
         }
@@ -134,33 +135,13 @@ impl Drop for Passing {
     }
 }
 
-/// What an outcome says of the destination: it works, it fails, or nothing.
+/// What an outcome says about the destination: it works, it fails, or nothing.
 fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
-    match outcome {
-        Outcome::Confirmed | Outcome::Unroutable => Some(true),
-        // The breaker was not open when it let that publish pass: its connection found the destination silent.
-        Outcome::Nacked | Outcome::BreakerOpen => Some(false),
-        Outcome::ConfirmTimeout => is_slow.then_some(false),
-        Outcome::Spooled
-        | Outcome::SpoolFull
-        | Outcome::SpoolFailed
-        | Outcome::SpoolUnsure
-        | Outcome::IdempotencyKeyInUse
-        | Outcome::IdempotencyKeyReused
-        | Outcome::LinkDown
-        | Outcome::LinkStalled
-        | Outcome::BrokerBlocked
-        | Outcome::Overloaded
-        | Outcome::DeadlineNotSent
-        | Outcome::Draining
-        | Outcome::ExchangeNotFound
-        | Outcome::AccessRefused
-        | Outcome::InvalidRequest
-        | Outcome::UnsupportedMediaType
-        | Outcome::PayloadTooLarge
-        | Outcome::RequestTimeout
-        | Outcome::NotFound
-        | Outcome::MethodNotAllowed
-        | Outcome::LinkLost => None,
+    match outcome.row().evidence {
+        Evidence::Works => Some(true),
+        // The breaker was not open when it let the publish of a silent destination pass.
+        Evidence::Nacked | Evidence::Silent => Some(false),
+        Evidence::Unanswered => is_slow.then_some(false),
+        Evidence::None => None,
     }
 }

@@ -11,8 +11,6 @@ mod nacking;
 mod proven;
 mod standstill;
 
-pub use breaker::BreakerState;
-
 pub(super) use breaker::Thresholds;
 pub(super) use breakers::Breakers;
 pub(super) use destination::Destination;

@@ -1,6 +1,6 @@
 //! What a supervisor and its publisher say to each other: what is wanted, and why it ended.
 
-use crate::link::connection::LossReason;
+use crate::labels::LossReason;
 use crate::outcome::Outcome;
 
 /// What the supervisor wants of the publisher.

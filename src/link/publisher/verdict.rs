@@ -4,7 +4,7 @@ use crate::link::lanes::BrokerVerdict;
 use crate::link::ticket::{GaveUp, Reply, Ticket};
 use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::outcome::Outcome;
+use crate::outcome::{Evidence, Outcome};
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use tokio::sync::oneshot;
@@ -63,7 +63,7 @@ pub(crate) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<
 pub(crate) fn deliver(reply_to: oneshot::Sender<Reply>, reply: Reply, ticket: &Ticket, metrics: &Metrics) {
     let Err(Reply::Settled(outcome, _)) = reply_to.send(reply) else { return };
     match ticket.given_up() {
-        Some(GaveUp::DeadlinePassed) if is_broker_verdict(outcome) => metrics.late_confirm(),
+        Some(GaveUp::DeadlinePassed) if is_confirm(outcome) => metrics.late_confirm(),
         // It was answered unknown, and that is what it stays.
         Some(GaveUp::DeadlinePassed) => {}
         // Without a record the request was dropped in the middle of being answered: its client left.
@@ -71,6 +71,7 @@ pub(crate) fn deliver(reply_to: oneshot::Sender<Reply>, reply: Reply, ticket: &T
     }
 }
 
-fn is_broker_verdict(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Confirmed | Outcome::Unroutable | Outcome::Nacked)
+/// Whether the broker confirmed the publish, with an ack or a nack.
+fn is_confirm(outcome: Outcome) -> bool {
+    matches!(outcome.row().evidence, Evidence::Works | Evidence::Nacked)
 }

@@ -1,7 +1,7 @@
 //! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
 
 use crate::link::backoff::Backoff;
-use crate::outcome::Outcome;
+use crate::outcome::{Class, Next, Outcome};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ impl RetryPolicy {
             RetryPolicy::Safe => !handed_over,
             // A confirm that timed out has used up the deadline.
             RetryPolicy::AtLeastOnce => {
-                !handed_over || matches!(outcome, Outcome::LinkLost | Outcome::Nacked)
+                let may_be_published = outcome.class() == Class::Unknown;
+                !handed_over || (may_be_published && outcome.row().next == Next::RetryOrSpool)
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Removes what was delivered and parks what cannot be, in batches; bounds what is delivered and not removed yet.
 
 use super::redelivery::UNSETTLED_MAX;
+use crate::labels::DeliveryResult;
 use crate::metrics::Metrics;
-use crate::spool::DeliveryResult;
 use crate::spool::store::{ChangeError, Seq, StoreHandle, StoreHealth};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Remover {
         match self.store.park(seqs, reason).await {
             Ok(parked) => {
                 tracing::warn!(parked, reason, first, "records of the spool are parked");
-                self.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
+                self.metrics.spool_delivered(DeliveryResult::Parked, parked);
                 for reply in replies {
                     reply.send(()).ok();
                 }

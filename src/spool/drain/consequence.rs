@@ -1,7 +1,7 @@
 //! What a delivery's outcome means for its record and for those behind it. Pure.
 
-use crate::outcome::Outcome;
-use crate::spool::DeliveryResult;
+use crate::labels::DeliveryResult;
+use crate::outcome::{Outcome, Redelivery};
 
 /// What to do with records that the broker will not take.
 #[derive(Clone, Copy, Debug)]
@@ -42,30 +42,18 @@ pub(super) enum Consequence {
 
 /// The verdict on a delivery that ended in `outcome`, of a record that was nacked `nacks` times, this one included.
 pub(super) fn consequence(outcome: Outcome, nacks: u32, rules: Rules) -> Consequence {
-    match outcome {
-        Outcome::Confirmed => Consequence::Delivered,
-        Outcome::LinkDown | Outcome::LinkStalled | Outcome::BrokerBlocked => Consequence::Again,
-        Outcome::BreakerOpen | Outcome::Overloaded | Outcome::DeadlineNotSent => Consequence::AfterPause,
-        Outcome::ConfirmTimeout | Outcome::LinkLost => Consequence::MaybeDelivered,
-        Outcome::Nacked if nacks > rules.nacks_max => undeliverable(outcome, rules),
-        Outcome::Nacked => Consequence::MaybeDelivered,
-        Outcome::Unroutable
-        | Outcome::ExchangeNotFound
-        | Outcome::AccessRefused
-        | Outcome::InvalidRequest
-        | Outcome::PayloadTooLarge => undeliverable(outcome, rules),
-        Outcome::Draining => Consequence::Stop,
-        // The link answers none of these. If it did, the record would be kept, and nothing is known to be wrong with it.
-        Outcome::Spooled
-        | Outcome::SpoolFull
-        | Outcome::SpoolFailed
-        | Outcome::SpoolUnsure
-        | Outcome::IdempotencyKeyInUse
-        | Outcome::IdempotencyKeyReused
-        | Outcome::UnsupportedMediaType
-        | Outcome::RequestTimeout
-        | Outcome::NotFound
-        | Outcome::MethodNotAllowed => Consequence::AfterPause,
+    match outcome.row().redelivery {
+        Redelivery::Delivered => Consequence::Delivered,
+        Redelivery::AtOnce => Consequence::Again,
+        Redelivery::AfterPause => Consequence::AfterPause,
+        Redelivery::Marked => Consequence::MaybeDelivered,
+        Redelivery::MarkedUnlessOften if nacks > rules.nacks_max => {
+            undeliverable(outcome, Broken::Destination, rules)
+        }
+        Redelivery::MarkedUnlessOften => Consequence::MaybeDelivered,
+        Redelivery::Undeliverable => undeliverable(outcome, Broken::Destination, rules),
+        Redelivery::ExchangeClosed => undeliverable(outcome, Broken::Exchange, rules),
+        Redelivery::Stop => Consequence::Stop,
     }
 }
 
@@ -83,13 +71,8 @@ impl Consequence {
     }
 }
 
-fn undeliverable(outcome: Outcome, rules: Rules) -> Consequence {
-    let of_exchange = matches!(outcome, Outcome::ExchangeNotFound | Outcome::AccessRefused);
-    match rules.parks {
-        true => Consequence::Park(outcome.code()),
-        false if of_exchange => Consequence::Wait(Broken::Exchange),
-        false => Consequence::Wait(Broken::Destination),
-    }
+fn undeliverable(outcome: Outcome, broken: Broken, rules: Rules) -> Consequence {
+    if rules.parks { Consequence::Park(outcome.code()) } else { Consequence::Wait(broken) }
 }
 
 #[cfg(test)]

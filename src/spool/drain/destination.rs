@@ -198,7 +198,7 @@ impl DrainTurn {
         self.trouble.nacks += nacked;
         let consequence = consequence(outcome, self.trouble.nacks, self.shared.rules);
         if let Some(result) = consequence.result() {
-            self.shared.metrics.spool_delivered(result.as_str(), 1);
+            self.shared.metrics.spool_delivered(result, 1);
         }
         tracing::debug!(%seq, code = outcome.code(), ?consequence, "delivery");
         match consequence {

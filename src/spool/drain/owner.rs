@@ -4,8 +4,8 @@ use super::SIDE_BY_SIDE;
 use super::consequence::Broken;
 use super::destination::{DrainTurn, End, Shared, Trouble};
 use super::redelivery::DeliveringNote;
+use crate::labels::DeliveryResult;
 use crate::locking::lock;
-use crate::spool::DeliveryResult;
 use crate::spool::store::{Address, StoreHealth, now_ms};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -242,7 +242,7 @@ impl Owner {
                 Ok(0) => return,
                 Ok(parked) => {
                     tracing::warn!(parked, reason = "expired", "records of the spool are parked");
-                    self.shared.metrics.spool_delivered(DeliveryResult::Parked.as_str(), parked);
+                    self.shared.metrics.spool_delivered(DeliveryResult::Parked, parked);
                     if parked < EXPIRED_MAX as u64 {
                         return;
                     }
