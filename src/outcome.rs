@@ -18,7 +18,7 @@ pub struct Row {
     /// Seconds for `Retry-After`; `None` sends no such header.
     pub retry_after: Option<u32>,
     /// What may still be done for the message within its request.
-    pub next: Next,
+    pub recourse: Recourse,
     /// What it proves about the message's destination.
     pub evidence: Evidence,
     /// What becomes of a spooled record whose delivery ended so.
@@ -67,7 +67,7 @@ impl Retry {
 
 /// What amqpost may still do for a message after an attempt with this outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Recourse {
     /// Another attempt, as the retry policy allows; else the spool, where the mode allows it.
     RetryOrSpool,
     /// The spool, where the mode allows it: there is no time for another attempt.
@@ -118,7 +118,7 @@ pub enum Redelivery {
 macro_rules! outcomes {
     ($(
         #[doc = $meaning:literal] $outcome:ident = $code:literal: $title:literal,
-        $status:literal, $class:ident, $retry:ident, $retry_after:expr, $next:ident, $evidence:ident, $redelivery:ident;
+        $status:literal, $class:ident, $retry:ident, $retry_after:expr, $recourse:ident, $evidence:ident, $redelivery:ident;
     )+) => {
         /// What became of one message. Every request that asks for a publish ends in exactly one of these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -138,7 +138,7 @@ macro_rules! outcomes {
                 class: Class::$class,
                 retry: Retry::$retry,
                 retry_after: $retry_after,
-                next: Next::$next,
+                recourse: Recourse::$recourse,
                 evidence: Evidence::$evidence,
                 redelivery: Redelivery::$redelivery,
             }),+];
@@ -146,7 +146,7 @@ macro_rules! outcomes {
     };
 }
 
-// Columns: status, class, retry, seconds for Retry-After, next, evidence, redelivery.
+// Columns: status, class, retry, seconds for Retry-After, recourse, evidence, redelivery.
 outcomes! {
     /// The broker acknowledged the message and did not return it.
     Confirmed = "confirmed": "The broker has the message",

@@ -40,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tasks", &[]),
     ("when_woken", &[]),
     ("telemetry", &["config"]),
-    ("metrics", &["labels", "outcome"]),
+    ("metrics", &["labels", "locking", "outcome"]),
     (
         "link",
         &[
@@ -49,6 +49,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "deadline",
             "hashing",
             "labels",
+            "locking",
             "message",
             "metrics",
             "outcome",

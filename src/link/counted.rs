@@ -1,9 +1,9 @@
 //! What `scripts/instructions` counts of the link: what the owner of a connection's channels does with each publish.
 
 use super::acceptance::{may_close_its_channel, unacceptable};
-use super::destinations::{Breakers, Destination, ProvenDestinations, Standing, Standstill, Thresholds};
-use super::lanes::{Attribution, BrokerVerdict};
-use super::publisher::{Waiting, deliver, of_broker};
+use super::destinations::{Breakers, FaultScope, ProvenDestinations, Standing, Standstill, Thresholds};
+use super::lanes::{Attribution, Verdict};
+use super::publisher::{WaitingJobs, deliver, of_broker};
 use super::ticket::{Job, Parcel, Reply, Ticket};
 use crate::admission::Admission;
 use crate::message::{Message, Properties, ShortText};
@@ -67,14 +67,14 @@ fn a_ticket_to_its_reply() {
     let (admission, metrics, message) = (Admission::new(1, 1 << 20), Metrics::new(&[]), Arc::new(message(0)));
     let mut proven = ProvenDestinations::default();
     proven.insert(&message);
-    let (standstill, mut waiting) = (Standstill::new(STALL_TIMEOUT), Waiting::new(1024));
+    let (standstill, mut waiting) = (Standstill::new(STALL_TIMEOUT), WaitingJobs::new(1024));
     repeat(|| {
         let parcel = Parcel { message: Arc::clone(&message), permit: admission.admit().unwrap() };
         let (reply, mut answer) = oneshot::channel();
         let job = Job { ticket: Ticket::new(parcel), reply, alone: false };
         let goes_together = job.ticket.peek(|message| {
             unacceptable(message, 1 << 15).is_none()
-                && standstill.of(&Destination::of(message)) == Standing::Moving
+                && standstill.of(&FaultScope::of(message)) == Standing::Moving
                 && proven.contains(message)
                 && !may_close_its_channel(message, "guest")
         });
@@ -83,7 +83,7 @@ fn a_ticket_to_its_reply() {
         waiting.sweep();
         let Job { ticket, reply, .. } = waiting.shared.pop_front().unwrap();
         let parcel = ticket.hand_over().unwrap();
-        let verdict = of_broker(BrokerVerdict::Acked, &parcel.message);
+        let verdict = of_broker(Verdict::Acked, &parcel.message);
         drop(parcel);
         deliver(reply, verdict, &ticket, &metrics);
         assert!(matches!(answer.try_recv(), Ok(Reply::Settled(Outcome::Confirmed, None))));

@@ -1,9 +1,10 @@
 //! One publish between its request and a channel, and the hand-over: the one place where it stops being cancellable.
 
 use crate::admission::Permit;
+use crate::locking::lock;
 use crate::message::Message;
 use crate::outcome::Outcome;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// A message with the permit that bounds it.
@@ -43,7 +44,7 @@ pub(super) enum Reply {
 }
 
 #[derive(Debug)]
-enum State {
+enum TicketState {
     Waiting(Parcel),
     HandedOver,
     GivenUp { handed_over: bool, why: GaveUp },
@@ -51,7 +52,7 @@ enum State {
 
 /// Shared by a request and the channel that may publish its message.
 #[derive(Debug)]
-pub(super) struct Ticket(Mutex<State>);
+pub(super) struct Ticket(Mutex<TicketState>);
 
 /// A ticket on its way to a channel, with the way back.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ pub(super) struct Job {
 
 impl Ticket {
     pub(super) fn new(parcel: Parcel) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Waiting(parcel))))
+        Arc::new(Self(Mutex::new(TicketState::Waiting(parcel))))
     }
 
     /// **The hand-over** (contract §2): takes the message out for the channel that polls its publish next.
@@ -73,10 +74,10 @@ impl Ticket {
     /// cancellation is possible: lapin's queue does not give frames back (ADR-0001). `None` when the
     /// request has withdrawn. Nothing else in the program takes a message out of a ticket for sending.
     pub(super) fn hand_over(&self) -> Option<Parcel> {
-        let mut state = self.lock();
-        match std::mem::replace(&mut *state, State::HandedOver) {
-            State::Waiting(parcel) => Some(parcel),
-            other @ (State::HandedOver | State::GivenUp { .. }) => {
+        let mut state = lock(&self.0);
+        match std::mem::replace(&mut *state, TicketState::HandedOver) {
+            TicketState::Waiting(parcel) => Some(parcel),
+            other @ (TicketState::HandedOver | TicketState::GivenUp { .. }) => {
                 *state = other;
                 None
             }
@@ -85,35 +86,32 @@ impl Ticket {
 
     /// The request stops waiting. What is not handed over yet is dropped here, its permit with it.
     pub(super) fn withdraw(&self, why: GaveUp) -> Withdrawal {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let (handed_over, withdrawal) = match &*state {
-            State::Waiting(_) => (false, Withdrawal::InTime),
-            State::HandedOver | State::GivenUp { handed_over: true, .. } => (true, Withdrawal::TooLate),
-            State::GivenUp { handed_over: false, .. } => (false, Withdrawal::InTime),
+            TicketState::Waiting(_) => (false, Withdrawal::InTime),
+            TicketState::HandedOver | TicketState::GivenUp { handed_over: true, .. } => {
+                (true, Withdrawal::TooLate)
+            }
+            TicketState::GivenUp { handed_over: false, .. } => (false, Withdrawal::InTime),
         };
-        *state = State::GivenUp { handed_over, why };
+        *state = TicketState::GivenUp { handed_over, why };
         withdrawal
     }
 
     /// Looks at a message that still waits; `None` when it does not.
     pub(super) fn peek<T>(&self, look: impl FnOnce(&Message) -> T) -> Option<T> {
-        match &*self.lock() {
-            State::Waiting(parcel) => Some(look(&parcel.message)),
-            State::HandedOver | State::GivenUp { .. } => None,
+        match &*lock(&self.0) {
+            TicketState::Waiting(parcel) => Some(look(&parcel.message)),
+            TicketState::HandedOver | TicketState::GivenUp { .. } => None,
         }
     }
 
     /// Why nobody listens any more, when nobody does.
     pub(super) fn given_up(&self) -> Option<GaveUp> {
-        match &*self.lock() {
-            State::GivenUp { why, .. } => Some(*why),
-            State::Waiting(_) | State::HandedOver => None,
+        match &*lock(&self.0) {
+            TicketState::GivenUp { why, .. } => Some(*why),
+            TicketState::Waiting(_) | TicketState::HandedOver => None,
         }
-    }
-
-    // A panic while the lock is held leaves a state that is still one of the three.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,12 +10,13 @@ mod series;
 use crate::labels::{
     AppendResult, BreakerState, ConnectFailure, ConnectionState, DeliveryResult, LossReason,
 };
+use crate::locking::lock;
 use crate::outcome::Outcome;
 use downtime::Downtime;
 use families::{Families, Usual};
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What is read at the moment of a scrape.
@@ -162,7 +163,7 @@ impl Metrics {
 
     /// The link as a whole changed its state.
     pub fn link_changed(&self, state: ConnectionState) {
-        let mut downtime = self.0.downtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut downtime = lock(&self.0.downtime);
         downtime.changed(state == ConnectionState::Up, Instant::now());
     }
 
@@ -171,7 +172,7 @@ impl Metrics {
     pub fn render(&self, observed: &Observed) -> String {
         let Inner { registry, families, downtime, .. } = &*self.0;
         families.observe(observed);
-        let down = downtime.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let down = lock(downtime).take(Instant::now());
         families.link_down_seconds.inc_by(down.as_secs_f64());
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new()

@@ -1,7 +1,7 @@
 //! The kinds of metric families, and how each registers itself with every series at zero.
 
 use crate::labels::Label;
-use crate::outcome::{Next, Outcome};
+use crate::outcome::{Outcome, Recourse};
 use prometheus::core::Collector;
 use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -123,7 +123,7 @@ impl Family for Publishes {
     fn register(declared: &Declared, registry: &Registry) -> Result<Self> {
         let counters = IntCounterVec::register(declared, registry)?;
         let of = |outcome: Outcome| {
-            let is_counted = outcome.row().next != Next::NoMessage;
+            let is_counted = outcome.row().recourse != Recourse::NoMessage;
             is_counted.then(|| counters.with_label_values(&[outcome.class().as_str(), outcome.code()]))
         };
         Ok(Self(Outcome::ALL.map(of).into()))
@@ -143,9 +143,8 @@ impl Retries {
 impl Family for Retries {
     fn register(declared: &Declared, registry: &Registry) -> Result<Self> {
         let retries = Self(IntCounterVec::register(declared, registry)?);
-        for outcome in Outcome::ALL.into_iter().filter(|outcome| outcome.row().next == Next::RetryOrSpool) {
-            drop(retries.of(outcome));
-        }
+        let is_retried = |outcome: &Outcome| outcome.row().recourse == Recourse::RetryOrSpool;
+        Outcome::ALL.into_iter().filter(is_retried).for_each(|outcome| drop(retries.of(outcome)));
         Ok(retries)
     }
 }

@@ -6,7 +6,7 @@ use super::{Order, Settled, Ways, fingerprint, split};
 use crate::config::Mode;
 use crate::link::Settlement;
 use crate::message::ShortText;
-use crate::outcome::{Class, Next, Outcome};
+use crate::outcome::{Class, Outcome, Recourse};
 use crate::spool::marked;
 use crate::spool::store::{Address, FinalOutcome, FirstUse};
 use std::sync::Arc;
@@ -206,5 +206,5 @@ async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
 /// Whether a message with this outcome of its publish goes to the spool: all that is the broker's or the network's
 /// fault, nothing that is the client's.
 fn is_for_the_spool(outcome: Outcome) -> bool {
-    matches!(outcome.row().next, Next::RetryOrSpool | Next::Spool)
+    matches!(outcome.row().recourse, Recourse::RetryOrSpool | Recourse::Spool)
 }

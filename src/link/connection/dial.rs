@@ -4,6 +4,7 @@ use super::failure::DialError;
 use crate::config::{BrokerConfig, Endpoint, Secret};
 use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
+use crate::locking::lock;
 use async_compat::Compat;
 use futures_util::stream::{BoxStream, StreamExt};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
@@ -13,7 +14,7 @@ use lapin::{Channel, Connection, ConnectionProperties, Event};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -81,7 +82,7 @@ async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, 
     // lapin may ask for a second stream when the first one ends early: there is none.
     let stream = Mutex::new(Some(stream));
     let hand_out = async move |_, _| {
-        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = lock(&stream).take();
         stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
     };
     let runtime = lapin::runtime::default_runtime().map_err(|error| DialError::amqp(&error))?;

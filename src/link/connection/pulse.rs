@@ -16,7 +16,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum PulseAction {
     /// Nothing until the next look.
     Wait,
     /// Send a probe.
@@ -68,34 +68,34 @@ impl Pulse {
     }
 
     /// What to do at `now`, and when to look again. `owed`: bytes of publishes without a verdict.
-    pub(crate) fn look(&mut self, now: Instant, owed: usize) -> (Order, Instant) {
+    pub(crate) fn look(&mut self, now: Instant, owed: usize) -> (PulseAction, Instant) {
         let (busy, patience) = (owed > 0, self.stall_timeout + transfer_time(owed));
         if let Some(stalled) = self.stalled {
             let give_up = stalled + patience;
-            return if now >= give_up { (Order::GiveUp, now) } else { (Order::Wait, give_up) };
+            return if now >= give_up { (PulseAction::GiveUp, now) } else { (PulseAction::Wait, give_up) };
         }
         let Some(sent) = self.probe_sent else {
             let due = self.last_word + self.silence(busy);
             if now < due {
-                return (Order::Wait, due.min(now + self.silence(true)));
+                return (PulseAction::Wait, due.min(now + self.silence(true)));
             }
             self.probe_sent = Some(now);
-            return (Order::Probe, now + patience);
+            return (PulseAction::Probe, now + patience);
         };
         let due = sent.max(self.last_word) + patience;
         if now < due {
             self.suspected = None;
-            return (Order::Wait, due);
+            return (PulseAction::Wait, due);
         }
         match self.suspected {
             None => {
                 self.suspected = Some(now);
-                (Order::Wait, now + SECOND_LOOK)
+                (PulseAction::Wait, now + SECOND_LOOK)
             }
-            Some(first) if now < first + SECOND_LOOK => (Order::Wait, first + SECOND_LOOK),
+            Some(first) if now < first + SECOND_LOOK => (PulseAction::Wait, first + SECOND_LOOK),
             Some(_) => {
                 self.stalled = Some(now);
-                (Order::Stall, now + patience)
+                (PulseAction::Stall, now + patience)
             }
         }
     }
@@ -115,26 +115,26 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(1);
     const BUSY: usize = 1024;
 
-    /// Looks until `order` comes, the broker silent; how long it took.
-    fn until(order: Order, pulse: &mut Pulse, from: Instant, owed: usize) -> Duration {
+    /// Looks until `action` comes, the broker silent; how long it took.
+    fn until(action: PulseAction, pulse: &mut Pulse, from: Instant, owed: usize) -> Duration {
         let mut now = from;
         for _ in 0..100 {
             let (seen, next) = pulse.look(now, owed);
-            if seen == order {
+            if seen == action {
                 return now - from;
             }
             now = next.max(now + Duration::from_millis(1));
         }
-        panic!("{order:?} never came");
+        panic!("{action:?} never came");
     }
 
     #[test]
     fn a_busy_connection_whose_broker_falls_silent_is_stalled_within_two_seconds() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = until(Order::Stall, &mut pulse, now, BUSY);
+        let stalled = until(PulseAction::Stall, &mut pulse, now, BUSY);
         assert!(stalled >= TIMEOUT && stalled < Duration::from_millis(1500), "{stalled:?}");
-        let given_up = until(Order::GiveUp, &mut pulse, now + stalled, BUSY);
+        let given_up = until(PulseAction::GiveUp, &mut pulse, now + stalled, BUSY);
         assert!(given_up <= TIMEOUT, "{given_up:?}");
     }
 
@@ -142,7 +142,7 @@ mod tests {
     fn an_idle_connection_is_probed_too() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = until(Order::Stall, &mut pulse, now, 0);
+        let stalled = until(PulseAction::Stall, &mut pulse, now, 0);
         assert!(stalled < Duration::from_millis(3500), "{stalled:?}");
     }
 
@@ -150,7 +150,7 @@ mod tests {
     fn a_slow_link_with_much_to_carry_is_given_the_time_for_it() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = until(Order::Stall, &mut pulse, now, 9 * 1024 * 1024);
+        let stalled = until(PulseAction::Stall, &mut pulse, now, 9 * 1024 * 1024);
         assert!(stalled > Duration::from_secs(9), "{stalled:?}");
     }
 
@@ -158,19 +158,19 @@ mod tests {
     fn a_connection_that_is_unblocked_after_a_stall_starts_afresh() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = now + until(Order::Stall, &mut pulse, now, BUSY);
+        let stalled = now + until(PulseAction::Stall, &mut pulse, now, BUSY);
         let unblocked = stalled + Duration::from_secs(60);
         pulse.suspend(unblocked);
-        assert_eq!(pulse.look(unblocked, BUSY).0, Order::Wait);
+        assert_eq!(pulse.look(unblocked, BUSY).0, PulseAction::Wait);
     }
 
     #[test]
     fn a_word_ends_a_stall() {
         let now = Instant::now();
         let mut pulse = Pulse::new(TIMEOUT, now);
-        let stalled = now + until(Order::Stall, &mut pulse, now, BUSY);
+        let stalled = now + until(PulseAction::Stall, &mut pulse, now, BUSY);
         assert!(pulse.probe_answered(stalled));
-        assert_eq!(pulse.look(stalled, BUSY).0, Order::Wait);
+        assert_eq!(pulse.look(stalled, BUSY).0, PulseAction::Wait);
     }
 
     proptest! {
@@ -182,9 +182,9 @@ mod tests {
             let mut now = Instant::now();
             let mut pulse = Pulse::new(TIMEOUT, now);
             for delay in delays {
-                let (order, next) = pulse.look(now, if busy { BUSY } else { 0 });
-                prop_assert!(order != Order::Stall && order != Order::GiveUp);
-                if order == Order::Probe {
+                let (action, next) = pulse.look(now, if busy { BUSY } else { 0 });
+                prop_assert!(action != PulseAction::Stall && action != PulseAction::GiveUp);
+                if action == PulseAction::Probe {
                     now += Duration::from_millis(delay);
                     pulse.probe_answered(now);
                 } else {
@@ -200,8 +200,8 @@ mod tests {
             for gap in gaps {
                 let end = now + Duration::from_millis(gap);
                 while now < end {
-                    let (order, next) = pulse.look(now, BUSY);
-                    prop_assert!(order != Order::Stall && order != Order::GiveUp);
+                    let (action, next) = pulse.look(now, BUSY);
+                    prop_assert!(action != PulseAction::Stall && action != PulseAction::GiveUp);
                     now = next.min(end).max(now + Duration::from_millis(1));
                 }
                 now = end;

@@ -10,7 +10,7 @@ use super::vigil::{Loss, Vigil};
 use crate::labels::LossReason;
 use crate::link::LinkSettings;
 use crate::link::backoff::Backoff;
-use crate::link::publisher::{Ended, Mode, Publisher, Vitals};
+use crate::link::publisher::{Publisher, PublisherEnd, PublisherMode, Vitals};
 use crate::link::stage::{Stage, draining};
 use crate::when_woken::when_woken;
 use lapin::Connection;
@@ -39,7 +39,7 @@ pub(crate) struct Supervisor {
 enum SessionEnd {
     Lost(Loss),
     /// Its connection is worn out and goes on publishing until another one takes its place.
-    Retiring(watch::Sender<Mode>),
+    Retiring(watch::Sender<PublisherMode>),
     Drained,
 }
 
@@ -48,7 +48,7 @@ struct Retiring {
     connection: Arc<Connection>,
     kill_switch: KillSwitch,
     publisher: Publisher,
-    mode: watch::Receiver<Mode>,
+    mode: watch::Receiver<PublisherMode>,
 }
 
 impl Supervisor {
@@ -58,7 +58,7 @@ impl Supervisor {
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
         let mut outage = OutageLog::default();
         let mut rotation = Rotation::starting_at(self.reporter.slot());
-        let mut retiring: Option<watch::Sender<Mode>> = None;
+        let mut retiring: Option<watch::Sender<PublisherMode>> = None;
         while !self.is_draining() {
             let connecting = connect(
                 broker,
@@ -93,7 +93,7 @@ impl Supervisor {
                 }
                 Err(error) => {
                     if let Some(mode) = retiring.take() {
-                        mode.send_replace(Mode::Finishing);
+                        mode.send_replace(PublisherMode::Finishing);
                         self.reporter.apply(ConnectionEvent::Lost, None, None);
                     }
                     self.not_connected(&error, &endpoint, &mut outage);
@@ -105,7 +105,7 @@ impl Supervisor {
             }
         }
         if let Some(mode) = retiring {
-            mode.send_replace(Mode::Finishing);
+            mode.send_replace(PublisherMode::Finishing);
         }
         self.reporter.apply(ConnectionEvent::Drain, None, None);
         while self.retired.join_next().await.is_some() {}
@@ -133,11 +133,11 @@ impl Supervisor {
         &mut self,
         dialled: Dialled,
         endpoint: &str,
-        replaced: Option<watch::Sender<Mode>>,
+        replaced: Option<watch::Sender<PublisherMode>>,
     ) -> SessionEnd {
         let Dialled { connection, shared, control, kill_switch, events, user } = dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
-        let (mode, mut mode_reader) = watch::channel(Mode::Publishing);
+        let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
         let vitals = Arc::new(Vitals::new());
         let mut publisher = Publisher::new(
             Arc::clone(&connection),
@@ -151,7 +151,7 @@ impl Supervisor {
         tracing::info!(connection = self.reporter.slot(), endpoint, "connected");
         self.reporter.apply(ConnectionEvent::Connected, None, Some(jobs.clone()));
         if let Some(replaced) = replaced {
-            replaced.send_replace(Mode::Finishing);
+            replaced.send_replace(PublisherMode::Finishing);
         }
         let vigil = Vigil {
             reporter: &self.reporter,
@@ -165,10 +165,10 @@ impl Supervisor {
         };
         let ended = tokio::select! {
             ended = publisher.run(&mut mode_reader) => ended,
-            (reason, cause) = when_woken(vigil.run(events)) => Ended::Lost(reason, cause),
+            (reason, cause) = when_woken(vigil.run(events)) => PublisherEnd::Lost(reason, cause),
         };
         let end = match ended {
-            Ended::WornOut => {
+            PublisherEnd::WornOut => {
                 self.reporter.metrics().disconnected(LossReason::Replaced);
                 tracing::info!(
                     connection = self.reporter.slot(),
@@ -179,9 +179,9 @@ impl Supervisor {
                 self.retired.spawn(retiring.run());
                 return SessionEnd::Retiring(mode);
             }
-            Ended::Lost(reason, cause) => SessionEnd::Lost((reason, cause)),
-            Ended::ConnectionLost(error) => SessionEnd::Lost((loss_reason(&error), error.to_string())),
-            Ended::Finished | Ended::Stopped => SessionEnd::Drained,
+            PublisherEnd::Lost(reason, cause) => SessionEnd::Lost((reason, cause)),
+            PublisherEnd::ConnectionLost(error) => SessionEnd::Lost((loss_reason(&error), error.to_string())),
+            PublisherEnd::Finished | PublisherEnd::Stopped => SessionEnd::Drained,
         };
         match &end {
             SessionEnd::Lost((_, cause)) => {
@@ -212,7 +212,7 @@ impl Retiring {
     async fn run(mut self) {
         let mut mode = self.mode.clone();
         let finishing = async move {
-            drop(mode.wait_for(|mode| *mode != Mode::Publishing).await);
+            drop(mode.wait_for(|mode| *mode != PublisherMode::Publishing).await);
             tokio::time::sleep(REPLACE_MAX).await;
         };
         tokio::select! {

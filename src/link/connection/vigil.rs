@@ -1,10 +1,10 @@
 //! Watches an open connection: the broker's events, its pulse, and the link's wish to drain.
 
-use super::pulse::{Order, Pulse};
+use super::pulse::{Pulse, PulseAction};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
 use crate::labels::LossReason;
-use crate::link::publisher::{Mode, Vitals};
+use crate::link::publisher::{PublisherMode, Vitals};
 use crate::link::stage::{Stage, draining};
 use crate::link::ticket::Job;
 use crate::outcome::Outcome;
@@ -26,7 +26,7 @@ pub(crate) struct Vigil<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) control: Channel,
     pub(crate) vitals: Arc<Vitals>,
-    pub(crate) mode: &'a watch::Sender<Mode>,
+    pub(crate) mode: &'a watch::Sender<PublisherMode>,
     pub(crate) jobs: &'a mpsc::Sender<Job>,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) stall_timeout: Duration,
@@ -61,27 +61,27 @@ impl Vigil<'_> {
                 () = draining(&mut stage), if drain_until.is_none() => {
                     let Stage::Draining(until) = *stage.borrow() else { continue };
                     drain_until = Some(until);
-                    self.mode.send_replace(Mode::Finishing);
+                    self.mode.send_replace(PublisherMode::Finishing);
                     self.reporter.apply(ConnectionEvent::Drain, None, None);
                 }
                 () = until(drain_until) => {
-                    self.mode.send_replace(Mode::Stopped);
+                    self.mode.send_replace(PublisherMode::Stopped);
                     drain_until = Some(Instant::now() + Duration::from_secs(3600));
                 }
                 _ = check.tick() => if !self.connection.status().connected() {
                     return (LossReason::Io, "the connection is closed".to_owned());
                 },
                 () = tokio::time::sleep_until(next_look) => {
-                    let (order, next) = self.look(&mut pulse);
+                    let (action, next) = self.look(&mut pulse);
                     next_look = next;
-                    match order {
-                        Order::Wait => {}
-                        Order::Probe => {
+                    match action {
+                        PulseAction::Wait => {}
+                        PulseAction::Probe => {
                             probed = Instant::now();
                             probe = Some(self.probe());
                         }
-                        Order::Stall => self.stalled(),
-                        Order::GiveUp => return (LossReason::Stalled, "the broker stopped answering".to_owned()),
+                        PulseAction::Stall => self.stalled(),
+                        PulseAction::GiveUp => return (LossReason::Stalled, "the broker stopped answering".to_owned()),
                     }
                 }
             }
@@ -94,8 +94,8 @@ impl Vigil<'_> {
             Some(Event::ConnectionUnblocked) => {
                 pulse.suspend(Instant::now());
                 tracing::info!(connection = self.reporter.slot(), "the broker takes publishes again");
-                let paused = Mode::Paused(Outcome::BrokerBlocked);
-                self.mode.send_if_modified(|mode| replace_if(mode, paused, Mode::Publishing));
+                let paused = PublisherMode::Paused(Outcome::BrokerBlocked);
+                self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
                 self.reporter.apply(ConnectionEvent::Unblocked, None, Some(self.jobs.clone()));
             }
             Some(Event::Error(error)) if !self.connection.status().connected() => {
@@ -109,11 +109,11 @@ impl Vigil<'_> {
     }
 
     /// Whether the broker still answers. A blocked one reads nothing, so it is not asked.
-    fn look(&self, pulse: &mut Pulse) -> (Order, Instant) {
+    fn look(&self, pulse: &mut Pulse) -> (PulseAction, Instant) {
         let now = Instant::now();
         if self.connection.status().blocked() {
             pulse.suspend(now);
-            return (Order::Wait, now + self.stall_timeout);
+            return (PulseAction::Wait, now + self.stall_timeout);
         }
         self.resumed_if(pulse.word(self.vitals.last_word()));
         pulse.look(now, self.vitals.owed())
@@ -146,24 +146,24 @@ impl Vigil<'_> {
     fn resumed_if(&self, was_stalled: bool) {
         if was_stalled {
             tracing::info!(connection = self.reporter.slot(), "the broker answers again");
-            let paused = Mode::Paused(Outcome::LinkStalled);
-            self.mode.send_if_modified(|mode| replace_if(mode, paused, Mode::Publishing));
+            let paused = PublisherMode::Paused(Outcome::LinkStalled);
+            self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
             self.reporter.apply(ConnectionEvent::Resumed, None, Some(self.jobs.clone()));
         }
     }
 
     fn pause(&self, outcome: Outcome) {
         self.mode.send_if_modified(|mode| match *mode {
-            Mode::Publishing | Mode::Paused(_) => {
-                *mode = Mode::Paused(outcome);
+            PublisherMode::Publishing | PublisherMode::Paused(_) => {
+                *mode = PublisherMode::Paused(outcome);
                 true
             }
-            Mode::Finishing | Mode::Stopped => false,
+            PublisherMode::Finishing | PublisherMode::Stopped => false,
         });
     }
 }
 
-fn replace_if(mode: &mut Mode, from: Mode, to: Mode) -> bool {
+fn replace_if(mode: &mut PublisherMode, from: PublisherMode, to: PublisherMode) -> bool {
     let matches = *mode == from;
     if matches {
         *mode = to;

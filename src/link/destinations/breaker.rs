@@ -35,7 +35,7 @@ pub(crate) enum Passage {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum Phase {
     Closed { since: Instant, successes: u32, failures: u32, in_a_row: u32 },
     Open { since: Instant },
     HalfOpen { probe: Option<Instant> },
@@ -43,19 +43,19 @@ enum State {
 
 /// The breaker of one destination.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Breaker(State);
+pub(crate) struct Breaker(Phase);
 
 impl Breaker {
     /// Closed, with nothing counted yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(State::Closed { since: now, successes: 0, failures: 0, in_a_row: 0 })
+        Self(Phase::Closed { since: now, successes: 0, failures: 0, in_a_row: 0 })
     }
 
     pub(crate) fn state(&self) -> BreakerState {
         match self.0 {
-            State::Closed { .. } => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
-            State::HalfOpen { .. } => BreakerState::HalfOpen,
+            Phase::Closed { .. } => BreakerState::Closed,
+            Phase::Open { .. } => BreakerState::Open,
+            Phase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
@@ -63,21 +63,21 @@ impl Breaker {
     pub(crate) fn admit(&mut self, now: Instant, thresholds: &Thresholds) -> Passage {
         match self.0 {
             // HalfOpen => Open
-            State::HalfOpen { probe: Some(sent) } if now >= sent + thresholds.probe_for => {
-                self.0 = State::Open { since: sent + thresholds.probe_for };
+            Phase::HalfOpen { probe: Some(sent) } if now >= sent + thresholds.probe_for => {
+                self.0 = Phase::Open { since: sent + thresholds.probe_for };
             }
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => {}
+            Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => {}
         }
         match self.0 {
-            State::Closed { .. } => Passage::Pass,
+            Phase::Closed { .. } => Passage::Pass,
             // Open => HalfOpen
-            State::Open { since } if now >= since + thresholds.open_for => {
-                self.0 = State::HalfOpen { probe: Some(now) };
+            Phase::Open { since } if now >= since + thresholds.open_for => {
+                self.0 = Phase::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
-            State::Open { .. } | State::HalfOpen { probe: Some(_) } => Passage::Refused,
-            State::HalfOpen { probe: None } => {
-                self.0 = State::HalfOpen { probe: Some(now) };
+            Phase::Open { .. } | Phase::HalfOpen { probe: Some(_) } => Passage::Refused,
+            Phase::HalfOpen { probe: None } => {
+                self.0 = Phase::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
         }
@@ -87,10 +87,10 @@ impl Breaker {
     pub(crate) fn succeeded(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
             // HalfOpen, Open => Closed: a probe that was given up may still bring the good news.
-            (State::HalfOpen { .. } | State::Open { .. }, Passage::Probe) => *self = Self::new(now),
-            (State::Closed { .. }, _) => self.count(now, thresholds, false),
+            (Phase::HalfOpen { .. } | Phase::Open { .. }, Passage::Probe) => *self = Self::new(now),
+            (Phase::Closed { .. }, _) => self.count(now, thresholds, false),
             // Admitted before it opened: old news.
-            (State::Open { .. } | State::HalfOpen { .. }, _) => {}
+            (Phase::Open { .. } | Phase::HalfOpen { .. }, _) => {}
         }
     }
 
@@ -98,31 +98,31 @@ impl Breaker {
     pub(crate) fn failed(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
             // HalfOpen => Open
-            (State::HalfOpen { .. }, Passage::Probe) => self.0 = State::Open { since: now },
-            (State::Closed { .. }, _) => self.count(now, thresholds, true),
-            (State::Open { .. } | State::HalfOpen { .. }, _) => {}
+            (Phase::HalfOpen { .. }, Passage::Probe) => self.0 = Phase::Open { since: now },
+            (Phase::Closed { .. }, _) => self.count(now, thresholds, true),
+            (Phase::Open { .. } | Phase::HalfOpen { .. }, _) => {}
         }
     }
 
     /// The probe ended without saying anything of the destination: another one may try.
     pub(crate) fn undecided(&mut self, passage: Passage) {
-        if let (State::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
-            self.0 = State::HalfOpen { probe: None };
+        if let (Phase::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
+            self.0 = Phase::HalfOpen { probe: None };
         }
     }
 
     /// Whether there is nothing to remember of this destination.
     pub(crate) fn is_forgettable(&self, now: Instant, thresholds: &Thresholds) -> bool {
         match self.0 {
-            State::Closed { since, failures, .. } => {
+            Phase::Closed { since, failures, .. } => {
                 failures == 0 || now.duration_since(since) > thresholds.window
             }
-            State::Open { .. } | State::HalfOpen { .. } => false,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => false,
         }
     }
 
     fn count(&mut self, now: Instant, thresholds: &Thresholds, failed: bool) {
-        let State::Closed { since, successes, failures, in_a_row } = self.0 else { return };
+        let Phase::Closed { since, successes, failures, in_a_row } = self.0 else { return };
         let fresh = now.duration_since(since) > thresholds.window;
         let (since, successes, failures) = if fresh { (now, 0, 0) } else { (since, successes, failures) };
         let failures = failures.saturating_add(u32::from(failed));
@@ -135,9 +135,9 @@ impl Breaker {
         let lately_all = in_a_row >= thresholds.failures;
         // Closed => Open
         self.0 = if failed && ((many && most) || lately_all) {
-            State::Open { since: now }
+            Phase::Open { since: now }
         } else {
-            State::Closed { since, successes, failures, in_a_row }
+            Phase::Closed { since, successes, failures, in_a_row }
         };
     }
 }

@@ -1,14 +1,15 @@
 //! The breakers of all destinations that failed of late; the others have none and cost nothing.
 
 use super::breaker::{Breaker, Passage, Thresholds};
-use super::destination::Destination;
+use super::fault_scope::FaultScope;
 use crate::labels::BreakerState;
+use crate::locking::lock;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::{Evidence, Outcome};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ pub(crate) struct Breakers {
     slow: Duration,
     /// How many there are, so that a publish looks no further while there is none.
     count: AtomicUsize,
-    breakers: Mutex<HashMap<Destination, Breaker>>,
+    breakers: Mutex<HashMap<FaultScope, Breaker>>,
     metrics: Metrics,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Breakers {
 #[derive(Debug)]
 pub(crate) struct Passing {
     breakers: Arc<Breakers>,
-    destination: Destination,
+    scope: FaultScope,
     passage: Passage,
     begun: Instant,
     decided: bool,
@@ -45,70 +46,65 @@ impl Breakers {
 
     /// Whether this message may be published; `None` while its destination's breaker is open.
     pub(crate) fn admit(self: &Arc<Self>, message: &Message) -> Option<Passing> {
-        let destination = Destination::of(message);
+        let scope = FaultScope::of(message);
         let mut passage = Passage::Pass;
         if self.count.load(Ordering::Relaxed) > 0
-            && let Some(breaker) = self.lock().get_mut(&destination)
+            && let Some(breaker) = lock(&self.breakers).get_mut(&scope)
         {
             let before = breaker.state();
             passage = breaker.admit(Instant::now(), &self.thresholds);
-            self.note(&destination, before, breaker.state());
+            self.note(&scope, before, breaker.state());
         }
         let begun = Instant::now();
-        let passing = Passing { breakers: Arc::clone(self), destination, passage, begun, decided: false };
+        let passing = Passing { breakers: Arc::clone(self), scope, passage, begun, decided: false };
         (passage != Passage::Refused).then_some(passing)
     }
 
     /// Destinations in each state; those without a breaker are closed and not counted.
     pub(crate) fn states(&self) -> HashMap<BreakerState, usize> {
         let mut states = HashMap::new();
-        for breaker in self.lock().values() {
+        for breaker in lock(&self.breakers).values() {
             *states.entry(breaker.state()).or_default() += 1;
         }
         states
     }
 
-    fn decide(&self, destination: &Destination, passage: Passage, verdict: Option<bool>) {
+    fn decide(&self, scope: &FaultScope, passage: Passage, verdict: Option<bool>) {
         let healthy_and_unknown = verdict == Some(true) && self.count.load(Ordering::Relaxed) == 0;
         if healthy_and_unknown {
             return;
         }
         let now = Instant::now();
-        let mut breakers = self.lock();
-        if verdict == Some(false) && !breakers.contains_key(destination) {
+        let mut breakers = lock(&self.breakers);
+        if verdict == Some(false) && !breakers.contains_key(scope) {
             if breakers.len() >= DESTINATIONS_MAX {
                 breakers.retain(|_, breaker| !breaker.is_forgettable(now, &self.thresholds));
             }
             if breakers.len() < DESTINATIONS_MAX {
-                breakers.insert(destination.clone(), Breaker::new(now));
+                breakers.insert(scope.clone(), Breaker::new(now));
             }
         }
-        if let Some(breaker) = breakers.get_mut(destination) {
+        if let Some(breaker) = breakers.get_mut(scope) {
             let before = breaker.state();
             match verdict {
                 Some(true) => breaker.succeeded(passage, now, &self.thresholds),
                 Some(false) => breaker.failed(passage, now, &self.thresholds),
                 None => breaker.undecided(passage),
             }
-            self.note(destination, before, breaker.state());
+            self.note(scope, before, breaker.state());
             if breaker.is_forgettable(now, &self.thresholds) {
-                breakers.remove(destination);
+                breakers.remove(scope);
             }
         }
         self.count.store(breakers.len(), Ordering::Relaxed);
     }
 
-    fn note(&self, destination: &Destination, before: BreakerState, after: BreakerState) {
+    fn note(&self, scope: &FaultScope, before: BreakerState, after: BreakerState) {
         if before != after {
             self.metrics.breaker_changed(after);
-            let (exchange, queue) = (destination.exchange(), destination.queue());
+            let (exchange, queue) = (scope.exchange(), scope.queue());
             tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
         }
-    }
-
-    // The map is consistent between any two statements that could panic.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Destination, Breaker>> {
-        self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +118,7 @@ impl Passing {
     pub(crate) fn ended(mut self, outcome: Outcome) {
         self.decided = true;
         let is_slow = self.begun.elapsed() >= self.breakers.slow;
-        self.breakers.decide(&self.destination, self.passage, verdict(outcome, is_slow));
+        self.breakers.decide(&self.scope, self.passage, verdict(outcome, is_slow));
     }
 }
 
@@ -130,7 +126,7 @@ impl Drop for Passing {
     fn drop(&mut self) {
         if !self.decided && self.passage == Passage::Probe {
             // The request left before its verdict: the next one probes.
-            self.breakers.decide(&self.destination, self.passage, None);
+            self.breakers.decide(&self.scope, self.passage, None);
         }
     }
 }

@@ -6,14 +6,14 @@
 
 mod breaker;
 mod breakers;
-mod destination;
+mod fault_scope;
 mod nacking;
 mod proven;
 mod standstill;
 
 pub(super) use breaker::Thresholds;
 pub(super) use breakers::Breakers;
-pub(super) use destination::Destination;
-pub(super) use nacking::NackingDestinations;
+pub(super) use fault_scope::FaultScope;
+pub(super) use nacking::NackingScopes;
 pub(super) use proven::ProvenDestinations;
 pub(super) use standstill::{Heard, MANY, Owed, Standing, Standstill};

@@ -6,7 +6,7 @@
 //!
 //! Pure: the caller brings the clock.
 
-use super::destination::Destination;
+use super::fault_scope::FaultScope;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,26 +42,26 @@ impl Default for Nacked {
 
 /// How often each destination was nacked on the shared channel since its last ack there.
 #[derive(Debug, Default)]
-pub(crate) struct NackingDestinations(HashMap<Destination, Nacked>);
+pub(crate) struct NackingScopes(HashMap<FaultScope, Nacked>);
 
-impl NackingDestinations {
+impl NackingScopes {
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// A nack on the shared channel.
-    pub(crate) fn nacked(&mut self, destination: Destination) {
+    pub(crate) fn nacked(&mut self, scope: FaultScope) {
         if self.0.len() >= NAMES_MAX {
             self.0.clear();
         }
-        let nacked = self.0.entry(destination).or_default();
+        let nacked = self.0.entry(scope).or_default();
         nacked.in_a_row = nacked.in_a_row.saturating_add(1);
     }
 
     /// Whether the next publish to this destination goes alone, as a trial. It is counted as one.
-    pub(crate) fn tries_alone(&mut self, destination: &Destination, now: Instant) -> bool {
-        let Some(nacked) = self.0.get_mut(destination) else { return false };
+    pub(crate) fn tries_alone(&mut self, scope: &FaultScope, now: Instant) -> bool {
+        let Some(nacked) = self.0.get_mut(scope) else { return false };
         let is_due = nacked.next_trial.is_none_or(|next| now >= next);
         let tries = nacked.in_a_row >= IN_A_ROW && is_due;
         if tries {
@@ -71,21 +71,21 @@ impl NackingDestinations {
     }
 
     /// A nack on a channel of its own: the next trial comes after a pause, and the one after that after twice as long.
-    pub(crate) fn nacked_alone(&mut self, destination: &Destination, now: Instant) {
-        if let Some(nacked) = self.0.get_mut(destination) {
+    pub(crate) fn nacked_alone(&mut self, scope: &FaultScope, now: Instant) {
+        if let Some(nacked) = self.0.get_mut(scope) {
             nacked.next_trial = Some(now + nacked.pause);
             nacked.pause = (2 * nacked.pause).min(TRIAL_EVERY);
         }
     }
 
     /// An ack on the shared channel.
-    pub(crate) fn acked_together(&mut self, destination: &Destination) {
-        self.0.remove(destination);
+    pub(crate) fn acked_together(&mut self, scope: &FaultScope) {
+        self.0.remove(scope);
     }
 
     /// An ack on a channel of its own. Whether that makes the shared channel the one at fault.
-    pub(crate) fn acked_alone(&mut self, destination: &Destination) -> bool {
-        let at_fault = self.0.get(destination).is_some_and(|nacked| nacked.in_a_row >= IN_A_ROW);
+    pub(crate) fn acked_alone(&mut self, scope: &FaultScope) -> bool {
+        let at_fault = self.0.get(scope).is_some_and(|nacked| nacked.in_a_row >= IN_A_ROW);
         if at_fault {
             self.0.clear();
         }
@@ -99,8 +99,8 @@ mod tests {
     use crate::message::{Message, Properties, ShortText};
     use proptest::prelude::*;
 
-    fn queue() -> Destination {
-        Destination::of(&Message {
+    fn queue() -> FaultScope {
+        FaultScope::of(&Message {
             exchange: ShortText::default(),
             routing_key: ShortText::new("orders").unwrap(),
             mandatory: true,
@@ -109,8 +109,8 @@ mod tests {
         })
     }
 
-    fn nacked(times: u32) -> NackingDestinations {
-        let mut nacking = NackingDestinations::default();
+    fn nacked(times: u32) -> NackingScopes {
+        let mut nacking = NackingScopes::default();
         for _ in 0..times {
             nacking.nacked(queue());
         }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     /// The moments of trials, each answered at once, with publishes every ten milliseconds.
-    fn trials(seconds: u64, mut answer: impl FnMut(&mut NackingDestinations, Instant, u64)) -> Vec<u64> {
+    fn trials(seconds: u64, mut answer: impl FnMut(&mut NackingScopes, Instant, u64)) -> Vec<u64> {
         let begun = Instant::now();
         let mut nacking = nacked(IN_A_ROW);
         let mut trials = Vec::new();

@@ -17,12 +17,12 @@ const NAMES_MAX: usize = 16_384;
 /// can depend on either; an exchange whose keys were never refused becomes trusted as a whole, but for the default one.
 #[derive(Debug, Default)]
 pub(crate) struct ProvenDestinations {
-    exchanges: Map<ShortText, Keys>,
+    exchanges: Map<ShortText, ProvenKeys>,
     names: usize,
 }
 
 #[derive(Debug)]
-enum Keys {
+enum ProvenKeys {
     /// Any routing key.
     All,
     /// These, so far; whether one was ever refused.
@@ -33,8 +33,8 @@ impl ProvenDestinations {
     pub(crate) fn contains(&self, message: &Message) -> bool {
         match self.exchanges.get(&message.exchange) {
             None => false,
-            Some(Keys::All) => true,
-            Some(Keys::These { proven, .. }) => proven.contains(&message.routing_key),
+            Some(ProvenKeys::All) => true,
+            Some(ProvenKeys::These { proven, .. }) => proven.contains(&message.routing_key),
         }
     }
 
@@ -50,15 +50,15 @@ impl ProvenDestinations {
         let keys = self
             .exchanges
             .entry(message.exchange.clone())
-            .or_insert_with(|| Keys::These { proven: Set::default(), one_was_refused: false });
-        if let Keys::These { proven, one_was_refused } = keys {
+            .or_insert_with(|| ProvenKeys::These { proven: Set::default(), one_was_refused: false });
+        if let ProvenKeys::These { proven, one_was_refused } = keys {
             proven.insert(message.routing_key.clone());
             // On the default exchange every key is a queue, and each may be one without its quorum: the first publish to
             // it can hang its channel for a minute (ADR-0004).
             let is_trusted = proven.len() >= KEYS_UNTIL_TRUSTED && !*one_was_refused;
             if is_trusted && !message.exchange.is_empty() {
                 self.names -= proven.len() - 1;
-                *keys = Keys::All;
+                *keys = ProvenKeys::All;
             }
         }
     }
@@ -67,15 +67,15 @@ impl ProvenDestinations {
     pub(crate) fn remove(&mut self, exchange: &ShortText) {
         match self.exchanges.remove(exchange) {
             None => {}
-            Some(Keys::All) => self.names -= 1,
-            Some(Keys::These { proven, .. }) => self.names -= proven.len(),
+            Some(ProvenKeys::All) => self.names -= 1,
+            Some(ProvenKeys::These { proven, .. }) => self.names -= proven.len(),
         }
     }
 
     /// A routing key of this exchange was refused: from now on each key proves itself.
     pub(crate) fn key_refused(&mut self, exchange: &ShortText) {
         self.remove(exchange);
-        let keys = Keys::These { proven: Set::default(), one_was_refused: true };
+        let keys = ProvenKeys::These { proven: Set::default(), one_was_refused: true };
         self.exchanges.insert(exchange.clone(), keys);
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Pure: the caller brings the clock and what is unanswered.
 
-use super::destination::Destination;
+use super::fault_scope::FaultScope;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ const LITTLE_CREDIT: usize = 128;
 /// What is owed by a destination: one unanswered publish.
 #[derive(Clone, Debug)]
 pub(crate) struct Owed {
-    pub(crate) destination: Destination,
+    pub(crate) scope: FaultScope,
     pub(crate) handed_over_at: Instant,
     /// How many were handed to its channel since.
     pub(crate) behind: usize,
@@ -65,9 +65,9 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) struct Standstill {
     silent_after: Duration,
-    seen: HashMap<Destination, Seen>,
+    seen: HashMap<FaultScope, Seen>,
     /// What was handed over to a destination before a publish that was answered: it waits because of its channel.
-    answered: HashMap<Destination, Instant>,
+    answered: HashMap<FaultScope, Instant>,
     last_word: Option<Instant>,
     /// Whether any of them is held or silent, so that a publish looks no further while none is.
     any: bool,
@@ -79,8 +79,8 @@ impl Standstill {
     }
 
     /// How a destination stood at the last look. Verdicts since then count.
-    pub(crate) fn of(&self, destination: &Destination) -> Standing {
-        self.seen.get(destination).map_or(Standing::Moving, |seen| seen.standing)
+    pub(crate) fn of(&self, scope: &FaultScope) -> Standing {
+        self.seen.get(scope).map_or(Standing::Moving, |seen| seen.standing)
     }
 
     /// Whether any destination is held or silent.
@@ -89,10 +89,10 @@ impl Standstill {
     }
 
     /// A publish to this destination was settled. `answered`: when it was handed over, if the broker settled it.
-    pub(crate) fn settled(&mut self, destination: &Destination, answered: Option<Instant>) {
+    pub(crate) fn settled(&mut self, scope: &FaultScope, answered: Option<Instant>) {
         if self.any {
-            if let (Some(_), Some(at)) = (self.seen.remove(destination), answered) {
-                self.answered.insert(destination.clone(), at);
+            if let (Some(_), Some(at)) = (self.seen.remove(scope), answered) {
+                self.answered.insert(scope.clone(), at);
             }
             self.any = self.seen.values().any(|seen| seen.standing != Standing::Moving);
         }
@@ -110,9 +110,9 @@ impl Standstill {
         let owed = self.owed(unanswered);
         let mut newly_held = false;
         let mut seen = HashMap::new();
-        for (destination, (count, oldest)) in owed {
+        for (scope, (count, oldest)) in owed {
             let since = oldest.handed_over_at;
-            let before = self.seen.remove(&destination).filter(|before| before.oldest == since);
+            let before = self.seen.remove(&scope).filter(|before| before.oldest == since);
             let stood = before.map_or(Standing::Moving, |before| before.standing);
             if count <= MANY && stood == Standing::Moving {
                 continue;
@@ -135,7 +135,7 @@ impl Standstill {
                 stood
             };
             newly_held |= stood == Standing::Moving && standing != Standing::Moving;
-            seen.insert(destination, Seen { oldest: since, unmoved_since, heard: spoken, standing });
+            seen.insert(scope, Seen { oldest: since, unmoved_since, heard: spoken, standing });
         }
         self.seen = seen;
         self.any = self.seen.values().any(|seen| seen.standing != Standing::Moving);
@@ -143,22 +143,22 @@ impl Standstill {
     }
 
     /// How much each destination owes, and its oldest publish; what is an older channel's fault is left out.
-    fn owed(&mut self, unanswered: impl Iterator<Item = Owed>) -> HashMap<Destination, (usize, Owed)> {
-        let mut owed: HashMap<Destination, (usize, Owed)> = HashMap::new();
+    fn owed(&mut self, unanswered: impl Iterator<Item = Owed>) -> HashMap<FaultScope, (usize, Owed)> {
+        let mut owed: HashMap<FaultScope, (usize, Owed)> = HashMap::new();
         let mut answered = HashMap::new();
         for one in unanswered {
-            if let Some(at) = self.answered.get(&one.destination).filter(|at| one.handed_over_at < **at) {
-                answered.insert(one.destination, *at);
+            if let Some(at) = self.answered.get(&one.scope).filter(|at| one.handed_over_at < **at) {
+                answered.insert(one.scope, *at);
                 continue;
             }
-            match owed.get_mut(&one.destination) {
+            match owed.get_mut(&one.scope) {
                 Some((count, oldest)) => {
                     *count += 1;
                     if one.handed_over_at < oldest.handed_over_at {
                         *oldest = one;
                     }
                 }
-                None => drop(owed.insert(one.destination.clone(), (1, one))),
+                None => drop(owed.insert(one.scope.clone(), (1, one))),
             }
         }
         self.answered = answered;
@@ -182,8 +182,8 @@ mod tests {
 
     const SILENT_AFTER: Duration = Duration::from_secs(1);
 
-    fn queue(name: &str) -> Destination {
-        Destination::of(&Message {
+    fn queue(name: &str) -> FaultScope {
+        FaultScope::of(&Message {
             exchange: ShortText::default(),
             routing_key: ShortText::new(name).unwrap(),
             mandatory: true,
@@ -199,7 +199,7 @@ mod tests {
     /// `count` publishes to `name`, one a millisecond from `first` on.
     fn unanswered(name: &str, first: Instant, count: u64) -> Vec<Owed> {
         let owed = |n: u64| Owed {
-            destination: queue(name),
+            scope: queue(name),
             handed_over_at: first + ms(n),
             behind: 2 * LITTLE_CREDIT - usize::try_from(n).unwrap().min(LITTLE_CREDIT),
         };

@@ -19,7 +19,7 @@ use crate::message::ShortText;
 
 /// What the broker said of one publish, with its own return attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BrokerVerdict {
+pub(crate) enum Verdict {
     /// Acknowledged and not returned.
     Acked,
     /// Acknowledged after it was returned: no queue took it.
@@ -81,13 +81,13 @@ impl Attribution {
     /// A pass ended with nothing newly ready; `in_flight` publishes are still without a confirm.
     ///
     /// Adds every verdict that is certain now.
-    pub(crate) fn end_of_pass(&mut self, in_flight: usize, verdicts: &mut Vec<(usize, BrokerVerdict)>) {
+    pub(crate) fn end_of_pass(&mut self, in_flight: usize, verdicts: &mut Vec<(usize, Verdict)>) {
         let nothing_waits = in_flight == 0 && !self.channel_died;
         let earlier_are_certain = self.queue_was_empty || nothing_waits;
         self.queue_was_empty = false;
         for entry in std::mem::take(&mut self.nacked) {
             self.forget(&entry);
-            verdicts.push((entry.slot, BrokerVerdict::Nacked));
+            verdicts.push((entry.slot, Verdict::Nacked));
         }
         for entry in std::mem::take(&mut self.suspended) {
             self.decide(entry, earlier_are_certain, verdicts);
@@ -118,12 +118,12 @@ impl Attribution {
         self.returned.remove(&slot);
     }
 
-    fn decide(&mut self, entry: Acked, certain: bool, verdicts: &mut Vec<(usize, BrokerVerdict)>) {
+    fn decide(&mut self, entry: Acked, certain: bool, verdicts: &mut Vec<(usize, Verdict)>) {
         if self.returned.contains(&entry.slot) {
-            verdicts.push((entry.slot, BrokerVerdict::Returned));
+            verdicts.push((entry.slot, Verdict::Returned));
             self.forget(&entry);
         } else if certain {
-            verdicts.push((entry.slot, BrokerVerdict::Acked));
+            verdicts.push((entry.slot, Verdict::Acked));
             self.forget(&entry);
         } else {
             self.suspended.push(entry);

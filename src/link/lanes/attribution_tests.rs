@@ -63,15 +63,15 @@ fn run() -> impl Strategy<Value = Run> {
     })
 }
 
-fn expected(truth: Truth) -> BrokerVerdict {
+fn expected(truth: Truth) -> Verdict {
     match truth {
-        Truth::Stored => BrokerVerdict::Acked,
-        Truth::Returned => BrokerVerdict::Returned,
-        Truth::Nacked => BrokerVerdict::Nacked,
+        Truth::Stored => Verdict::Acked,
+        Truth::Returned => Verdict::Returned,
+        Truth::Nacked => Verdict::Nacked,
     }
 }
 
-fn play(run: &Run) -> Vec<(usize, BrokerVerdict)> {
+fn play(run: &Run) -> Vec<(usize, Verdict)> {
     let mut attribution = Attribution::default();
     for slot in 0..run.truths.len() {
         attribution.expect(id(slot), slot);
@@ -97,7 +97,7 @@ fn play(run: &Run) -> Vec<(usize, BrokerVerdict)> {
     verdicts
 }
 
-fn verdicts_of(attribution: &mut Attribution, in_flight: usize) -> Vec<(usize, BrokerVerdict)> {
+fn verdicts_of(attribution: &mut Attribution, in_flight: usize) -> Vec<(usize, Verdict)> {
     let mut verdicts = Vec::new();
     attribution.end_of_pass(in_flight, &mut verdicts);
     verdicts
@@ -126,7 +126,7 @@ fn a_publish_that_carries_anothers_return_waits_for_its_own() {
     attribution.completed(1, Some(id(1)), true, Some(&id(0)));
     let mut verdicts = verdicts_of(&mut attribution, 0);
     verdicts.sort_by_key(|(slot, _)| *slot);
-    assert_eq!(verdicts, [(0, BrokerVerdict::Returned), (1, BrokerVerdict::Returned)]);
+    assert_eq!(verdicts, [(0, Verdict::Returned), (1, Verdict::Returned)]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_publish_that_is_not_mandatory_is_never_suspended() {
     let mut attribution = Attribution::default();
     attribution.expect(id(1), 1);
     attribution.completed(0, None, true, Some(&id(1)));
-    assert_eq!(verdicts_of(&mut attribution, 1), [(0, BrokerVerdict::Acked)]);
+    assert_eq!(verdicts_of(&mut attribution, 1), [(0, Verdict::Acked)]);
 }
 
 /// Why no two with the same id may be on one channel, shared or solo: the earlier one's verdict takes the id along.
@@ -147,5 +147,5 @@ fn two_with_the_same_id_on_one_channel_would_turn_a_return_into_an_ack() {
     attribution.completed(0, Some(id(0)), true, None);
     verdicts_of(&mut attribution, 1);
     attribution.completed(1, Some(id(0)), true, Some(&id(0)));
-    assert_eq!(verdicts_of(&mut attribution, 0), [(1, BrokerVerdict::Acked)], "it was returned");
+    assert_eq!(verdicts_of(&mut attribution, 0), [(1, Verdict::Acked)], "it was returned");
 }

@@ -1,13 +1,14 @@
 //! One confirm-mode channel: polls its publishes and hands out verdicts only after a quiet pass.
 
-use super::attribution::{Attribution, BrokerVerdict};
+use super::attribution::{Attribution, Verdict};
 use super::closing::{Fate, Unresolved, channel_error_text, fates, names};
 use super::publishing::{Processed, Publishing, Resolution, Resolved, Unwritten};
 use super::quiet::QuietWaker;
 use crate::admission::Permit;
 use crate::hashing::Map;
-use crate::link::destinations::{Destination, Owed};
+use crate::link::destinations::{FaultScope, Owed};
 use crate::link::ticket::{Parcel, Reply, Ticket};
+use crate::locking::lock;
 use crate::message::{Message, ShortText};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -15,7 +16,7 @@ use lapin::options::BasicQosOptions;
 use lapin::{Channel, Connection};
 use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -35,9 +36,9 @@ pub(crate) enum LaneKind {
 
 /// What became of one publish on a channel.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum FlightEnd {
     /// The broker's word.
-    Broker(BrokerVerdict),
+    Verdict(Verdict),
     /// Its connection died before it was written.
     NotPublished,
     /// The broker closed the channel because of another publish, before it came to this one.
@@ -61,7 +62,7 @@ pub(crate) struct Flight {
 }
 
 /// A publish that has its verdict, and the kind of lane that it was on.
-pub(crate) type Settled = (LaneKind, Flight, Verdict);
+pub(crate) type EndedFlight = (LaneKind, Flight, FlightEnd);
 
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
 /// place in its frame queue under two locks, and two pollers would swap confirms (ADR-0001).
@@ -76,7 +77,7 @@ pub(crate) struct Lane {
     order: Arc<AtomicUsize>,
     attribution: Attribution,
     /// Kept for its room.
-    verdicts: Vec<(usize, BrokerVerdict)>,
+    verdicts: Vec<(usize, Verdict)>,
     quiet: Arc<QuietWaker>,
     quiet_waker: Waker,
     /// Bytes handed to lapin and not yet on the socket, shared by the lanes of a connection.
@@ -160,7 +161,7 @@ impl Lane {
     /// Every publish without a verdict.
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = Owed> {
         self.flights.iter().map(|(slot, flight)| Owed {
-            destination: Destination::of(&flight.message),
+            scope: FaultScope::of(&flight.message),
             handed_over_at: flight.handed_over_at,
             behind: self.next_slot - slot,
         })
@@ -229,7 +230,7 @@ impl Lane {
     /// The messages that the broker has worked through since the last call, verdict or not: it has not closed the
     /// channel because of them and will not.
     pub(crate) fn take_processed(&mut self) -> Vec<Arc<Message>> {
-        let slots = std::mem::take(&mut *self.processed.lock().unwrap_or_else(PoisonError::into_inner));
+        let slots = std::mem::take(&mut *lock(&self.processed));
         let mut messages = Vec::with_capacity(slots.len());
         for slot in slots {
             if let Some(flight) = self.flights.get_mut(&slot) {
@@ -241,7 +242,7 @@ impl Lane {
     }
 
     /// One pass: polls until nothing is newly ready, then adds the verdicts that are certain.
-    pub(crate) fn poll_pass(&mut self, cx: &mut Context<'_>, settled: &mut Vec<Settled>) {
+    pub(crate) fn poll_pass(&mut self, cx: &mut Context<'_>, settled: &mut Vec<EndedFlight>) {
         self.quiet.listen(cx.waker());
         let quiet_waker = self.quiet_waker.clone();
         let mut cx = Context::from_waker(&quiet_waker);
@@ -260,8 +261,8 @@ impl Lane {
         let mut verdicts = std::mem::take(&mut self.verdicts);
         self.attribution.end_of_pass(self.resolving.len(), &mut verdicts);
         for (slot, verdict) in verdicts.drain(..) {
-            self.nacked |= verdict == BrokerVerdict::Nacked;
-            self.settle(slot, Verdict::Broker(verdict), settled);
+            self.nacked |= verdict == Verdict::Nacked;
+            self.settle(slot, FlightEnd::Verdict(verdict), settled);
         }
         self.verdicts = verdicts;
         if let Some(error) = self.died.clone()
@@ -273,9 +274,9 @@ impl Lane {
     }
 
     /// Gives up on everything unresolved, when lapin did not resolve it in time.
-    pub(crate) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
+    pub(crate) fn abandon(&mut self) -> Vec<(Flight, FlightEnd)> {
         self.owed = 0;
-        self.flights.drain().map(|(_, flight)| (flight, Verdict::Lost)).collect()
+        self.flights.drain().map(|(_, flight)| (flight, FlightEnd::Lost)).collect()
     }
 
     fn resolved(&mut self, resolved: Resolved) {
@@ -302,9 +303,9 @@ impl Lane {
     }
 
     /// Every publish of the dead channel is known now: what its end says of each of them.
-    fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<Settled>) {
+    fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<EndedFlight>) {
         for slot in self.attribution.abandon() {
-            self.settle(slot, Verdict::Lost, settled);
+            self.settle(slot, FlightEnd::Lost, settled);
         }
         let mut lost = std::mem::take(&mut self.lost);
         for publish in &mut lost {
@@ -319,16 +320,16 @@ impl Lane {
         }
         for (slot, fate) in fates(text, &lost) {
             let verdict = match fate {
-                Fate::Cause => Verdict::Refused(Box::new(error.clone())),
-                Fate::NotProcessed if text.is_some() => Verdict::Displaced,
-                Fate::NotProcessed => Verdict::NotPublished,
-                Fate::Unknown => Verdict::Lost,
+                Fate::Cause => FlightEnd::Refused(Box::new(error.clone())),
+                Fate::NotProcessed if text.is_some() => FlightEnd::Displaced,
+                Fate::NotProcessed => FlightEnd::NotPublished,
+                Fate::Unknown => FlightEnd::Lost,
             };
             self.settle(slot, verdict, settled);
         }
     }
 
-    fn settle(&mut self, slot: usize, verdict: Verdict, settled: &mut Vec<Settled>) {
+    fn settle(&mut self, slot: usize, verdict: FlightEnd, settled: &mut Vec<EndedFlight>) {
         if let Some(flight) = self.flights.remove(&slot) {
             self.owed -= flight.weight;
             settled.push((self.kind, flight, verdict));

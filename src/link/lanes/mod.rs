@@ -15,8 +15,8 @@ mod wire;
 
 #[cfg(test)]
 pub(super) use attribution::Attribution;
-pub(super) use attribution::BrokerVerdict;
+pub(super) use attribution::Verdict;
 pub(super) use closing::{channel_error_text, refuses_a_routing_key};
-pub(super) use lane::{Flight, Lane, LaneKind, Settled, Verdict};
+pub(super) use lane::{EndedFlight, Flight, FlightEnd, Lane, LaneKind};
 pub(super) use pool::{Lanes, open_channel};
 pub(super) use transfer::transfer_time;

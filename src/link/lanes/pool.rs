@@ -1,6 +1,6 @@
 //! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
 
-use super::lane::{Flight, Lane, LaneKind, Settled, Verdict};
+use super::lane::{EndedFlight, Flight, FlightEnd, Lane, LaneKind};
 use super::transfer::transfer_time;
 use crate::link::LinkSettings;
 use crate::link::destinations::Owed;
@@ -196,7 +196,7 @@ impl Lanes {
     }
 
     /// One pass over every lane; adds the verdicts that are certain.
-    pub(crate) fn poll_passes(&mut self, cx: &mut Context<'_>, settled: &mut Vec<Settled>) {
+    pub(crate) fn poll_passes(&mut self, cx: &mut Context<'_>, settled: &mut Vec<EndedFlight>) {
         let retired = self.retired.iter_mut().map(|(_, lane)| lane);
         for lane in self.shared.iter_mut().chain(retired).chain(&mut self.solo) {
             lane.poll_pass(cx, settled);
@@ -278,7 +278,7 @@ impl Lanes {
     }
 
     /// Gives up on everything that is unresolved.
-    pub(crate) fn abandon(&mut self) -> Vec<(Flight, Verdict)> {
+    pub(crate) fn abandon(&mut self) -> Vec<(Flight, FlightEnd)> {
         let retired = self.retired.drain(..).map(|(_, lane)| lane);
         let mut lanes: Vec<_> =
             self.shared.take().into_iter().chain(retired).chain(self.solo.drain(..)).collect();

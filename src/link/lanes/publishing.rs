@@ -1,6 +1,7 @@
 //! One publish on its way through lapin: from its frames to its confirm.
 
 use super::wire::{basic_properties, short_string};
+use crate::locking::lock;
 use crate::message::{Message, ShortText};
 use futures_util::future::{BoxFuture, FutureExt};
 use lapin::message::BasicReturnMessage;
@@ -8,7 +9,7 @@ use lapin::options::{BasicPublishOptions, BasicQosOptions};
 use lapin::{Channel, Confirmation, PublisherConfirm};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 /// Bytes handed to lapin and not yet on the socket; given back when the frames are written or will never be.
@@ -146,7 +147,7 @@ async fn send(
 /// be long in coming, or never come, and must not keep the lane from others.
 async fn pass(channel: Arc<Channel>, processed: Processed, slot: usize) {
     if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
-        processed.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+        lock(&processed).push(slot);
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a publisher learns from verdicts and from silence, and what it does about channels that stand still.
 
 use super::Publisher;
-use crate::link::destinations::{Destination, MANY};
-use crate::link::lanes::{BrokerVerdict, Flight, LaneKind, Verdict};
+use crate::link::destinations::{FaultScope, MANY};
+use crate::link::lanes::{Flight, FlightEnd, LaneKind, Verdict};
 use tokio::time::Instant;
 
 impl Publisher {
@@ -22,13 +22,13 @@ impl Publisher {
     }
 
     /// A publish was settled: what that says of its destination and of its channel.
-    pub(crate) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &Verdict) {
+    pub(crate) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &FlightEnd) {
         let message = &*flight.message;
         let (is_proof, is_nack) = match verdict {
-            Verdict::Broker(BrokerVerdict::Acked | BrokerVerdict::Returned) => (true, false),
+            FlightEnd::Verdict(Verdict::Acked | Verdict::Returned) => (true, false),
             // It is open to this user, whatever the queue thinks of the message.
-            Verdict::Broker(BrokerVerdict::Nacked) => (true, true),
-            Verdict::NotPublished | Verdict::Displaced | Verdict::Refused(_) | Verdict::Lost => {
+            FlightEnd::Verdict(Verdict::Nacked) => (true, true),
+            FlightEnd::NotPublished | FlightEnd::Displaced | FlightEnd::Refused(_) | FlightEnd::Lost => {
                 (false, false)
             }
         };
@@ -41,20 +41,20 @@ impl Publisher {
         if is_ordinary && self.nacking.is_empty() && !self.standstill.any() {
             return;
         }
-        let destination = Destination::of(message);
+        let scope = FaultScope::of(message);
         match kind {
             LaneKind::Solo => {
-                self.probing.remove(&destination);
-                if is_ack && self.nacking.acked_alone(&destination) {
+                self.probing.remove(&scope);
+                if is_ack && self.nacking.acked_alone(&scope) {
                     self.lanes.replace_shared(Instant::now());
                 } else if is_nack {
-                    self.nacking.nacked_alone(&destination, Instant::now());
+                    self.nacking.nacked_alone(&scope, Instant::now());
                 }
             }
-            LaneKind::Shared if is_ack => self.nacking.acked_together(&destination),
-            LaneKind::Shared if is_nack => self.nacking.nacked(destination.clone()),
+            LaneKind::Shared if is_ack => self.nacking.acked_together(&scope),
+            LaneKind::Shared if is_nack => self.nacking.nacked(scope.clone()),
             LaneKind::Shared => {}
         }
-        self.standstill.settled(&destination, is_proof.then_some(flight.handed_over_at));
+        self.standstill.settled(&scope, is_proof.then_some(flight.handed_over_at));
     }
 }

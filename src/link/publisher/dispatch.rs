@@ -2,7 +2,7 @@
 
 use super::Publisher;
 use crate::link::acceptance::{may_close_its_channel, unacceptable};
-use crate::link::destinations::{Destination, Standing};
+use crate::link::destinations::{FaultScope, Standing};
 use crate::link::lanes::{Lane, transfer_time};
 use crate::link::ticket::Job;
 use crate::message::{Message, ShortText};
@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 /// Where a message goes from its queue of arrival.
-enum Route {
+enum Placement {
     Shared,
     Solo,
     Stuck,
@@ -21,14 +21,14 @@ enum Route {
 
 /// What is to be known of a message before it goes alone.
 struct Solo {
-    destination: Destination,
+    scope: FaultScope,
     message_id: ShortText,
     alone: bool,
     fits: bool,
 }
 
 /// What may become of a message that goes alone, as far as its destination is concerned.
-enum Turn {
+enum SoloTurn {
     Now,
     /// Another one to the same destination is before it.
     Later,
@@ -40,16 +40,16 @@ impl Publisher {
     /// Puts a message where it waits for its turn, or answers it.
     pub(crate) fn route(&mut self, mut job: Job) {
         if !self.nacking.is_empty()
-            && let Some(destination) = job.ticket.peek(Destination::of)
+            && let Some(scope) = job.ticket.peek(FaultScope::of)
         {
-            job.alone |= self.nacking.tries_alone(&destination, Instant::now());
+            job.alone |= self.nacking.tries_alone(&scope, Instant::now());
         }
         match job.ticket.peek(|message| self.route_of(message, job.alone)) {
-            Some(Route::Shared) => self.waiting.shared.push_back(job),
-            Some(Route::Solo) => self.waiting.solo.push_back(job),
-            Some(Route::Stuck) => self.waiting.stuck.push_back(job),
-            Some(Route::Silent) => job.give_back(Outcome::BreakerOpen),
-            Some(Route::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
+            Some(Placement::Shared) => self.waiting.shared.push_back(job),
+            Some(Placement::Solo) => self.waiting.solo.push_back(job),
+            Some(Placement::Stuck) => self.waiting.stuck.push_back(job),
+            Some(Placement::Silent) => job.give_back(Outcome::BreakerOpen),
+            Some(Placement::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
             None => {}
         }
     }
@@ -62,18 +62,18 @@ impl Publisher {
         }
     }
 
-    fn route_of(&self, message: &Message, alone: bool) -> Route {
+    fn route_of(&self, message: &Message, alone: bool) -> Placement {
         if let Some(problem) = unacceptable(message, self.properties_max) {
-            return Route::Rejected(problem);
+            return Placement::Rejected(problem);
         }
         if self.standstill.any() && !alone {
-            match self.standstill.of(&Destination::of(message)) {
+            match self.standstill.of(&FaultScope::of(message)) {
                 Standing::Moving => {}
-                Standing::Held => return Route::Stuck,
-                Standing::Silent => return Route::Silent,
+                Standing::Held => return Placement::Stuck,
+                Standing::Silent => return Placement::Silent,
             }
         }
-        if self.goes_alone(message, alone) { Route::Solo } else { Route::Shared }
+        if self.goes_alone(message, alone) { Placement::Solo } else { Placement::Shared }
     }
 
     fn goes_alone(&self, message: &Message, alone: bool) -> bool {
@@ -120,38 +120,38 @@ impl Publisher {
         let mut later = VecDeque::new();
         while let Some(job) = self.waiting.solo.pop_front() {
             let known = job.ticket.peek(|message| Solo {
-                destination: Destination::of(message),
+                scope: FaultScope::of(message),
                 message_id: message.properties.message_id.clone(),
                 alone: self.goes_alone(message, job.alone),
                 fits: self.lanes.window_takes(message.weight()),
             });
-            let Some(Solo { destination, message_id, alone, fits }) = known else { continue };
+            let Some(Solo { scope, message_id, alone, fits }) = known else { continue };
             if !alone {
                 self.waiting.shared.push_back(job);
                 any = true;
                 continue;
             }
-            let turn = self.turn_of(&destination, job.alone);
+            let turn = self.turn_of(&scope, job.alone);
             match (turn, self.lanes.idle_solo(&message_id)) {
-                (Turn::Silent, _) => {
+                (SoloTurn::Silent, _) => {
                     job.give_back(Outcome::BreakerOpen);
                     any = true;
                 }
-                (Turn::Now, Some(lane)) if fits => {
+                (SoloTurn::Now, Some(lane)) if fits => {
                     if start(lane, job) {
-                        self.probing.insert(destination, Instant::now());
+                        self.probing.insert(scope, Instant::now());
                         any = true;
                     }
                 }
-                (Turn::Now, Some(_)) => {
+                (SoloTurn::Now, Some(_)) => {
                     waits = true;
                     later.push_back(job);
                 }
-                (Turn::Now, None) => {
+                (SoloTurn::Now, None) => {
                     laneless += 1;
                     later.push_back(job);
                 }
-                (Turn::Later, _) => later.push_back(job),
+                (SoloTurn::Later, _) => later.push_back(job),
             }
         }
         any |= laneless > 0 && self.lanes.open_solo(laneless);
@@ -161,16 +161,16 @@ impl Publisher {
 
     /// A publish that the broker does not come to while it says other things has hung its channel. Those behind it are
     /// refused, but for one now and then that tries another channel.
-    fn turn_of(&self, destination: &Destination, alone: bool) -> Turn {
-        let Some(since) = self.probing.get(destination).copied() else { return Turn::Now };
+    fn turn_of(&self, scope: &FaultScope, alone: bool) -> SoloTurn {
+        let Some(since) = self.probing.get(scope).copied() else { return SoloTurn::Now };
         let (waited, patience) = (since.elapsed(), self.silent_after + transfer_time(self.lanes.owed()));
         let others_are_answered = self.vitals.last_word() > since + patience / 2;
         if waited < patience || !others_are_answered {
-            Turn::Later
+            SoloTurn::Later
         } else if alone || waited >= 2 * patience {
-            Turn::Now
+            SoloTurn::Now
         } else {
-            Turn::Silent
+            SoloTurn::Silent
         }
     }
 }

@@ -7,16 +7,16 @@ mod verdict;
 mod vitals;
 mod waiting;
 
-pub(super) use mode::{Ended, Mode};
+pub(super) use mode::{PublisherEnd, PublisherMode};
 pub(super) use verdict::{deliver, of_broker};
 pub(super) use vitals::Vitals;
-pub(super) use waiting::Waiting;
+pub(super) use waiting::WaitingJobs;
 
 use crate::link::LinkSettings;
 use crate::link::acceptance::properties_max;
-use crate::link::destinations::{Destination, NackingDestinations, ProvenDestinations, Standstill};
+use crate::link::destinations::{FaultScope, NackingScopes, ProvenDestinations, Standstill};
 use crate::link::lanes::{
-    Flight, LaneKind, Lanes, Settled, Verdict, channel_error_text, refuses_a_routing_key,
+    EndedFlight, Flight, FlightEnd, LaneKind, Lanes, channel_error_text, refuses_a_routing_key,
 };
 use crate::link::ticket::{Job, Parcel, Reply};
 use crate::message::Message;
@@ -58,14 +58,14 @@ pub(crate) struct Publisher {
     jobs: mpsc::Receiver<Job>,
     /// Both kept for their room.
     received: Vec<Job>,
-    settled: Vec<Settled>,
-    waiting: Waiting,
+    settled: Vec<EndedFlight>,
+    waiting: WaitingJobs,
     lanes: Lanes,
     /// Destinations with a publish on a solo lane that the broker has not worked through, and since when.
-    probing: HashMap<Destination, Instant>,
+    probing: HashMap<FaultScope, Instant>,
     proven: ProvenDestinations,
     standstill: Standstill,
-    nacking: NackingDestinations,
+    nacking: NackingScopes,
     silent_after: Duration,
     properties_max: usize,
     worn_out: bool,
@@ -95,12 +95,12 @@ impl Publisher {
             jobs,
             received: Vec::with_capacity(RECEIVE_BATCH),
             settled: Vec::new(),
-            waiting: Waiting::new(settings.max_in_flight),
+            waiting: WaitingJobs::new(settings.max_in_flight),
             lanes: Lanes::new(connection, shared, settings),
             probing: HashMap::new(),
             proven: ProvenDestinations::default(),
             standstill: Standstill::new(settings.broker.stall_timeout),
-            nacking: NackingDestinations::default(),
+            nacking: NackingScopes::default(),
             silent_after: settings.broker.stall_timeout,
             properties_max: properties_max(frame_max),
             worn_out: false,
@@ -111,23 +111,23 @@ impl Publisher {
     }
 
     /// Publishes until the connection is lost or the mode says otherwise.
-    pub(crate) async fn run(&mut self, mode: &mut watch::Receiver<Mode>) -> Ended {
+    pub(crate) async fn run(&mut self, mode: &mut watch::Receiver<PublisherMode>) -> PublisherEnd {
         let mut is_last_word = false;
         loop {
             let now = *mode.borrow_and_update();
             match now {
-                Mode::Stopped => return Ended::Stopped,
-                Mode::Paused(outcome) => self.waiting.give_back(outcome),
-                Mode::Finishing => self.jobs.close(),
-                Mode::Publishing => {}
+                PublisherMode::Stopped => return PublisherEnd::Stopped,
+                PublisherMode::Paused(outcome) => self.waiting.give_back(outcome),
+                PublisherMode::Finishing => self.jobs.close(),
+                PublisherMode::Publishing => {}
             }
             tokio::select! {
                 biased;
                 changed = when_woken(mode.changed()), if !is_last_word => {
                     // Whoever asked to finish may be gone; nobody else leaves a publisher behind.
                     is_last_word = changed.is_err();
-                    if is_last_word && now != Mode::Finishing {
-                        return Ended::Stopped;
+                    if is_last_word && now != PublisherMode::Finishing {
+                        return PublisherEnd::Stopped;
                     }
                 }
                 ended = poll_fn(|cx| self.poll_turn(cx, now)) => return ended,
@@ -155,7 +155,7 @@ impl Publisher {
     }
 
     /// One turn of the task: everything that can be done now is done, then it waits.
-    fn poll_turn(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>, mode: PublisherMode) -> Poll<PublisherEnd> {
         // What comes at the same time is handed over together: one wake of lapin's thread and one write for many.
         if self.has_company() && !std::mem::replace(&mut self.has_given_way, true) {
             return give_way(cx);
@@ -165,19 +165,22 @@ impl Publisher {
             let received = self.receive(cx, mode);
             let opened = match self.lanes.poll_openings(cx) {
                 Ok(opened) => opened,
-                Err(error) => return Poll::Ready(Ended::ConnectionLost(error)),
+                Err(error) => return Poll::Ready(PublisherEnd::ConnectionLost(error)),
             };
-            let dispatched = !matches!(mode, Mode::Paused(_)) && self.dispatch();
+            let dispatched = !matches!(mode, PublisherMode::Paused(_)) && self.dispatch();
             let settled = self.poll_lanes(cx);
             if let Err(error) = self.replace_dead_lanes() {
-                return Poll::Ready(Ended::ConnectionLost(error));
+                return Poll::Ready(PublisherEnd::ConnectionLost(error));
             }
-            if self.lanes.are_worn_out(CLOSED_CHANNELS_MAX) && !self.worn_out && mode == Mode::Publishing {
+            if self.lanes.are_worn_out(CLOSED_CHANNELS_MAX)
+                && !self.worn_out
+                && mode == PublisherMode::Publishing
+            {
                 self.worn_out = true;
-                return Poll::Ready(Ended::WornOut);
+                return Poll::Ready(PublisherEnd::WornOut);
             }
-            if mode == Mode::Finishing && self.is_idle() {
-                return Poll::Ready(Ended::Finished);
+            if mode == PublisherMode::Finishing && self.is_idle() {
+                return Poll::Ready(PublisherEnd::Finished);
             }
             if !(received || opened || dispatched || settled) {
                 return self.wait_for_news(cx, mode);
@@ -188,11 +191,11 @@ impl Publisher {
     }
 
     /// Nothing can be done now. While something is owed, what stands still is looked for.
-    fn wait_for_news(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Ended> {
+    fn wait_for_news(&mut self, cx: &mut Context<'_>, mode: PublisherMode) -> Poll<PublisherEnd> {
         if !self.is_idle() && self.next_look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             self.next_look.as_mut().reset(now + LOOK_EVERY);
-            if !matches!(mode, Mode::Paused(_)) {
+            if !matches!(mode, PublisherMode::Paused(_)) {
                 self.look(now);
             }
             cx.waker().wake_by_ref();
@@ -214,7 +217,7 @@ impl Publisher {
         self.jobs.is_empty() && self.waiting.is_empty() && self.lanes.in_flight() == 0
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>, mode: Mode) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>, mode: PublisherMode) -> bool {
         let mut received = std::mem::take(&mut self.received);
         let any =
             matches!(self.jobs.poll_recv_many(cx, &mut received, RECEIVE_BATCH), Poll::Ready(n) if n > 0);
@@ -223,8 +226,10 @@ impl Publisher {
         }
         for job in received.drain(..) {
             match mode {
-                Mode::Paused(outcome) => job.give_back(outcome),
-                Mode::Publishing | Mode::Finishing | Mode::Stopped => self.route(job),
+                PublisherMode::Paused(outcome) => job.give_back(outcome),
+                PublisherMode::Publishing | PublisherMode::Finishing | PublisherMode::Stopped => {
+                    self.route(job)
+                }
             }
         }
         self.received = received;
@@ -243,7 +248,7 @@ impl Publisher {
         self.settled = settled;
         for message in self.lanes.take_processed() {
             any = true;
-            self.probing.remove(&Destination::of(&message));
+            self.probing.remove(&FaultScope::of(&message));
             self.proven.insert(&message);
             self.vitals.word();
         }
@@ -259,22 +264,22 @@ impl Publisher {
     }
 
     /// Tells the request what became of its publish.
-    fn conclude(&mut self, flight: Flight, verdict: Verdict) {
+    fn conclude(&mut self, flight: Flight, verdict: FlightEnd) {
         let Flight { reply: reply_to, ticket, permit, message, handed_over_at, .. } = flight;
         let reply = match verdict {
-            Verdict::Broker(verdict) => {
+            FlightEnd::Verdict(verdict) => {
                 self.metrics.confirm_received(handed_over_at.elapsed());
                 self.vitals.answered(handed_over_at);
                 of_broker(verdict, &message)
             }
-            Verdict::Displaced => Reply::Displaced(Parcel { message, permit }),
-            Verdict::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
-            Verdict::Refused(error) => {
+            FlightEnd::Displaced => Reply::Displaced(Parcel { message, permit }),
+            FlightEnd::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
+            FlightEnd::Refused(error) => {
                 let (outcome, detail) = refused(&error, message.exchange.as_str());
                 self.share_refusal(outcome, detail.as_deref(), &message);
                 Reply::Settled(outcome, detail)
             }
-            Verdict::Lost => Reply::Settled(Outcome::LinkLost, None),
+            FlightEnd::Lost => Reply::Settled(Outcome::LinkLost, None),
         };
         deliver(reply_to, reply, &ticket, &self.metrics);
     }
@@ -317,7 +322,7 @@ impl Publisher {
 }
 
 /// Comes again after every task that is ready now, and after what the sockets have.
-fn give_way(cx: &mut Context<'_>) -> Poll<Ended> {
+fn give_way(cx: &mut Context<'_>) -> Poll<PublisherEnd> {
     // Its first poll asks for that.
     if pin!(tokio::task::yield_now()).poll(cx).is_ready() {
         cx.waker().wake_by_ref();

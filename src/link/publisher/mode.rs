@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 
 /// What the supervisor wants of the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum PublisherMode {
     /// Publish.
     Publishing,
     /// The broker is blocked or stalled: hand nothing over, give everything back with this outcome.
@@ -18,7 +18,7 @@ pub(crate) enum Mode {
 
 /// Why the publisher ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum PublisherEnd {
     /// The connection is lost, as its channels noticed.
     ConnectionLost(lapin::Error),
     /// The connection is lost or given up, as its watch noticed.

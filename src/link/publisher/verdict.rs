@@ -1,6 +1,6 @@
 //! What the broker or lapin said of a publish, as an outcome, and its way to whoever asked.
 
-use crate::link::lanes::BrokerVerdict;
+use crate::link::lanes::Verdict;
 use crate::link::ticket::{GaveUp, Reply, Ticket};
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -10,10 +10,10 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use tokio::sync::oneshot;
 
 /// The outcome of a publish that the broker gave a verdict for.
-pub(crate) fn of_broker(verdict: BrokerVerdict, message: &Message) -> Reply {
+pub(crate) fn of_broker(verdict: Verdict, message: &Message) -> Reply {
     match verdict {
-        BrokerVerdict::Acked => Reply::Settled(Outcome::Confirmed, None),
-        BrokerVerdict::Returned => {
+        Verdict::Acked => Reply::Settled(Outcome::Confirmed, None),
+        Verdict::Returned => {
             let (exchange, key) = (message.exchange.as_str(), message.routing_key.as_str());
             let detail = if exchange.is_empty() {
                 format!("the broker has no queue '{key}'")
@@ -22,7 +22,7 @@ pub(crate) fn of_broker(verdict: BrokerVerdict, message: &Message) -> Reply {
             };
             Reply::Settled(Outcome::Unroutable, Some(detail))
         }
-        BrokerVerdict::Nacked => Reply::Settled(Outcome::Nacked, None),
+        Verdict::Nacked => Reply::Settled(Outcome::Nacked, None),
     }
 }
 

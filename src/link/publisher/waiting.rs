@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 /// They are bounded by the in-flight limit, since every waiting message holds a permit; tickets that were
 /// withdrawn hold none, are skipped when their turn comes, and are swept out before they pile up.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct WaitingJobs {
     pub(crate) shared: VecDeque<Job>,
     pub(crate) solo: VecDeque<Job>,
     pub(crate) held: VecDeque<Job>,
@@ -19,7 +19,7 @@ pub(crate) struct Waiting {
     sweep_above: usize,
 }
 
-impl Waiting {
+impl WaitingJobs {
     pub(crate) fn new(max_in_flight: usize) -> Self {
         Self {
             shared: VecDeque::new(),

@@ -150,12 +150,12 @@ impl LinkHandle {
 }
 
 /// Withdraws the ticket when the request is dropped before its answer: the client left.
-struct Waiting {
+struct WithdrawOnDrop {
     ticket: Arc<Ticket>,
     answered: bool,
 }
 
-impl Drop for Waiting {
+impl Drop for WithdrawOnDrop {
     fn drop(&mut self) {
         if !self.answered {
             self.ticket.withdraw(GaveUp::ClientLeft);
@@ -167,7 +167,7 @@ impl Drop for Waiting {
 async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }: Way) -> Attempt {
     let (reply, mut answer) = oneshot::channel();
     let ticket = Ticket::new(parcel);
-    let mut waiting = Waiting { ticket: Arc::clone(&ticket), answered: false };
+    let mut waiting = WithdrawOnDrop { ticket: Arc::clone(&ticket), answered: false };
     let refusal = match lane.try_send(Job { ticket: Arc::clone(&ticket), reply, alone }) {
         Ok(()) => None,
         Err(TrySendError::Full(_)) => Some(Outcome::Overloaded),

@@ -1,7 +1,7 @@
 //! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
 
 use crate::link::backoff::Backoff;
-use crate::outcome::{Class, Next, Outcome};
+use crate::outcome::{Class, Outcome, Recourse};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl RetryPolicy {
             // A confirm that timed out has used up the deadline.
             RetryPolicy::AtLeastOnce => {
                 let may_be_published = outcome.class() == Class::Unknown;
-                !handed_over || (may_be_published && outcome.row().next == Next::RetryOrSpool)
+                !handed_over || (may_be_published && outcome.row().recourse == Recourse::RetryOrSpool)
             }
         }
     }

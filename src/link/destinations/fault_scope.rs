@@ -4,12 +4,12 @@ use crate::message::{Message, ShortText};
 
 /// An exchange; on the default exchange one of its queues, where the fault is the queue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Destination {
+pub(crate) struct FaultScope {
     exchange: ShortText,
     queue: ShortText,
 }
 
-impl Destination {
+impl FaultScope {
     /// Where a message goes.
     pub(crate) fn of(message: &Message) -> Self {
         let is_default = message.exchange.is_empty();
