@@ -260,7 +260,7 @@ fn is_for_tests(file: &TextFile, files: &[TextFile]) -> bool {
 /// Unit tests that sleep in real time, by the end of the file's path, and how often each does. The list only ever gets shorter.
 const SLEEPING_TESTS: &[(&str, usize)] = &[
     ("/serve_counted_tests.rs", 1),
-    ("/store/inbox.rs", 2),
+    ("/store/writing/inbox.rs", 2),
     ("/store/tests/damage.rs", 1),
     ("/store/tests/keys.rs", 1),
     ("/store/tests/size.rs", 1),

@@ -3,6 +3,7 @@
 use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The number of a record: ascending in the order of arrival for each destination, never used twice. Those of one
 /// transaction are numbered destination by destination.
@@ -279,4 +280,11 @@ pub struct Whole {
     pub entry: RecordEntry,
     /// Its message; `None` when its bytes are not those that were appended.
     pub message: Option<Message>,
+}
+
+/// Now, in Unix milliseconds.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Everything that can go wrong at the store's border.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -162,4 +162,8 @@ impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error.to_string())
     }
+}
+
+pub(super) fn threads_failed(directory: &Path, source: io::Error) -> OpenError {
+    OpenError::Files { doing: "starting the threads of", path: directory.to_owned(), source }
 }

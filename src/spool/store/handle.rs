@@ -1,19 +1,18 @@
 //! The store's verbs, for tasks: each is a change on its way to the writer or a question to the reader.
 
-use super::changes::SET_MAX;
-use super::dedup::{self, SharedRuns};
 use super::entry::{
     Address, Appended, Batch, Filter, FirstUse, Idempotency, NewRecord, Page, ReadyAddress, RecordEntry, Seq,
-    Whole,
+    Whole, now_ms,
 };
 use super::errors::{AppendError, ChangeError, ReadError};
-use super::inbox::QueuedChange;
-use super::ledger::{Change, Effect, Prepared, now_ms};
-use super::queries::{self, Want};
-use super::reader::Asking;
-use super::ready::ReadyCounts;
-use super::record::Unreadable;
 use super::stats::Stats;
+use crate::spool::store::format::wire::Unreadable;
+use crate::spool::store::index::ready::ReadyCounts;
+use crate::spool::store::keys::dedup::{self, SharedRuns};
+use crate::spool::store::reading::queries::{self, Want};
+use crate::spool::store::reading::reader::Asking;
+use crate::spool::store::writing::change::{Change, Effect, Prepared, SET_MAX};
+use crate::spool::store::writing::inbox::QueuedChange;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};

@@ -39,6 +39,12 @@
 //! * The log never grows beyond 8 MiB and one batch, while nobody else reads (`checkpoints`).
 //! * No file of the database is closed while one of the threads has a connection (`HeldFiles`).
 //!
+//! # Rooms
+//!
+//! Each names only those before it: `format` has the bytes of a record; `index` says which records there are, `keys` which
+//! idempotency keys; `disk` is the directory and its files; `reading` and `writing` are the two threads. `open` puts them
+//! together, and `handle` is the way in.
+//!
 //! # The way of a change
 //!
 //! `handle` encodes a record and queues the change; `inbox` gathers what arrived while the last transaction was synced;
@@ -48,75 +54,53 @@
 //!
 //! # The way of a question
 //!
-//! `reader` is the thread that answers `queries` on a connection of its own; `reading` is the same for another process;
-//! `verify` looks at everything. `ready` answers from memory.
+//! `reader` is the thread that answers `queries` on a connection of its own; `store_reader` is the same for another
+//! process; `verify` looks at everything. `ready` answers from memory.
 //!
-//! `open` takes the directory, checks everything and moves the log; `schema` has the tables and their versions;
-//! `holder` tells who has the store; `record` and `wire` are the bytes of a message; `high_water` is the number beside
+//! `open` takes the directory, checks everything and moves the log; `connections` sets SQLite up; `schema` has the tables
+//! and their versions; `holder` tells who has the store; `record` and `wire` are the bytes of a message; `high_water` is the number beside
 //! the database.
 //!
 //! The reasons and the measurements are in ADR-0005.
 
-mod appends;
-mod bounds;
-mod changes;
-mod checkpoints;
-mod dedup;
-mod destinations;
-mod directory;
+mod disk;
 mod entry;
 mod errors;
-mod expiry;
+mod format;
 mod handle;
-mod high_water;
-mod holder;
-mod inbox;
-mod ledger;
+mod index;
+mod keys;
 mod open;
-mod queries;
-mod reader;
 mod reading;
-mod ready;
-mod reclaim;
-mod record;
-mod replies;
-mod runs;
-mod schema;
 mod settings;
 mod stats;
-mod stretches;
 #[cfg(test)]
 mod tests;
-mod verify;
-mod wire;
-mod writer;
+mod writing;
 
+pub use disk::directory::DELIVERING;
+pub use disk::holder::{Holder, holder};
 pub use entry::{
     Address, Appended, Batch, Filter, FinalOutcome, FirstUse, Holding, Idempotency, NewRecord, Page,
-    ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary, Whole,
+    ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary, Whole, now_ms,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
-pub use holder::{Holder, holder};
-pub use ledger::now_ms;
-pub use reading::StoreReader;
+pub use reading::store_reader::StoreReader;
+pub use reading::verify::{Found, VerifyProgress, WrongCounter};
 pub use settings::StoreSettings;
 pub use stats::{LostTail, Stats, StoreHealth};
-pub use verify::{Found, VerifyProgress, WrongCounter};
 
-use checkpoints::Checkpoints;
-use inbox::Inbox;
+use disk::checkpoints::Checkpoints;
+use errors::threads_failed;
 use open::Opened;
-use replies::Replies;
-use std::io;
-use std::path::Path;
+use reading::reader;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::sync::Semaphore;
-use writer::Writer;
-
-/// A file in the store's directory that is there from a run's first delivery until that run has ended well.
-pub const DELIVERING: &str = "delivering";
+use writing::inbox::Inbox;
+use writing::replies::Replies;
+use writing::writer::Writer;
 
 /// An open store: its threads. Dropped, it ends by itself; [`Store::close`] waits for that.
 #[derive(Debug)]
@@ -181,8 +165,4 @@ impl Drop for Store {
         // A thread that has panicked is not there to be told.
         drop(self.handle.changes.send(None));
     }
-}
-
-fn threads_failed(directory: &Path, source: io::Error) -> OpenError {
-    OpenError::Files { doing: "starting the threads of", path: directory.to_owned(), source }
 }

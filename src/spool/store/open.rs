@@ -1,32 +1,25 @@
 //! Opening: the directory, the database with its settings and connections, and what is missing from it.
 
-use super::DELIVERING;
-use super::bounds::Bounds;
-use super::checkpoints::{LogPages, log_pages};
-use super::dedup::Generations;
-use super::destinations::Destinations;
-use super::directory::{Directory, HeldFiles};
-use super::entry::Seq;
+use super::entry::{Seq, now_ms};
 use super::errors::OpenError;
-use super::expiry::Expiry;
-use super::high_water::HighWater;
-use super::ledger::{Ledger, now_ms};
-use super::ready::ReadyCounts;
-use super::schema;
-use super::settings::{PAGE_BYTES, StoreSettings};
+use super::settings::StoreSettings;
 use super::stats::LostTail;
-use super::stretches::Stretches;
-use rusqlite::config::DbConfig;
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::path::Path;
-use std::time::Duration;
+use crate::spool::store::disk::checkpoints::{LogPages, log_pages};
+use crate::spool::store::disk::connections::{moving, reading, writing};
+use crate::spool::store::disk::directory::{DELIVERING, Directory, HeldFiles};
+use crate::spool::store::disk::high_water::HighWater;
+use crate::spool::store::index::destinations::Destinations;
+use crate::spool::store::index::numbers::{keep_known, known};
+use crate::spool::store::index::ready::ReadyCounts;
+use crate::spool::store::index::stretches::Stretches;
+use crate::spool::store::keys::dedup::Generations;
+use crate::spool::store::writing::bounds::Bounds;
+use crate::spool::store::writing::expiry::Expiry;
+use crate::spool::store::writing::ledger::Ledger;
+use rusqlite::Connection;
 
 /// The first release without the fault that resets the log under a checkpoint.
 const SQLITE_MIN: i32 = 3_051_003;
-/// Operators may look with a tool of their own.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const LOG_BYTES: i64 = 16 << 20;
 
 /// A store that is open, before its threads run.
 pub(super) struct Opened {
@@ -88,139 +81,6 @@ fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
         ledger.truncate_log()?;
     }
     Ok(())
-}
-
-fn writing(path: &Path, settings: &StoreSettings) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    let is_new = is_new(&connection, path)?;
-    if is_new {
-        // Both take effect only before the first table.
-        connection.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
-        connection.pragma_update(None, "auto_vacuum", 2)?;
-    }
-    set(&connection, "journal_mode", "wal".to_owned())?;
-    set(&connection, "synchronous", 2)?;
-    set(&connection, "wal_autocheckpoint", 0)?;
-    set(&connection, "journal_size_limit", LOG_BYTES)?;
-    set(&connection, "cache_size", -16384)?;
-    common(&connection)?;
-    schema::migrate(&mut connection, schema::MIGRATIONS)?;
-    check(&connection, "page_size", PAGE_BYTES.cast_signed())?;
-    check(&connection, "auto_vacuum", 2)?;
-    // Never below what the file has already; the bounds refuse appends then.
-    let pages = i64::try_from(settings.max_pages()).unwrap_or(i64::MAX);
-    let used: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    set(&connection, "max_page_count", pages.max(used))?;
-    Ok(connection)
-}
-
-/// Whether there are no tables yet, as in a new file and in one whose making a power cut ended. A file that
-/// another program wrote is left alone.
-fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
-    let foreign = || OpenError::Foreign { path: path.to_owned() };
-    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-    let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
-    match (tables, id) {
-        (Ok(0), Ok(0)) => Ok(true),
-        (Ok(_), Ok(schema::APPLICATION_ID)) => Ok(false),
-        (Ok(_), Ok(_)) => Err(foreign()),
-        (Err(error), _) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => Err(foreign()),
-        (Err(error), _) | (_, Err(error)) => Err(error.into()),
-    }
-}
-
-/// A connection that cannot write, to a database that is there.
-pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
-    // Without write access to the directory SQLite would only say that it cannot open the file.
-    std::fs::metadata(path).map_err(|source| OpenError::Files {
-        doing: "looking for",
-        path: path.to_owned(),
-        source,
-    })?;
-    let connection = reading(path)?;
-    if is_new(&connection, path)? {
-        return Err(OpenError::Foreign { path: path.to_owned() });
-    }
-    schema::check(&connection)?;
-    Ok(connection)
-}
-
-/// A connection for checkpoints, which sync as the one that writes does.
-fn moving(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    set(&connection, "synchronous", 2)?;
-    set(&connection, "wal_autocheckpoint", 0)?;
-    common(&connection)?;
-    // The first look into the file is what shows a connection that there is a log.
-    schema::check(&connection)?;
-    Ok(connection)
-}
-
-fn reading(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    common(&connection)?;
-    set(&connection, "cache_size", -4096)?;
-    set(&connection, "query_only", 1)?;
-    Ok(connection)
-}
-
-fn common(connection: &Connection) -> Result<(), OpenError> {
-    // Not in every build; where it is, a mapped file would turn a failing disk into a signal.
-    connection.pragma_update(None, "mmap_size", 0)?;
-    // The last connection to close moves the log and removes it, whatever has failed before. Only a writer that ends well
-    // allows itself that.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Statements are compiled once, whatever is bound to them: a range would have them compiled anew for each of its ends.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // To let a destination go would look through all records. What belongs to what is the ledger's, and `verify` looks.
-    set(connection, "foreign_keys", 0)?;
-    set(connection, "temp_store", 2)?;
-    set(connection, "cell_size_check", 1)?;
-    set(connection, "trusted_schema", 0)
-}
-
-/// Sets a pragma and checks that it took.
-fn set(connection: &Connection, name: &'static str, value: impl Into<Value>) -> Result<(), OpenError> {
-    let value = value.into();
-    connection.pragma_update(None, name, &value)?;
-    check(connection, name, value)
-}
-
-fn check(connection: &Connection, setting: &'static str, wanted: impl Into<Value>) -> Result<(), OpenError> {
-    let (wanted, found) = (wanted.into(), connection.pragma_query_value(None, setting, |row| row.get(0))?);
-    if wanted == found {
-        return Ok(());
-    }
-    Err(OpenError::Setting { setting, found: text(&found), wanted: text(&wanted) })
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Integer(number) => number.to_string(),
-        Value::Text(text) => text.clone(),
-        other @ (Value::Null | Value::Real(_) | Value::Blob(_)) => format!("{other:?}"),
-    }
-}
-
-/// The highest number that the database knows; zero before the first record.
-pub(super) fn known(connection: &Connection) -> rusqlite::Result<Seq> {
-    const KNOWN: &str = "SELECT max((SELECT coalesce(max(last), 0) FROM dest),
-        (SELECT coalesce(max(seq), 0) FROM msg),
-        (SELECT coalesce(max(value), 0) FROM fact WHERE name = 'last'))";
-    connection.query_row(KNOWN, [], |row| row.get(0).map(Seq::new))
-}
-
-/// Keeps a number from being given out again when no destination is there to say it.
-pub(super) fn keep_known(connection: &Connection, last: Seq) -> rusqlite::Result<()> {
-    const KEEP: &str = "INSERT INTO fact(name, value) VALUES ('last', ?1)
-        ON CONFLICT(name) DO UPDATE SET value = max(value, excluded.value)";
-    connection.prepare_cached(KEEP)?.execute([last.number()]).map(|_| ())
 }
 
 /// Where the numbers go on, and what is missing before.

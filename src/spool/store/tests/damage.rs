@@ -1,7 +1,7 @@
 //! Damage that SQLite does not notice, and the store does.
 
 use super::*;
-use crate::spool::store::high_water::HighWater;
+use crate::spool::store::disk::high_water::HighWater;
 use std::fs;
 
 /// Flips one bit of the first place where the pattern is found in a file.

@@ -1,10 +1,10 @@
 //! A disk that fails: no append is ever answered as stored that a restart does not find.
 
 use super::*;
-use crate::spool::store::checkpoints::Checkpoints;
-use crate::spool::store::inbox::QueuedChange;
-use crate::spool::store::ledger::{Change, Effect, Prepared};
-use crate::spool::store::replies::Replies;
+use crate::spool::store::disk::checkpoints::Checkpoints;
+use crate::spool::store::writing::change::{Change, Effect, Prepared};
+use crate::spool::store::writing::inbox::QueuedChange;
+use crate::spool::store::writing::replies::Replies;
 use std::process::Command;
 
 /// Set in the child process: the directory of its store.

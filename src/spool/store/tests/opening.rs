@@ -1,7 +1,7 @@
 //! Opening: who may, what is private, which files are ours, and what a machine finds that was switched off.
 
 use super::*;
-use crate::spool::store::schema::{APPLICATION_ID, Migration, migrate};
+use crate::spool::store::disk::schema::{APPLICATION_ID, Migration, migrate};
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::message::{DeliveryMode, HeaderTable, HeaderValue};
-use crate::spool::store::record::{checksum, decode, encode};
+use crate::spool::store::format::record::{checksum, decode, encode};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! What a verification finds: nothing in a sound store, and each kind of damage by its name.
 
 use super::*;
-use crate::spool::store::high_water::HighWater;
+use crate::spool::store::disk::high_water::HighWater;
 use rusqlite::Connection;
 use std::sync::Mutex;
 

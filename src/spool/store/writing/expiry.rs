@@ -4,7 +4,7 @@
 //! is not expired is the end of those that are, and an append writes no page of an index for it. The clock set
 //! back, a shorter `max_age`, an expiration of the message's own or a redrive make a record that does not age.
 
-use super::entry::{RecordState, Seq};
+use crate::spool::store::entry::{RecordState, Seq};
 use rusqlite::Connection;
 
 /// Records looked at in one turn, at most: parked ones are passed by, and there may be many.
@@ -12,7 +12,7 @@ const LOOKED_AT_MAX: usize = 8192;
 
 /// How far the records that age have been looked through.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Expiry {
+pub(crate) struct Expiry {
     /// No record expires later.
     latest_ms: i64,
     /// Up to here all records that age are parked or gone.
@@ -21,7 +21,7 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// From the first record that is ready on: none before it can expire.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let latest = "SELECT coalesce(max(latest_ms), 0) FROM dest WHERE ready + parked > 0";
         let first = "SELECT coalesce(min((SELECT first FROM stretch WHERE stretch.dest = dest.id
                          ORDER BY first LIMIT 1)), 1) FROM dest WHERE ready > 0";
@@ -31,7 +31,7 @@ impl Expiry {
     }
 
     /// A record is appended that expires then, perhaps the only one there is; whether it ages.
-    pub(super) fn appended(&mut self, expires_ms: i64, only: bool) -> bool {
+    pub(crate) fn appended(&mut self, expires_ms: i64, only: bool) -> bool {
         if only {
             self.latest_ms = 0;
         }
@@ -41,7 +41,7 @@ impl Expiry {
     }
 
     /// The next records that have expired. They must be parked, in the same transaction.
-    pub(super) fn expired(
+    pub(crate) fn expired(
         &mut self,
         connection: &Connection,
         now_ms: i64,

@@ -1,13 +1,14 @@
 //! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
 
-use super::checkpoints::{Checkpoints, log_pages};
-use super::entry::Appended;
-use super::high_water::HighWater;
+use super::change::Effect;
 use super::inbox::{Inbox, Next, QueuedChange};
-use super::ledger::{Effect, Fault, Ledger, RolledBack, now_ms};
-use super::queries;
+use super::ledger::{Fault, Ledger, RolledBack};
 use super::replies::Replies;
-use super::stats::{LostTail, Stats, StoreHealth};
+use crate::spool::store::disk::checkpoints::{Checkpoints, log_pages};
+use crate::spool::store::disk::high_water::HighWater;
+use crate::spool::store::entry::{Appended, now_ms};
+use crate::spool::store::reading::queries;
+use crate::spool::store::stats::{LostTail, Stats, StoreHealth};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -18,7 +19,7 @@ const IDLE: Duration = Duration::from_millis(200);
 
 /// The writer's state.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     ledger: Ledger,
     high_water: HighWater,
     checkpoints: Checkpoints,
@@ -34,7 +35,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(
+    pub(crate) fn new(
         ledger: Ledger,
         high_water: HighWater,
         checkpoints: Checkpoints,
@@ -61,7 +62,7 @@ impl Writer {
     }
 
     /// The first snapshot, before anybody can ask for it.
-    pub(super) fn look(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn look(&mut self) -> rusqlite::Result<()> {
         self.ledger.look_for_notes()?;
         let live = self.ledger.live_bytes()?;
         let free = self.ledger.directory.free_bytes().unwrap_or(u64::MAX);
@@ -72,7 +73,7 @@ impl Writer {
     }
 
     /// Until the store is closed.
-    pub(super) fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let mut tick = Instant::now() + TICK;
         let mut wait = IDLE;
         loop {

@@ -1,6 +1,6 @@
 //! Natural group commit: while one transaction is synced the changes gather, and the next one takes them together.
 
-use super::ledger::{Change, Effect};
+use super::change::{Change, Effect, SET_MAX};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,15 +33,15 @@ const FORGOTTEN_PART: usize = 32;
 
 /// A change on its way to the writer, with the way back and its part of the queue's room.
 #[derive(Debug)]
-pub(super) struct QueuedChange {
-    pub(super) change: Change,
-    pub(super) reply: oneshot::Sender<Effect>,
-    pub(super) room: OwnedSemaphorePermit,
+pub(crate) struct QueuedChange {
+    pub(crate) change: Change,
+    pub(crate) reply: oneshot::Sender<Effect>,
+    pub(crate) room: OwnedSemaphorePermit,
 }
 
 /// What the writer does next.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Commit these.
     Commit(Vec<QueuedChange>),
     /// Nothing came until the given moment.
@@ -52,7 +52,7 @@ pub(super) enum Next {
 
 /// The receiving end of the queue.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     /// `None` closes it.
     changes: Receiver<Option<QueuedChange>>,
     /// Taken out, and too large for the batch that it would have joined.
@@ -85,7 +85,7 @@ impl QueuedChange {
             | Change::Park(seqs, _)
             | Change::Redrive(seqs)
             | Change::Discard(seqs) => seqs.len(),
-            Change::ParkExpired { limit, .. } => (*limit).min(super::changes::SET_MAX),
+            Change::ParkExpired { limit, .. } => (*limit).min(SET_MAX),
         }
     }
 
@@ -124,13 +124,13 @@ impl Gathering {
 }
 
 impl Inbox {
-    pub(super) fn new(changes: Receiver<Option<QueuedChange>>) -> Self {
+    pub(crate) fn new(changes: Receiver<Option<QueuedChange>>) -> Self {
         Self { changes, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
     }
 
     /// The next batch, waiting for its first job until the given moment. To be asked as soon as the last one is
     /// committed and answered.
-    pub(super) fn next(&mut self, until: Instant) -> Next {
+    pub(crate) fn next(&mut self, until: Instant) -> Next {
         let asked = Instant::now();
         let mut batch = Gathering::default();
         self.gather(&mut batch, |_| None);
@@ -213,7 +213,7 @@ impl Inbox {
     }
 
     /// What came after the end.
-    pub(super) fn rest(&self) -> impl Iterator<Item = QueuedChange> {
+    pub(crate) fn rest(&self) -> impl Iterator<Item = QueuedChange> {
         self.changes.try_iter().flatten()
     }
 }

@@ -33,7 +33,7 @@ struct Open {
 
 /// All runs of the two tables, each in the order in which they were begun.
 #[derive(Debug, Default)]
-pub(super) struct Runs {
+pub(crate) struct Runs {
     tables: [Vec<Block>; 2],
     /// The number of the last run that was begun.
     last: i64,
@@ -119,7 +119,7 @@ fn each_key(
 
 impl Runs {
     /// As the tables have them.
-    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut all = Self::default();
         let mut select =
             connection.prepare_cached("SELECT run, generation, filter FROM dedup_run ORDER BY run")?;
@@ -137,7 +137,7 @@ impl Runs {
     }
 
     /// Makes the filters of all runs but the last anew from their keys.
-    pub(super) fn make_filters(connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn make_filters(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM dedup_run", [])?;
         let mut all = Self::default();
         each_key(connection, all.last, |number, table, key| {
@@ -172,7 +172,7 @@ impl Runs {
     }
 
     /// The runs that may have the key, the newest first, each with its table.
-    pub(super) fn may_have(&self, key: &[u8; 16]) -> Vec<(usize, i64)> {
+    pub(crate) fn may_have(&self, key: &[u8; 16]) -> Vec<(usize, i64)> {
         let of = |table: usize| {
             self.tables[table]
                 .iter()
@@ -184,7 +184,7 @@ impl Runs {
     }
 
     /// Adds a key to a table; which run it goes to. The filter of the run before is written when that is full.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         connection: &Connection,
         table: usize,
@@ -202,7 +202,7 @@ impl Runs {
     }
 
     /// Ends the open run.
-    pub(super) fn seal(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn seal(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(Open { table, .. }) = self.open.take() else { return Ok(()) };
         let Some(block) = self.tables[table].last() else { return Ok(()) };
         let mut insert = connection.prepare_cached(
@@ -213,7 +213,7 @@ impl Runs {
     }
 
     /// A table is emptied: its runs go.
-    pub(super) fn empty(&mut self, connection: &Connection, table: usize) -> rusqlite::Result<()> {
+    pub(crate) fn empty(&mut self, connection: &Connection, table: usize) -> rusqlite::Result<()> {
         let mut delete = connection.prepare_cached("DELETE FROM dedup_run WHERE generation = ?1")?;
         delete.execute([i64::from(table == 1)])?;
         self.tables[table].clear();

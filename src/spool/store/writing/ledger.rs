@@ -1,64 +1,27 @@
 //! One transaction: changes in, verdicts out, and memory and tables alike whether it was committed or not.
 
 use super::bounds::Bounds;
-use super::dedup::Generations;
-use super::destinations::Destinations;
-use super::directory::Directory;
-use super::entry::{Address, Appended, FirstUse, Idempotency, NewRecord, Seq};
-use super::errors::FullReason;
+use super::change::{Change, Effect};
 use super::expiry::Expiry;
-use super::record;
-use super::settings::{PAGE_BYTES, StoreSettings};
-use super::stretches::Stretches;
-use bytes::Bytes;
+use crate::spool::store::disk::directory::Directory;
+use crate::spool::store::entry::{Seq, now_ms};
+use crate::spool::store::index::destinations::Destinations;
+use crate::spool::store::index::stretches::Stretches;
+use crate::spool::store::keys::dedup::Generations;
+use crate::spool::store::settings::{PAGE_BYTES, StoreSettings};
 use rusqlite::{Connection, ErrorCode};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A record as it is written, encoded where it came from and not by the writer.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) destination: Address,
-    pub(super) meta: Vec<u8>,
-    pub(super) body: Bytes,
-    pub(super) expiration_ms: Option<u32>,
-    pub(super) idempotency: Option<Idempotency>,
-}
-
-/// What the writer can be asked for.
-#[derive(Debug)]
-pub(super) enum Change {
-    Append(Box<Prepared>),
-    Remember(Idempotency),
-    Confirm(Vec<Seq>),
-    Attempted(Vec<Seq>),
-    Park(Vec<Seq>, String),
-    ParkExpired { now_ms: i64, limit: usize },
-    Redrive(Vec<Seq>),
-    Discard(Vec<Seq>),
-}
-
-/// What became of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    Appended(Appended),
-    Remembered(Option<FirstUse>),
-    Changed(u64),
-    Full(FullReason),
-    Failed,
-    Unsure,
-}
 
 /// Why a transaction was rolled back.
 #[derive(Debug)]
-pub(super) struct RolledBack {
-    pub(super) fault: Fault,
-    pub(super) at_commit: bool,
-    pub(super) text: String,
+pub(crate) struct RolledBack {
+    pub(crate) fault: Fault,
+    pub(crate) at_commit: bool,
+    pub(crate) text: String,
 }
 
 /// What an error of SQLite means for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// No room, in the file or on the disk. Nothing else is wrong.
     Full,
     /// Somebody else writes to the database.
@@ -69,46 +32,26 @@ pub(super) enum Fault {
 
 /// The write connection, and everything that is kept in memory beside the tables.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    pub(super) connection: Connection,
-    pub(super) directory: Directory,
-    pub(super) settings: StoreSettings,
-    pub(super) bounds: Bounds,
-    pub(super) destinations: Destinations,
-    pub(super) stretches: Stretches,
-    pub(super) generations: Generations,
-    pub(super) expiry: Expiry,
+pub(crate) struct Ledger {
+    pub(crate) connection: Connection,
+    pub(crate) directory: Directory,
+    pub(crate) settings: StoreSettings,
+    pub(crate) bounds: Bounds,
+    pub(crate) destinations: Destinations,
+    pub(crate) stretches: Stretches,
+    pub(crate) generations: Generations,
+    pub(crate) expiry: Expiry,
     /// Whether any record may have a note; few have, and to look for each is a third of a removal.
-    pub(super) noted: bool,
+    pub(crate) noted: bool,
     /// The last record that a run before, which did not end well, may have delivered.
-    pub(super) suspected: Option<Seq>,
+    pub(crate) suspected: Option<Seq>,
     /// The highest number that was committed, and the highest that was given out.
-    pub(super) committed: Seq,
-    pub(super) given: Seq,
-}
-
-impl Prepared {
-    pub(super) fn of(record: NewRecord) -> Self {
-        let NewRecord { message, idempotency } = record;
-        Self {
-            destination: Address::of(&message),
-            meta: record::encode(&message),
-            expiration_ms: message.properties.expiration_ms,
-            body: message.payload,
-            idempotency,
-        }
-    }
-}
-
-impl Change {
-    /// The record, where this is an append.
-    pub(super) fn appended(&self) -> Option<&Prepared> {
-        if let Change::Append(record) = self { Some(record) } else { None }
-    }
+    pub(crate) committed: Seq,
+    pub(crate) given: Seq,
 }
 
 impl Fault {
-    pub(super) fn of(error: &rusqlite::Error) -> Self {
+    pub(crate) fn of(error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Fault::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
@@ -119,7 +62,7 @@ impl Fault {
 
 impl Ledger {
     /// Makes the changes in one transaction: all of them on disk, with their verdicts, or none.
-    pub(super) fn run<'a>(
+    pub(crate) fn run<'a>(
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<Vec<Effect>, RolledBack> {
@@ -179,12 +122,12 @@ impl Ledger {
         }
     }
 
-    pub(super) fn statement(&self, sql: &str) -> rusqlite::Result<()> {
+    pub(crate) fn statement(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
 
     /// Pages of the file, and how many of them are free.
-    pub(super) fn pages(&self) -> rusqlite::Result<(u64, u64)> {
+    pub(crate) fn pages(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma = |sql: &str| {
             let mut statement = self.connection.prepare_cached(sql)?;
             statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
@@ -192,20 +135,20 @@ impl Ledger {
         Ok((pragma("PRAGMA page_count")?, pragma("PRAGMA freelist_count")?))
     }
 
-    pub(super) fn live_bytes(&self) -> rusqlite::Result<u64> {
+    pub(crate) fn live_bytes(&self) -> rusqlite::Result<u64> {
         let (pages, free) = self.pages()?;
         Ok(pages.saturating_sub(free) * PAGE_BYTES)
     }
 
     /// Looks whether there are notes, between two transactions.
-    pub(super) fn look_for_notes(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn look_for_notes(&mut self) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare_cached("SELECT EXISTS(SELECT 1 FROM note)")?;
         self.noted = select.query_row([], |row| row.get(0))?;
         Ok(())
     }
 
     /// Turns the generations of idempotency keys when their window is over.
-    pub(super) fn turn_generations(&mut self) -> Result<(), RolledBack> {
+    pub(crate) fn turn_generations(&mut self) -> Result<(), RolledBack> {
         let now_ms = now_ms();
         if !self.generations.is_due(now_ms) {
             return Ok(());
@@ -228,11 +171,4 @@ impl Ledger {
             Err(error) => Err(self.roll_back(trouble(error))),
         }
     }
-}
-
-/// Now, in Unix milliseconds.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,22 +1,18 @@
 //! Each change as statements, inside the transaction that the ledger has open.
 
 use super::appends::Appends;
-use super::entry::{Idempotency, RecordState, Seq};
-use super::ledger::{Change, Effect, Ledger};
-use super::record::Unreadable;
+use super::change::{Change, Effect, SET_MAX};
+use super::ledger::Ledger;
+use crate::spool::store::entry::{Idempotency, RecordState, Seq};
+use crate::spool::store::format::wire::Unreadable;
+use crate::spool::store::index::destinations::ROW_OVERHEAD;
 use rusqlite::{OptionalExtension, params};
-
-/// Records that one change touches at most, where it means a whole set; whoever asked asks again.
-pub(super) const SET_MAX: usize = 256;
-
-/// What a record takes beside its bytes, for a destination's share.
-pub(super) const ROW_OVERHEAD: u64 = 32;
 
 /// What an idempotency key takes beside its texts.
 const KEY_OVERHEAD: u64 = 64;
 
 /// The reason of records that were not delivered in time.
-pub(super) const EXPIRED: &str = "expired";
+pub(crate) const EXPIRED: &str = "expired";
 
 /// What is counted about a record.
 struct Counted {
@@ -43,7 +39,7 @@ impl Counted {
 
 impl Ledger {
     /// Makes the changes in their order; the verdict on each.
-    pub(super) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Effect>> {
+    pub(crate) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Effect>> {
         let mut verdicts = Vec::with_capacity(changes.len());
         for alike in changes.chunk_by(|one, next| one.appended().is_some() && next.appended().is_some()) {
             if let [alone] = alike {

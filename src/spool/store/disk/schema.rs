@@ -1,23 +1,23 @@
 //! The tables, and the way from each version of them to the next.
 
-use super::errors::OpenError;
-use super::runs::Runs;
-use super::stretches::Stretches;
+use crate::spool::store::errors::OpenError;
+use crate::spool::store::index::stretches::Stretches;
+use crate::spool::store::keys::runs::Runs;
 use rusqlite::{Connection, Transaction};
 use std::cmp::Ordering;
 
 /// Marks the file as a spool: `amqp` in ASCII.
-pub(super) const APPLICATION_ID: i64 = 0x616d_7170;
+pub(crate) const APPLICATION_ID: i64 = 0x616d_7170;
 
 /// Each brings the tables from the version that is its index to the next one. Never changed once released.
-pub(super) const MIGRATIONS: &[Migration] =
+pub(crate) const MIGRATIONS: &[Migration] =
     &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(find_anew) }];
 
 /// One step: statements, and what has to be worked out of the rows after them.
 #[derive(Clone, Copy)]
-pub(super) struct Migration {
-    pub(super) sql: &'static str,
-    pub(super) then: Option<fn(&Connection) -> rusqlite::Result<()>>,
+pub(crate) struct Migration {
+    pub(crate) sql: &'static str,
+    pub(crate) then: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
 /// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
@@ -101,7 +101,7 @@ fn find_anew(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Whether the tables are of the version that is read here, for a connection that cannot bring them there.
-pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+pub(crate) fn check(connection: &Connection) -> Result<(), OpenError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     match found.cmp(&known) {
@@ -112,7 +112,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
 }
 
 /// Brings the tables to the newest version, all steps or none.
-pub(super) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {
+pub(crate) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     if found > known || found < 0 {

@@ -1,7 +1,7 @@
 //! The thread with the connection that only reads: one question at a time, none waits for the writer.
 
-use super::directory::HeldFiles;
-use super::errors::ReadError;
+use crate::spool::store::disk::directory::HeldFiles;
+use crate::spool::store::errors::ReadError;
 use rusqlite::Connection;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -14,14 +14,14 @@ type Question = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The way to the reading thread. Cloning shares it.
 #[derive(Clone, Debug)]
-pub(super) struct Asking {
+pub(crate) struct Asking {
     /// `None` ends the thread.
     questions: mpsc::Sender<Option<(Question, OwnedSemaphorePermit)>>,
     room: Arc<Semaphore>,
 }
 
 /// Starts the thread; it ends at [`Asking::close`] or when nobody can ask any more.
-pub(super) fn start(
+pub(crate) fn start(
     connection: Connection,
     kept: Option<HeldFiles>,
 ) -> std::io::Result<(Asking, JoinHandle<()>)> {
@@ -40,7 +40,7 @@ pub(super) fn start(
 
 impl Asking {
     /// Asks, and waits for the answer. An answer that nobody waits for any more is dropped.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
@@ -52,7 +52,7 @@ impl Asking {
     }
 
     /// Ends the thread after the questions that were asked before.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.room.close();
         // The thread may have ended already, by a panic in a question.
         drop(self.questions.send(None));

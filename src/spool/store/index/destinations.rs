@@ -1,20 +1,35 @@
 //! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
 
-use super::entry::{Address, RecordState, Seq};
-use super::open;
+use super::numbers;
 use super::ready::ReadyCounts;
 use crate::hashing::Map;
-use rusqlite::{Connection, params};
+use crate::message::ShortText;
+use crate::spool::store::entry::{Address, RecordState, Seq};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
 
 /// Destinations without records are forgotten beyond so many, since clients choose the names.
 const EMPTY_MAX: usize = 1024;
 
+/// What a record takes beside its bytes, for a destination's share.
+pub(crate) const ROW_OVERHEAD: u64 = 32;
+
+/// The destination in two columns of a row, the exchange first.
+pub(crate) fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
+    Ok(Address { exchange: short(row, column)?, routing_key: short(row, column + 1)? })
+}
+
+fn short(row: &Row<'_>, column: usize) -> rusqlite::Result<ShortText> {
+    ShortText::new(row.get::<_, String>(column)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
+}
+
 /// Records and bytes, of a destination or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct RecordCounts {
-    pub(super) ready: u64,
-    pub(super) parked: u64,
-    pub(super) bytes: u64,
+pub(crate) struct RecordCounts {
+    pub(crate) ready: u64,
+    pub(crate) parked: u64,
+    pub(crate) bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -30,7 +45,7 @@ struct AddressRow {
 
 /// All destinations that have a row.
 #[derive(Debug, Default)]
-pub(super) struct Destinations {
+pub(crate) struct Destinations {
     ids: Map<Address, i64>,
     rows: Map<i64, AddressRow>,
     total: RecordCounts,
@@ -57,21 +72,21 @@ impl RecordCounts {
         *count = count.saturating_sub(1);
     }
 
-    pub(super) fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.ready == 0 && self.parked == 0
     }
 }
 
 impl Destinations {
     /// As the tables have them; `ready` is told what is ready.
-    pub(super) fn load(connection: &Connection, ready: ReadyCounts) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection, ready: ReadyCounts) -> rusqlite::Result<Self> {
         let mut all = Self { sweep_at: EMPTY_MAX, ready, ..Self::default() };
         let mut select = connection
             .prepare("SELECT id, exchange, routing_key, ready, parked, bytes, last, latest_ms FROM dest")?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;
-            let destination = super::queries::destination(row, 1)?;
+            let destination = address(row, 1)?;
             let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
             let counts = RecordCounts { ready: count(3)?, parked: count(4)?, bytes: count(5)? };
             all.ready.tell([(destination.clone(), counts.ready)]);
@@ -86,25 +101,25 @@ impl Destinations {
         Ok(all)
     }
 
-    pub(super) fn total(&self) -> RecordCounts {
+    pub(crate) fn total(&self) -> RecordCounts {
         self.total
     }
 
-    pub(super) fn ready(&self) -> ReadyCounts {
+    pub(crate) fn ready(&self) -> ReadyCounts {
         self.ready.clone()
     }
 
-    pub(super) fn id(&self, destination: &Address) -> Option<i64> {
+    pub(crate) fn id(&self, destination: &Address) -> Option<i64> {
         self.ids.get(destination).copied()
     }
 
     /// The bytes that the destination with this number holds, and the highest number that was given to a record of it.
-    pub(super) fn standing(&self, id: i64) -> (u64, Seq) {
+    pub(crate) fn standing(&self, id: i64) -> (u64, Seq) {
         self.rows.get(&id).map_or((0, Seq::new(0)), |row| (row.counts.bytes, row.last))
     }
 
     /// A number for a destination that has none, with its row.
-    pub(super) fn enter(&mut self, connection: &Connection, to: &Address) -> rusqlite::Result<i64> {
+    pub(crate) fn enter(&mut self, connection: &Connection, to: &Address) -> rusqlite::Result<i64> {
         let id = self.last_id + 1;
         let mut insert =
             connection.prepare_cached("INSERT INTO dest(id, exchange, routing_key) VALUES (?1, ?2, ?3)")?;
@@ -117,7 +132,7 @@ impl Destinations {
         Ok(id)
     }
 
-    pub(super) fn added(&mut self, id: i64, bytes: u64, seq: Seq, expires_ms: i64) {
+    pub(crate) fn added(&mut self, id: i64, bytes: u64, seq: Seq, expires_ms: i64) {
         let Some(row) = self.change(id, |counts| {
             counts.ready += 1;
             counts.bytes += bytes;
@@ -129,14 +144,14 @@ impl Destinations {
         row.latest_ms = if only { expires_ms } else { row.latest_ms.max(expires_ms) };
     }
 
-    pub(super) fn removed(&mut self, id: i64, state: RecordState, bytes: u64) {
+    pub(crate) fn removed(&mut self, id: i64, state: RecordState, bytes: u64) {
         self.change(id, |counts| {
             counts.take(state);
             counts.bytes = counts.bytes.saturating_sub(bytes);
         });
     }
 
-    pub(super) fn moved(&mut self, id: i64, from: RecordState, to: RecordState) {
+    pub(crate) fn moved(&mut self, id: i64, from: RecordState, to: RecordState) {
         self.change(id, |counts| {
             counts.take(from);
             *counts.of(to) += 1;
@@ -154,7 +169,7 @@ impl Destinations {
     }
 
     /// Writes what the transaction changed, before its commit.
-    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut update = connection.prepare_cached(
             "UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4, last = ?5, latest_ms = ?6 WHERE id = ?1",
         )?;
@@ -175,7 +190,7 @@ impl Destinations {
         let mut delete = connection.prepare_cached("DELETE FROM dest WHERE id = ?1")?;
         let empty: Vec<_> = self.rows.extract_if(|_, row| row.counts.is_empty()).collect();
         if let Some(last) = empty.iter().map(|(_, row)| row.last).max() {
-            open::keep_known(connection, last)?;
+            numbers::keep_known(connection, last)?;
         }
         for (id, row) in empty {
             delete.execute([id])?;
@@ -185,7 +200,7 @@ impl Destinations {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self) {
+    pub(crate) fn committed(&mut self) {
         for id in self.changed.drain(..) {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.changed = false;
@@ -195,7 +210,7 @@ impl Destinations {
     }
 
     /// Everything as the tables have it, which is as it was before the transaction.
-    pub(super) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         *self = Self::load(connection, self.ready())?;
         Ok(())
     }

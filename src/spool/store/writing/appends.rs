@@ -1,19 +1,20 @@
 //! Appends together: what most transactions consist of, with the statement looked up once for all of them.
 
 use super::bounds::Bounds;
-use super::changes::ROW_OVERHEAD;
-use super::dedup::Generations;
-use super::destinations::Destinations;
-use super::entry::{Appended, Seq};
+use super::change::{Effect, Prepared};
 use super::expiry::Expiry;
-use super::ledger::{Effect, Ledger, Prepared};
-use super::record::{self, Unreadable};
-use super::settings::StoreSettings;
-use super::stretches::Stretches;
+use super::ledger::Ledger;
+use crate::spool::store::entry::{Appended, Seq};
+use crate::spool::store::format::record;
+use crate::spool::store::format::wire::Unreadable;
+use crate::spool::store::index::destinations::{Destinations, ROW_OVERHEAD};
+use crate::spool::store::index::stretches::Stretches;
+use crate::spool::store::keys::dedup::Generations;
+use crate::spool::store::settings::StoreSettings;
 use rusqlite::{CachedStatement, Connection, params};
 
 /// The parts of the ledger that an append needs.
-pub(super) struct Appends<'a> {
+pub(crate) struct Appends<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
     destinations: &'a mut Destinations,
@@ -27,7 +28,7 @@ pub(super) struct Appends<'a> {
 }
 
 impl<'a> Appends<'a> {
-    pub(super) fn new(ledger: &'a mut Ledger, now_ms: i64) -> rusqlite::Result<Self> {
+    pub(crate) fn new(ledger: &'a mut Ledger, now_ms: i64) -> rusqlite::Result<Self> {
         let Ledger {
             connection, destinations, stretches, generations, bounds, expiry, settings, given, ..
         } = ledger;
@@ -51,7 +52,7 @@ impl<'a> Appends<'a> {
 
     /// Appends the records, destination by destination, so that those of one have consecutive numbers, and each
     /// destination's in the order given. The verdicts are in that order, too.
-    pub(super) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Effect>> {
+    pub(crate) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Effect>> {
         let known = |record: &Prepared| self.destinations.id(&record.destination);
         let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
         // Those that are not known yet are told apart by their names.
@@ -69,7 +70,7 @@ impl<'a> Appends<'a> {
     }
 
     /// Appends one record.
-    pub(super) fn one(&mut self, record: &Prepared) -> rusqlite::Result<Effect> {
+    pub(crate) fn one(&mut self, record: &Prepared) -> rusqlite::Result<Effect> {
         let known = self.destinations.id(&record.destination);
         self.append(record, known)
     }

@@ -1,10 +1,12 @@
 //! The way to a store for whoever only looks, also into one that another process has open.
 
-use super::entry::{Filter, Page, RecordEntry, Seq, Summary, Whole};
-use super::errors::{OpenError, ReadError};
+use super::queries;
 use super::reader::{self, Asking};
 use super::verify::{self, Found, VerifyProgress};
-use super::{open, queries};
+use crate::spool::store::disk::connections;
+use crate::spool::store::entry::{Filter, Page, RecordEntry, Seq, Summary, Whole};
+use crate::spool::store::errors::{OpenError, ReadError, threads_failed};
+use crate::spool::store::index::numbers;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -24,9 +26,9 @@ impl StoreReader {
     /// # Errors
     /// When there is no store, or it cannot be read, or is of another version.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let connection = open::existing(&directory.join("spool.db"))?;
+        let connection = connections::existing(&directory.join("spool.db"))?;
         let (asking, thread) =
-            reader::start(connection, None).map_err(|source| super::threads_failed(directory, source))?;
+            reader::start(connection, None).map_err(|source| threads_failed(directory, source))?;
         Ok(Self { directory: directory.to_owned(), asking, thread: Some(thread) })
     }
 
@@ -51,7 +53,7 @@ impl StoreReader {
     /// # Errors
     /// When the store cannot be read.
     pub async fn newest(&self) -> Result<Seq, ReadError> {
-        self.asking.ask(|db| Ok(open::known(db)?)).await
+        self.asking.ask(|db| Ok(numbers::known(db)?)).await
     }
 
     /// What the store holds, with at most `largest` destinations.

@@ -8,7 +8,7 @@
 //! destination, and no record of another destination is in it. So new numbers lengthen a stretch only where they
 //! follow it immediately, and `Verify` counts what is found by them.
 
-use super::entry::Seq;
+use crate::spool::store::entry::Seq;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ struct Stretch {
 
 /// What the open transaction has changed of the table of stretches.
 #[derive(Debug, Default)]
-pub(super) struct Stretches {
+pub(crate) struct Stretches {
     /// The one that was looked at last, with its destination: the next record is mostly in it as well.
     at_hand: Option<(i64, Stretch)>,
     /// The others, by destination and first number.
@@ -37,7 +37,7 @@ pub(super) struct Stretches {
 impl Stretches {
     /// A record is appended to this destination, with a number above all others. `follows` says whether the number
     /// before it was given to the same destination.
-    pub(super) fn appended(
+    pub(crate) fn appended(
         &mut self,
         connection: &Connection,
         dest: i64,
@@ -56,14 +56,14 @@ impl Stretches {
     }
 
     /// A record of this destination is ready again.
-    pub(super) fn restored(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
+    pub(crate) fn restored(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
         self.pick_up(connection, dest, seq)?;
         self.enter(dest, seq);
         Ok(())
     }
 
     /// A ready record of this destination is gone, or is not ready any more.
-    pub(super) fn taken(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
+    pub(crate) fn taken(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
         self.pick_up(connection, dest, seq)?;
         // Damage to this table must not stop the removal of what was delivered.
         if let Some((_, stretch)) = &mut self.at_hand
@@ -120,7 +120,7 @@ impl Stretches {
     }
 
     /// Fills the empty table from the records, one after the other: there may be more of them than memory.
-    pub(super) fn find_all(connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn find_all(connection: &Connection) -> rusqlite::Result<()> {
         let mut found = Self::default();
         let mut select = connection.prepare("SELECT seq, dest FROM msg WHERE state = 0 ORDER BY seq")?;
         let mut rows = select.query([])?;
@@ -140,7 +140,7 @@ impl Stretches {
     }
 
     /// Writes what the transaction has changed, before its commit.
-    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.put_down();
         let mut put = connection.prepare_cached(
             "INSERT INTO stretch(dest, first, last, ready) VALUES (?1, ?2, ?3, ?4)
@@ -158,7 +158,7 @@ impl Stretches {
     }
 
     /// Nothing of it came to be.
-    pub(super) fn rolled_back(&mut self) {
+    pub(crate) fn rolled_back(&mut self) {
         *self = Self::default();
     }
 }

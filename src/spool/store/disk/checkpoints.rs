@@ -19,9 +19,9 @@ const MAX: u32 = 1000;
 
 /// Pages of the log, and how many of them the database has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogPages {
-    pub(super) all: u32,
-    pub(super) moved: u32,
+pub(crate) struct LogPages {
+    pub(crate) all: u32,
+    pub(crate) moved: u32,
 }
 
 /// Who syncs the database after a checkpoint. SQLite does where no commit has overtaken it.
@@ -43,7 +43,7 @@ enum LogStep {
 
 /// The thread that makes checkpoints, and what it has been asked for.
 #[derive(Debug)]
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     /// Nothing once it has ended.
     running: Option<(SyncSender<Sync>, JoinHandle<()>)>,
     made: Receiver<rusqlite::Result<LogPages>>,
@@ -86,7 +86,7 @@ impl LogSeen {
 
 impl Checkpoints {
     /// Starts the thread. The connection is its own, with the `synchronous` of the one that writes.
-    pub(super) fn start(connection: Connection, kept: HeldFiles) -> std::io::Result<Self> {
+    pub(crate) fn start(connection: Connection, kept: HeldFiles) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
         let run = move || {
@@ -106,7 +106,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Of a checkpoint that was made.
-    pub(super) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
+    pub(crate) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
         self.seen = self.seen.with(pages);
         if self.is_under_way && pages.all - self.seen.finished.all < MAX {
             match self.made.try_recv() {
@@ -134,7 +134,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Its errors.
-    pub(super) fn wait(&mut self) -> rusqlite::Result<Option<LogPages>> {
+    pub(crate) fn wait(&mut self) -> rusqlite::Result<Option<LogPages>> {
         if !std::mem::take(&mut self.is_under_way) {
             return Ok(None);
         }
@@ -142,7 +142,7 @@ impl Checkpoints {
     }
 
     /// Ends the thread, and returns when its files are closed.
-    pub(super) fn end(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn end(&mut self) -> rusqlite::Result<()> {
         let last = self.wait().map(|_| ());
         if let Some((ask, thread)) = self.running.take() {
             drop(ask);
@@ -179,7 +179,7 @@ fn checkpoint(connection: &Connection, kept: &HeldFiles, sync: Sync) -> rusqlite
 }
 
 /// How much is in the log.
-pub(super) fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
+pub(crate) fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
     asked(connection, "PRAGMA wal_checkpoint(NOOP)")
 }
 

@@ -1,19 +1,14 @@
 //! The bytes of a record: a message without its content as versioned `meta`, and the checksum over all of it.
 
-use super::wire::{Decoder, Encoder};
+use super::wire::{Decoder, Encoder, Unreadable};
 use crate::message::{DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties};
 use bytes::Bytes;
 
 /// The newest form of `meta`; its first byte. Older ones stay readable.
 const VERSION: u8 = 1;
 
-/// The bytes do not form a record of a known version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record cannot be read")]
-pub(super) struct Unreadable;
-
 /// The checksum of a record. It covers its number and its place, so that bytes in the wrong row do not pass.
-pub(super) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
+pub(crate) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&seq.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &dest.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &(meta.len() as u64).to_le_bytes());
@@ -21,7 +16,7 @@ pub(super) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
 }
 
 /// Everything of a message but its content.
-pub(super) fn encode(message: &Message) -> Vec<u8> {
+pub(crate) fn encode(message: &Message) -> Vec<u8> {
     let Message { exchange, routing_key, mandatory, properties, payload: _ } = message;
     let mut to = Encoder::default();
     to.u8(VERSION);
@@ -49,7 +44,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
 }
 
 /// The message that was encoded, with its content.
-pub(super) fn decode(meta: &[u8], payload: Bytes) -> Result<Message, Unreadable> {
+pub(crate) fn decode(meta: &[u8], payload: Bytes) -> Result<Message, Unreadable> {
     let mut from = Decoder::new(meta);
     if from.u8()? != VERSION {
         return Err(Unreadable);

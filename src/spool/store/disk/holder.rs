@@ -1,9 +1,12 @@
 //! Which process has a store, asked without taking it.
 
-use super::errors::OpenError;
+use crate::spool::store::errors::OpenError;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
+
+/// Held by the process that has the store.
+pub(crate) const LOCK: &str = "lock";
 
 /// The process that has a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +17,7 @@ pub struct Holder {
 
 impl Holder {
     /// The one that left its number in a lock.
-    pub(super) fn named_in(lock: &mut File) -> Self {
+    pub(crate) fn named_in(lock: &mut File) -> Self {
         let mut text = String::new();
         // Only to name it: that somebody has the store is known without the number.
         let read = lock.read_to_string(&mut text);
@@ -27,7 +30,7 @@ impl Holder {
 /// # Errors
 /// When its lock cannot be looked at.
 pub fn holder(directory: &Path) -> Result<Option<Holder>, OpenError> {
-    let path = directory.join(super::directory::LOCK);
+    let path = directory.join(LOCK);
     let failed = |source| OpenError::Files { doing: "looking at", path: path.clone(), source };
     let mut lock = match File::open(&path) {
         Ok(lock) => lock,

@@ -1,29 +1,19 @@
 //! The questions that the readers' connection answers.
 
-use super::entry::{
+use crate::message::ShortText;
+use crate::spool::store::entry::{
     Address, Batch, Filter, Holding, Page, ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary,
     Whole,
 };
-use super::errors::ReadError;
-use super::record;
-use super::settings::PAGE_BYTES;
-use crate::message::ShortText;
+use crate::spool::store::errors::ReadError;
+use crate::spool::store::format::record;
+use crate::spool::store::index::destinations::address;
+use crate::spool::store::settings::PAGE_BYTES;
 use bytes::Bytes;
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Lines of a list, at most.
 const PAGE_MAX: usize = 1000;
-
-/// The destination in two columns of a row, the exchange first.
-pub(super) fn destination(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
-    Ok(Address { exchange: short(row, column)?, routing_key: short(row, column + 1)? })
-}
-
-fn short(row: &Row<'_>, column: usize) -> rusqlite::Result<ShortText> {
-    ShortText::new(row.get::<_, String>(column)?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
-}
 
 fn id(connection: &Connection, of: &Address) -> rusqlite::Result<Option<i64>> {
     let mut select =
@@ -33,15 +23,15 @@ fn id(connection: &Connection, of: &Address) -> rusqlite::Result<Option<i64>> {
 
 /// How much of a destination is wanted, and from where on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Want {
-    pub(super) after: Option<Seq>,
-    pub(super) rows: usize,
-    pub(super) bytes: usize,
-    pub(super) now_ms: i64,
+pub(crate) struct Want {
+    pub(crate) after: Option<Seq>,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    pub(crate) now_ms: i64,
 }
 
 /// The next records of a destination that are ready and not expired; at least one, if there is one.
-pub(super) fn next_batch(connection: &Connection, of: &Address, want: Want) -> Result<Batch, ReadError> {
+pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> Result<Batch, ReadError> {
     let mut batch = Batch { last: want.after, ..Batch::default() };
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
     let mut select = connection.prepare_cached(
@@ -80,7 +70,7 @@ pub(super) fn next_batch(connection: &Connection, of: &Address, want: Want) -> R
 }
 
 /// The message in the columns crc, meta and body from 4 on; `None` when they are not what was written.
-pub(super) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Option<crate::message::Message>> {
+pub(crate) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Option<crate::message::Message>> {
     let crc: i64 = row.get(4)?;
     let (Ok(meta), Ok(body)) = (row.get_ref(5)?.as_blob(), row.get_ref(6)?.as_blob()) else {
         return Ok(None);
@@ -97,7 +87,7 @@ const FIRST_READY: &str = "(SELECT found.seq FROM stretch
     WHERE stretch.dest = dest.id AND found.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
 
 /// Destinations with records that are ready, the one with the oldest record first.
-pub(super) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
+pub(crate) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT exchange, routing_key, ready, parked, bytes, msg.seq, created_ms
          FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0 ORDER BY msg.seq LIMIT ?1"
@@ -105,7 +95,7 @@ pub(super) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<
     let found = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
         let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
         Ok(ReadyAddress {
-            destination: destination(row, 0)?,
+            destination: address(row, 0)?,
             ready: count(2)?,
             parked: count(3)?,
             bytes: count(4)?,
@@ -117,7 +107,7 @@ pub(super) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<
 }
 
 /// When the oldest record that is ready was appended.
-pub(super) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+pub(crate) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT min(created_ms) FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0"
     ))?;
@@ -140,7 +130,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<RecordEntry> {
     let message_id = record::decode(meta, Bytes::new()).ok().map(|message| message.properties.message_id);
     Ok(RecordEntry {
         seq: Seq::new(row.get(0)?),
-        destination: destination(row, 1)?,
+        destination: address(row, 1)?,
         state: RecordState::from_number(row.get(3)?),
         reason: row.get(4)?,
         created_ms: row.get(5)?,
@@ -152,7 +142,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<RecordEntry> {
 }
 
 /// A part of the list of records, without their contents, in order and as of one moment.
-pub(super) fn list(
+pub(crate) fn list(
     connection: &Connection,
     filter: &Filter,
     page: Page,
@@ -214,7 +204,7 @@ fn listed(
 }
 
 /// What the store holds, as of one moment.
-pub(super) fn summary(connection: &Connection, largest: usize) -> Result<Summary, ReadError> {
+pub(crate) fn summary(connection: &Connection, largest: usize) -> Result<Summary, ReadError> {
     let moment = connection.unchecked_transaction()?;
     let count = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let mut summary = moment.query_row(
@@ -235,14 +225,14 @@ pub(super) fn summary(connection: &Connection, largest: usize) -> Result<Summary
     )?;
     let holdings = select.query_map([i64::try_from(largest).unwrap_or(i64::MAX)], |row| {
         let (ready, parked, bytes) = (count(row, 2)?, count(row, 3)?, count(row, 4)?);
-        Ok(Holding { destination: destination(row, 0)?, ready, parked, bytes })
+        Ok(Holding { destination: address(row, 0)?, ready, parked, bytes })
     })?;
     summary.largest = holdings.collect::<Result<_, _>>()?;
     Ok(summary)
 }
 
 /// One record with its message.
-pub(super) fn whole(connection: &Connection, seq: Seq) -> Result<Option<Whole>, ReadError> {
+pub(crate) fn whole(connection: &Connection, seq: Seq) -> Result<Option<Whole>, ReadError> {
     let mut select = connection.prepare_cached(&format!("{ENTRY} {RECORDS} WHERE msg.seq = ?1"))?;
     let Some(entry) = select.query_row([seq.number()], entry).optional()? else { return Ok(None) };
     let mut select = connection

@@ -1,8 +1,9 @@
 //! Space goes back to the disk while nobody wants to write.
 
-use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
-use super::settings::PAGE_BYTES;
+use crate::spool::store::disk::checkpoints::Checkpoints;
+use crate::spool::store::disk::connections::BUSY_TIMEOUT;
+use crate::spool::store::settings::PAGE_BYTES;
 use rusqlite::config::DbConfig;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ const TURN_PAGES: u64 = 512;
 
 impl Ledger {
     /// One turn of giving space back; whether there is more to do.
-    pub(super) fn reclaim(&self, checkpoints: &mut Checkpoints) -> rusqlite::Result<bool> {
+    pub(crate) fn reclaim(&self, checkpoints: &mut Checkpoints) -> rusqlite::Result<bool> {
         let (pages, free) = self.pages()?;
         let total = self.destinations.total();
         let slack = if total.ready + total.parked == 0 { EMPTY_SLACK_BYTES } else { SLACK_BYTES };
@@ -42,16 +43,16 @@ impl Ledger {
     }
 
     /// Brings the log into the database and cuts it, if no reader and no checkpoint is at it; whether it did.
-    pub(super) fn truncate_log(&self) -> rusqlite::Result<bool> {
+    pub(crate) fn truncate_log(&self) -> rusqlite::Result<bool> {
         const READER: Duration = Duration::from_millis(50);
         self.connection.busy_timeout(READER)?;
         let kept_from_it = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-        self.connection.busy_timeout(super::open::BUSY_TIMEOUT)?;
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
         kept_from_it.map(|kept: bool| !kept)
     }
 
     /// The same for the last time: a log that is empty goes with the last connection.
-    pub(super) fn end_log(&self) -> rusqlite::Result<()> {
+    pub(crate) fn end_log(&self) -> rusqlite::Result<()> {
         if self.truncate_log()? {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         }

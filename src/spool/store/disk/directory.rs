@@ -1,7 +1,7 @@
 //! The directory of a store: private, on a local disk, and one process's at a time.
 
-use super::errors::OpenError;
-use super::holder::Holder;
+use super::holder::{Holder, LOCK};
+use crate::spool::store::errors::OpenError;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Held by the process that has the store.
-pub(super) const LOCK: &str = "lock";
+/// A file in the store's directory that is there from a run's first delivery until that run has ended well.
+pub const DELIVERING: &str = "delivering";
 /// Who asks which process has a store holds its lock for microseconds, and is not to stop a start.
 const GLANCE: Duration = Duration::from_millis(20);
 
 /// The directory and the right to be the only process in it, kept while this lives.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
     lock: Arc<File>,
 }
@@ -25,21 +25,21 @@ pub(super) struct Directory {
 /// and the database's file. The system lets go of a process's locks on a file, which are SQLite's, when the process closes that
 /// file anywhere.
 #[derive(Clone, Debug)]
-pub(super) struct HeldFiles {
+pub(crate) struct HeldFiles {
     database: Arc<File>,
     _lock: Arc<File>,
 }
 
 impl HeldFiles {
     /// Asks the disk for the database.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.database.sync_data()
     }
 }
 
 impl Directory {
     /// Makes the directory when it is missing, and takes it.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let failed = |doing| move |source| OpenError::Files { doing, path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making"))?;
         let mode = fs::metadata(path).map_err(failed("looking at"))?.permissions().mode();
@@ -55,18 +55,18 @@ impl Directory {
         Ok(Self { path: path.to_owned(), lock: Arc::new(lock) })
     }
 
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Bytes that a process without privileges can still write to this disk.
-    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(&self.path)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Makes the database's file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
-    pub(super) fn database(&self) -> Result<(PathBuf, HeldFiles), OpenError> {
+    pub(crate) fn database(&self) -> Result<(PathBuf, HeldFiles), OpenError> {
         let path = self.file("spool.db");
         let database = private(&path).map_err(|source| OpenError::Files {
             doing: "making",
@@ -79,7 +79,7 @@ impl Directory {
 
 /// Whether there is no spool, but files that are none of a spool's. A volume's own directory counts for nothing.
 fn is_of_others(path: &Path) -> io::Result<bool> {
-    const OURS: [&str; 5] = [LOCK, "hwm", "hwm.tmp", super::DELIVERING, "control.sock"];
+    const OURS: [&str; 5] = [LOCK, "hwm", "hwm.tmp", DELIVERING, "control.sock"];
     if path.join("spool.db").exists() {
         return Ok(false);
     }

@@ -1,7 +1,7 @@
 //! The bounds of the store: its size, a destination's share of it, and the disk's free space.
 
-use super::errors::FullReason;
-use super::settings::{PAGE_BYTES, StoreSettings};
+use crate::spool::store::errors::FullReason;
+use crate::spool::store::settings::{PAGE_BYTES, StoreSettings};
 
 /// Appends stop here, so that confirms and parks still find room below the hard limit.
 const HIGH_PERCENT: u64 = 95;
@@ -10,7 +10,7 @@ const LOW_PERCENT: u64 = 90;
 
 /// What is measured at the beginning of each transaction, and what the transaction has added since.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     max_bytes: u64,
     share_bytes: u64,
     disk_reserve: u64,
@@ -21,7 +21,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn new(settings: &StoreSettings) -> Self {
+    pub(crate) fn new(settings: &StoreSettings) -> Self {
         let max_bytes = settings.max_pages() * PAGE_BYTES;
         Self {
             max_bytes,
@@ -35,7 +35,7 @@ impl Bounds {
     }
 
     /// A transaction begins: the bytes in use and the bytes free on the disk are these.
-    pub(super) fn measured(&mut self, live: u64, free_disk: u64) {
+    pub(crate) fn measured(&mut self, live: u64, free_disk: u64) {
         (self.live, self.added, self.free_disk) = (live, 0, free_disk);
         if live >= percent(self.max_bytes, HIGH_PERCENT) {
             self.full = true;
@@ -45,7 +45,7 @@ impl Bounds {
     }
 
     /// Whether a row of `bytes` fits, for a destination that has `destination_bytes` already.
-    pub(super) fn admit(&mut self, bytes: u64, destination_bytes: u64) -> Result<(), FullReason> {
+    pub(crate) fn admit(&mut self, bytes: u64, destination_bytes: u64) -> Result<(), FullReason> {
         let cost = cost(bytes);
         if self.full || self.live + self.added + cost > percent(self.max_bytes, HIGH_PERCENT) {
             return Err(FullReason::Spool);
@@ -61,20 +61,20 @@ impl Bounds {
     }
 
     /// Which bound it was when SQLite found no room.
-    pub(super) fn met(&self) -> FullReason {
+    pub(crate) fn met(&self) -> FullReason {
         let hard = self.live + self.added >= percent(self.max_bytes, HIGH_PERCENT);
         if hard { FullReason::Spool } else { FullReason::Disk }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.full
     }
 
-    pub(super) fn live(&self) -> u64 {
+    pub(crate) fn live(&self) -> u64 {
         self.live
     }
 
-    pub(super) fn max_bytes(&self) -> u64 {
+    pub(crate) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }
 }

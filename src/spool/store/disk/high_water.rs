@@ -3,7 +3,7 @@
 //! SQLite drops a damaged end of its log without a word. The number here trails the commits, by a second at
 //! most; a database that knows only lower numbers has lost records that were answered for.
 
-use super::entry::Seq;
+use crate::spool::store::entry::Seq;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,24 +11,24 @@ use std::path::{Path, PathBuf};
 
 /// The file and what it says.
 #[derive(Debug)]
-pub(super) struct HighWater {
+pub(crate) struct HighWater {
     path: PathBuf,
     written: Option<Seq>,
 }
 
 impl HighWater {
-    pub(super) fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         let written = fs::read(&path).ok().and_then(|bytes| parse(&bytes));
         Self { path, written }
     }
 
     /// The number in the file; none when there is no file or its checksum says that it is damaged.
-    pub(super) fn written(&self) -> Option<Seq> {
+    pub(crate) fn written(&self) -> Option<Seq> {
         self.written
     }
 
     /// Writes a number that is committed. Not synced: it must never be ahead of the database, and may be behind.
-    pub(super) fn write(&mut self, seq: Seq) -> io::Result<()> {
+    pub(crate) fn write(&mut self, seq: Seq) -> io::Result<()> {
         if self.written == Some(seq) {
             return Ok(());
         }

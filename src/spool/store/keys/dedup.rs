@@ -4,17 +4,17 @@
 //! a whole and becomes the current one, so that a key costs one row and no timer. Which part of a table may have a
 //! key is known to `runs`, which the writer changes and the reader asks, too.
 
-use super::entry::{FinalOutcome, FirstUse, Idempotency, Seq};
-use super::record::Unreadable;
 use super::runs::Runs;
 use crate::locking::lock;
+use crate::spool::store::entry::{FinalOutcome, FirstUse, Idempotency, Seq};
+use crate::spool::store::format::wire::Unreadable;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Which table is the current generation, and since when.
 #[derive(Clone, Debug)]
-pub(super) struct Generations {
+pub(crate) struct Generations {
     window_ms: i64,
     current: usize,
     since_ms: i64,
@@ -23,7 +23,7 @@ pub(super) struct Generations {
 
 /// The runs of both tables. Ahead of the tables, if anything: what it does not name is not in them.
 #[derive(Clone, Debug)]
-pub(super) struct SharedRuns(Arc<Mutex<Runs>>);
+pub(crate) struct SharedRuns(Arc<Mutex<Runs>>);
 
 /// The statements for each of the two tables.
 struct KeyTable {
@@ -51,7 +51,7 @@ const TABLES: [KeyTable; 2] = [
 
 impl Generations {
     /// As they were left.
-    pub(super) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
+    pub(crate) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
         let fact = |name: &str| {
             let mut statement = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
             statement.query_row([name], |row| row.get::<_, i64>(0)).optional()
@@ -64,18 +64,18 @@ impl Generations {
     }
 
     /// The runs, for whoever reads.
-    pub(super) fn runs(&self) -> SharedRuns {
+    pub(crate) fn runs(&self) -> SharedRuns {
         self.runs.clone()
     }
 
     /// The runs as the tables have them, which is as they were before the transaction.
-    pub(super) fn rolled_back(&self, connection: &Connection) -> rusqlite::Result<()> {
+    pub(crate) fn rolled_back(&self, connection: &Connection) -> rusqlite::Result<()> {
         *lock(&self.runs.0) = Runs::load(connection)?;
         Ok(())
     }
 
     /// Puts the key and its outcome into the current generation.
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         connection: &Connection,
         with: &Idempotency,
@@ -91,7 +91,7 @@ impl Generations {
     }
 
     /// The next generations, when the window is over; the tables are those of the open transaction.
-    pub(super) fn turned(&self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
+    pub(crate) fn turned(&self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
         let next = Self { current: 1 - self.current, since_ms: now_ms, ..self.clone() };
         let mut runs = lock(&self.runs.0);
         runs.seal(connection)?;
@@ -107,12 +107,12 @@ impl Generations {
     }
 
     /// Whether the current generation has had its window.
-    pub(super) fn is_due(&self, now_ms: i64) -> bool {
+    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
         now_ms.saturating_sub(self.since_ms) >= self.window_ms
     }
 
     /// What is remembered of a key.
-    pub(super) fn seen(
+    pub(crate) fn seen(
         &self,
         connection: &Connection,
         with: &Idempotency,
@@ -125,7 +125,7 @@ impl Generations {
 
 /// What is remembered of a key that was used less than a window ago. An outcome that cannot be read is an error of that
 /// key alone: any guess could answer a success that never was, or publish the message a second time.
-pub(super) fn seen(
+pub(crate) fn seen(
     connection: &Connection,
     runs: &SharedRuns,
     key: [u8; 16],

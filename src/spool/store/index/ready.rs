@@ -1,21 +1,21 @@
 //! How many records are ready for each destination, as the last commit left them: asked in memory, without waiting.
 
-use super::entry::Address;
 use crate::locking::lock;
+use crate::spool::store::entry::Address;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// The counts, told by the writer after each commit and before it answers anybody. Cloning shares them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReadyCounts(Arc<Mutex<HashMap<Address, u64>>>);
+pub(crate) struct ReadyCounts(Arc<Mutex<HashMap<Address, u64>>>);
 
 impl ReadyCounts {
-    pub(super) fn has(&self, destination: &Address) -> bool {
+    pub(crate) fn has(&self, destination: &Address) -> bool {
         lock(&self.0).contains_key(destination)
     }
 
     /// These destinations have so many now.
-    pub(super) fn tell(&self, counts: impl IntoIterator<Item = (Address, u64)>) {
+    pub(crate) fn tell(&self, counts: impl IntoIterator<Item = (Address, u64)>) {
         let mut known = lock(&self.0);
         for (destination, ready) in counts {
             if ready == 0 {

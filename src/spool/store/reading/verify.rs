@@ -3,13 +3,14 @@
 //! Short questions, one after the other: a long one would keep the writer from resetting its log. Only the
 //! structure and the counters are looked at in one go each, since they make sense only as of one moment.
 
-use super::changes::ROW_OVERHEAD;
-use super::entry::{Address, Seq};
-use super::errors::ReadError;
-use super::high_water::HighWater;
+use super::queries;
 use super::reader::Asking;
-use super::stats::LostTail;
-use super::{open, queries};
+use crate::spool::store::disk::high_water::HighWater;
+use crate::spool::store::entry::{Address, Seq};
+use crate::spool::store::errors::ReadError;
+use crate::spool::store::index::destinations::{ROW_OVERHEAD, address};
+use crate::spool::store::index::numbers;
+use crate::spool::store::stats::LostTail;
 use rusqlite::{Connection, params};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -92,7 +93,7 @@ struct Slice {
     damaged: Vec<Seq>,
 }
 
-pub(super) async fn all(
+pub(crate) async fn all(
     asking: &Asking,
     directory: &Path,
     progress: impl Fn(VerifyProgress) + Send,
@@ -123,7 +124,7 @@ pub(super) async fn all(
 /// The mark is read first: it trails the commits, so that a store at work is never ahead of itself.
 fn lost(connection: &Connection, mark: &Path) -> Result<Option<LostTail>, ReadError> {
     let committed = HighWater::at(mark.to_owned()).written();
-    let known = open::known(connection)?;
+    let known = numbers::known(connection)?;
     Ok(committed.filter(|committed| *committed > known).map(|committed| LostTail { known, committed }))
 }
 
@@ -218,5 +219,5 @@ fn counters(connection: &Connection) -> Result<Vec<WrongCounter>, ReadError> {
 fn name(connection: &Connection, dest: i64) -> Option<Address> {
     let mut select =
         connection.prepare_cached("SELECT exchange, routing_key FROM dest WHERE id = ?1").ok()?;
-    select.query_row([dest], |row| queries::destination(row, 0)).ok()
+    select.query_row([dest], |row| address(row, 0)).ok()
 }

@@ -1,0 +1,4 @@
+//! The bytes of a record.
+
+pub(super) mod record;
+pub(super) mod wire;

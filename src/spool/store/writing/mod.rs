@@ -1,0 +1,12 @@
+//! Writing: changes gather, are committed together and answered.
+
+pub(super) mod appends;
+pub(super) mod bounds;
+pub(super) mod change;
+pub(super) mod changes;
+pub(super) mod expiry;
+pub(super) mod inbox;
+pub(super) mod ledger;
+pub(super) mod reclaim;
+pub(super) mod replies;
+pub(super) mod writer;
