@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// Connections at a time: a scraper, a kubelet, a few people.
+/// The largest number of connections: a scraper, a kubelet, a few people.
 const CONNECTIONS_MAX: usize = 256;
 
 /// Whether the sidecar takes requests.

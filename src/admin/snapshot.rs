@@ -31,7 +31,7 @@ struct Connection {
     reason: Option<String>,
 }
 
-/// The spool in the words of the link, which has a state and perhaps a reason for it.
+/// The spool as `/link` shows it: like a connection, with a state and perhaps a reason.
 #[derive(Serialize)]
 struct SpoolView {
     state: &'static str,

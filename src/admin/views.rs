@@ -17,7 +17,7 @@ struct ReadyView {
     reasons: Vec<String>,
 }
 
-/// The process runs and this thread is scheduled; nothing else is asked.
+/// The process runs and this thread is scheduled; nothing else is checked.
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }

@@ -1,4 +1,4 @@
-//! Changes an operator makes to the spool, one at a time, each to a bounded part of the messages that are meant.
+//! Changes that an operator makes to the spool: one at a time, each to a bounded part of the selected messages.
 
 use super::looking::PAGE_MAX;
 use super::wire::{ChangeRequest, Done, Operation};
@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Why they are parked when the operator does not say.
+/// The reason for parking when the operator gives none.
 const BY_OPERATOR: &str = "operator";
-/// Why they are parked for the moment before they are removed.
+/// The reason for parking messages in the moment before they are removed.
 const DROPPED: &str = "dropped";
 
-/// Where changes are handed in. Cloning shares it.
+/// The place to request changes. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Desk {
     spool: SpoolHandle,
@@ -21,10 +21,10 @@ pub struct Desk {
     turn: Arc<Semaphore>,
 }
 
-/// Why an order was not carried out.
+/// Why a requested change was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeskError {
-    /// It means nothing.
+    /// The request is not valid.
     #[error("{0}")]
     Order(String),
     /// Another one is being carried out.
@@ -56,14 +56,14 @@ impl Desk {
         self.spool.snapshot()
     }
 
-    /// Carries out an order, as far as one page of it reaches. Whoever stops waiting does not stop it.
+    /// Makes a change to one page of the selected messages. A caller that stops waiting does not stop it.
     ///
     /// # Errors
-    /// When it means nothing, another one is under way, or the store does not take it.
+    /// When the request is not valid, another change is under way, or the store refuses it.
     pub async fn change(&self, change: Operation, order: ChangeRequest) -> Result<Done, DeskError> {
         let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| DeskError::Busy)?;
         let desk = self.clone();
-        // A task of its own: dropped half-way it would leave a page changed in part and not counted.
+        // In a task of its own: a future dropped half-way would leave a page partly changed and not counted.
         let carried_out = tokio::spawn(async move {
             let done = desk.carry_out(change, order).await;
             drop(turn);
@@ -103,7 +103,7 @@ impl Desk {
         Ok(changed)
     }
 
-    /// What the drain has read of them already it does not deliver any more, but for the one that is on its way.
+    /// The drain does not deliver records that it has already read, except for one that is in flight.
     async fn park(&self, ready: &[&RecordEntry], reason: &str) -> Result<u64, DeskError> {
         if ready.is_empty() {
             return Ok(0);
@@ -114,7 +114,7 @@ impl Desk {
         Ok(changed)
     }
 
-    /// One page of what an order means, and where the next one begins.
+    /// One page of the selected messages, and where the next one begins.
     async fn meant(&self, order: &ChangeRequest) -> Result<(Vec<RecordEntry>, Option<i64>), DeskError> {
         match (&order.seqs, &order.filter) {
             (Some(seqs), None) if seqs.len() <= PAGE_MAX => Ok((self.named(seqs).await?, None)),

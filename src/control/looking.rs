@@ -1,4 +1,4 @@
-//! Questions about a spool, answered through a connection that cannot write.
+//! Questions about a spool, answered over a read-only connection.
 
 use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
 use crate::http::envelope_of;
@@ -6,9 +6,9 @@ use crate::spool::store::{Filter, Page, ReadError, Seq, StoreReader, VerifyProgr
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 
-/// Messages of a page when nobody says how many.
+/// The default number of messages on a page.
 const PAGE: usize = 100;
-/// Messages of a page, at most.
+/// The largest number of messages on a page.
 pub(super) const PAGE_MAX: usize = 1000;
 
 /// What the spool holds, with at most `largest` destinations. Whether a process has it is for the caller to say.
@@ -20,10 +20,10 @@ pub async fn status(reader: &StoreReader, largest: usize) -> Result<Status, Read
     Ok(Status { sidecar: Sidecar::None, live: None, held })
 }
 
-/// A page of the messages that are meant, without their contents.
+/// A page of the selected messages, without their contents.
 ///
 /// # Errors
-/// When the query means nothing, or the spool cannot be read.
+/// When the query is not valid, or the spool cannot be read.
 pub async fn lines(reader: &StoreReader, query: &Query) -> Result<MessagesPage, String> {
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let page = Page { after: query.after.map(Seq::new), limit };
@@ -49,7 +49,7 @@ fn raw(json: String) -> Box<RawValue> {
     RawValue::from_string(json).expect("it was just written as JSON")
 }
 
-/// Looks at everything.
+/// Verifies the whole spool.
 ///
 /// # Errors
 /// When the spool cannot be read.
@@ -60,7 +60,7 @@ pub async fn report(
     reader.verify(progress).await.map(Report::from)
 }
 
-/// The messages that are meant, one after the other, as envelopes. Holds one page of numbers and one message.
+/// The selected messages one after another, as envelopes. Holds one page of numbers and one message.
 #[derive(Debug)]
 pub struct Export {
     filter: Filter,
@@ -80,10 +80,10 @@ pub enum Exported {
 }
 
 impl Export {
-    /// An export of what is there now; what arrives meanwhile is not meant.
+    /// An export of the messages that are there now. Messages that arrive in the meantime are left out.
     ///
     /// # Errors
-    /// When the query means nothing, or the spool cannot be read.
+    /// When the query is not valid, or the spool cannot be read.
     pub async fn begin(reader: &StoreReader, query: &Query) -> Result<Self, String> {
         let filter = query.filter()?;
         let until = reader.newest().await.map_err(|error| error.to_string())?;
@@ -91,14 +91,14 @@ impl Export {
         Ok(Self { filter, after, until, page: VecDeque::new(), ended: false })
     }
 
-    /// An export of these.
+    /// An export of the messages with these numbers.
     #[must_use]
     pub fn of(seqs: impl IntoIterator<Item = i64>) -> Self {
         let page = seqs.into_iter().map(Seq::new).collect();
         Self { filter: Filter::default(), after: None, until: Seq::new(0), page, ended: true }
     }
 
-    /// The next message; `None` after the last one. What was delivered meanwhile is left out.
+    /// The next message; `None` after the last one. Messages delivered in the meantime are left out.
     ///
     /// # Errors
     /// When the spool cannot be read.

@@ -1,10 +1,10 @@
-//! The operator's way to the spool: a Unix socket in its directory, and everything that can be asked or told there.
+//! The operator's access to the spool: a Unix socket in its directory, with all its questions and changes.
 //!
 //! `wire` is the JSON, `looking` answers questions, `desk` makes changes, `routes` is the router. The commands
 //! use `looking` without the socket, and `desk` when no sidecar runs, so that both ways answer alike.
 //!
-//! The admin listener changes nothing and may be open to a network; here whoever may enter the directory
-//! (mode 0700) may do everything.
+//! The admin listener changes nothing and may be open to a network. Here everybody who may enter the directory (mode 0700)
+//! may do everything.
 
 mod desk;
 mod looking;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Connections at a time: a few people and a script.
+/// The largest number of connections: a few people and a script.
 const CONNECTIONS_MAX: usize = 16;
 
 /// The running control socket.

@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Until the head of an answer. A page of changes takes milliseconds on a disk that works.
+/// The deadline for the head of a response. A page of changes takes milliseconds on a working disk.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Looking at everything reads the whole spool.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// Between two messages of an export; who reads too slowly has seen its end.
+/// The longest pause between two messages of an export; a slower reader is cut off.
 const EXPORT_PAUSE: Duration = Duration::from_secs(30);
 /// A page of numbers in JSON.
 const BODY_MAX: usize = 64 * 1024;
@@ -140,7 +140,7 @@ async fn verify(State(room): State<Arc<Context>>) -> Response {
         return fault(StatusCode::CONFLICT, "a verification is under way");
     };
     let directory = room.directory.clone();
-    // A connection of its own: nobody else waits for this one.
+    // On a connection of its own, so that nobody else waits for it.
     let opened = tokio::task::spawn_blocking(move || StoreReader::open(&directory)).await;
     match opened {
         Ok(Ok(reader)) => answer(looking::report(&reader, |_| {}).await),
@@ -149,7 +149,8 @@ async fn verify(State(room): State<Arc<Context>>) -> Response {
     }
 }
 
-/// Envelopes, one a line. It breaks off where the spool cannot be read, so that nobody takes a part for all.
+/// Envelopes, one a line. The response breaks off when the spool cannot be read, so that nobody takes a part for the
+/// whole.
 async fn export(State(room): State<Arc<Context>>, query: Asked) -> Response {
     let query = match query {
         Ok(QueryString(query)) => query,

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Linux keeps the path of a socket in 108 bytes, the last of them NUL.
 const PATH_BYTES_MAX: usize = 107;
 
-/// The way to a control socket, good for as long as this lives. Where the path itself is too long, it leads through
-/// the directory, which is kept open for that.
+/// A path to a control socket, valid for as long as this lives. If the path itself is too long, it leads through the
+/// open directory.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,

@@ -35,7 +35,7 @@ pub enum Sidecar {
     Answers,
 }
 
-/// Which messages are meant. Absent members mean any.
+/// Which messages are selected. An absent member selects any.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Query {
@@ -49,7 +49,7 @@ pub struct Query {
     pub reason: Option<String>,
     /// Only those after this number.
     pub after: Option<i64>,
-    /// At most so many.
+    /// The largest number of messages.
     pub limit: Option<usize>,
 }
 
@@ -86,26 +86,27 @@ pub enum Operation {
     Drop,
 }
 
-/// A change to one part of the messages that are meant; whoever wants the rest asks again with `next`.
+/// A change to one part of the selected messages. For the rest, ask again with `next`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeRequest {
     /// These numbers; or else
     pub seqs: Option<Vec<i64>>,
-    /// all that the filter means, from `after` on and at most `limit`.
+    /// all that the filter selects, from `after` on and at most `limit`.
     pub filter: Option<Query>,
-    /// None above this number: what arrives meanwhile is not meant.
+    /// None above this number, so that messages that arrive in the meantime are left out.
     pub until: Option<i64>,
     /// Why, when they are parked; `operator` when absent.
     pub reason: Option<String>,
 }
 
-/// What became of an order.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// Messages that were meant.
+    /// Messages that were selected.
     pub matched: u64,
-    /// Messages that were changed: not those that were as wanted already, or were delivered meanwhile.
+    /// Messages that were changed. Messages that were already in the wanted state, or were delivered in the meantime, do
+    /// not count.
     pub changed: u64,
     /// Where the rest begins; absent when there is none.
     pub next: Option<i64>,

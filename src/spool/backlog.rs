@@ -1,8 +1,8 @@
-//! Which destinations have something waiting in the spool: nothing may overtake it on the way to the broker.
+//! Which destinations have something waiting in the spool: no newer message may overtake it on the way to the broker.
 //!
-//! What is ready the store says itself, as of its last commit; beside it there is only what was asked of the
-//! store and not answered yet. So there is no second count of records that could go astray, whoever changes
-//! them: the drain, an operator, their expiry, or all at once.
+//! The store itself says which records are ready, as of its last commit. This list has only the changes that the store
+//! has not answered yet. So there is no second count of records that could go wrong when the drain, an operator and
+//! expiry change them at once.
 
 use super::store::{Address, StoreHandle};
 use crate::locking::lock;
@@ -20,8 +20,8 @@ pub struct Backlog {
     changes: Arc<AtomicU64>,
 }
 
-/// A change under way that makes records ready. Dropped without a word it stays under way: the store was asked, and
-/// nobody heard its answer.
+/// A change under way that makes records ready. If it is dropped without [`Pending::settled`], it stays under way: the
+/// store was asked, and nobody knows its answer.
 #[derive(Debug)]
 pub struct Pending {
     backlog: Backlog,
@@ -36,7 +36,7 @@ impl Backlog {
     /// Whether records wait for the destination, or may.
     #[must_use]
     pub fn has(&self, destination: &Address) -> bool {
-        // In this order: a change that is not under way any more the store has told of.
+        // In this order: the store reports a change before the change stops being pending.
         lock(&self.pending).contains_key(destination) || self.store.has_ready(destination)
     }
 
@@ -47,12 +47,12 @@ impl Backlog {
         Pending { backlog: self.clone(), destination }
     }
 
-    /// An operator has taken away records that were ready: what was read before is not to be delivered any more.
+    /// An operator has taken away records that were ready: records read before this must not be delivered.
     pub fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// How often [`Backlog::changed`] was said.
+    /// How often [`Backlog::changed`] was called.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)

@@ -1,4 +1,4 @@
-//! How fast messages enter and leave the spool: what was counted in the last seconds, for people who look.
+//! How fast messages enter and leave the spool, counted over the last seconds, for people.
 
 use crate::locking::lock;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Seconds that a rate looks back.
 const SECONDS: u64 = 10;
 
-/// What enters and leaves. Cloning shares it; it begins with the first one that is made.
+/// Counts of messages that enter and leave. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Flow(Arc<Mutex<FlowCounts>>);
 
@@ -62,7 +62,7 @@ impl Flow {
     pub fn rates(&self) -> Rates {
         let mut counts = lock(&self.0);
         let now = Instant::now();
-        // A tenth is as much as ten seconds tell.
+        // Ten seconds do not support more than one decimal.
         let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
         Rates {
             appends: tenths(counts.appends.per_second(now)),
@@ -81,7 +81,7 @@ impl LastSeconds {
         self.counts[Self::place(self.newest)] += 1;
     }
 
-    /// The present second is not over: it counts for as much as has passed of it.
+    /// The current second is not over: only the part that has passed counts.
     fn per_second(&mut self, now: Instant) -> f64 {
         self.forget(now);
         let since = now.saturating_duration_since(self.begun);

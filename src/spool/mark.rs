@@ -1,4 +1,4 @@
-//! The mark of a message that the broker may have had before: for its consumers, who drop what they know already.
+//! The mark of a message that the broker may already have. Consumers use it to drop duplicates.
 
 use crate::message::{HeaderValue, Message, ShortText};
 
@@ -6,7 +6,7 @@ use crate::message::{HeaderValue, Message, ShortText};
 /// text `true`.
 pub const REDELIVERED: &str = "x-amqpost-redelivered";
 
-/// What the mark takes on the wire, in bytes, at most: a table, a name, a text.
+/// The largest size of the mark on the wire, in bytes: a table, a name, a text.
 pub const MARK_BYTES: usize = 4 + 1 + REDELIVERED.len() + 1 + 4 + 4;
 
 /// The message, with the mark.

@@ -28,7 +28,7 @@ pub struct SpoolHandle {
 }
 
 impl SpoolHandle {
-    /// The way to a spool with this store; there is one for each store, and the others are its clones.
+    /// A handle to a spool with this store. Call it once for each store; all other handles are clones.
     #[must_use]
     pub fn new(store: StoreHandle) -> Self {
         Self { backlog: Backlog::new(store.clone()), flow: Flow::default(), store }
@@ -36,11 +36,11 @@ impl SpoolHandle {
 }
 
 impl Spool {
-    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds, after a
-    /// crash until the log is moved.
+    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds; after a crash, until the log has
+    /// been moved.
     ///
     /// # Errors
-    /// When the store cannot be opened: the sidecar must not start, for messages may be in it.
+    /// When the store cannot be opened. The sidecar must not start then: messages may be in the store.
     pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
         let Some(path) = &config.spool.path else { return Ok(None) };
         let (store, handle) = Store::open(settings(&config.spool, path, config.idempotency.window))?;
@@ -56,7 +56,7 @@ impl Spool {
         self.handle.clone()
     }
 
-    /// Commits what was handed over and closes the files, for at most `budget`.
+    /// Commits the changes that were handed over and closes the files, within `budget`.
     pub async fn close(self, budget: Duration) {
         self.watching.abort();
         let ready = self.handle.store.stats().ready;
@@ -69,7 +69,7 @@ impl Spool {
     }
 }
 
-/// What a store in `path` is told.
+/// The settings of a store in `path`.
 #[must_use]
 pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> StoreSettings {
     StoreSettings {
@@ -82,7 +82,7 @@ pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> St
     }
 }
 
-/// Says once that the store has failed; metrics and `/link` say it for as long as it lasts.
+/// Logs once that the store has failed. Metrics and `/link` show it for as long as it lasts.
 async fn watch(store: StoreHandle) {
     let mut stats = store.watch();
     // Without a sender the store is gone.

@@ -73,7 +73,7 @@ impl Wanted {
     fn new(change: Operation, chosen: Chosen, state: Option<StateName>) -> Result<Self, Failure> {
         let Chosen { seqs, which, all, json } = chosen;
         let choices = [!seqs.is_empty(), !which.is_any(), all].into_iter().filter(|given| *given).count();
-        // A state alone is no choice: "all that are parked" is what --all says as well.
+        // A state alone does not choose: --all says "all parked messages" as well.
         if choices != 1 {
             return Err(unclear());
         }
@@ -105,7 +105,7 @@ pub(super) async fn park(arguments: ParkArguments) -> Ended {
 }
 
 pub(super) async fn drop_messages(arguments: DropArguments) -> Ended {
-    // With numbers the state would be passed over, and what is in another one removed.
+    // With numbers the state would be ignored, and messages in another state removed.
     if arguments.state.is_some() && !arguments.chosen.seqs.is_empty() {
         return Err(unclear());
     }
@@ -135,7 +135,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     let (sum, ended) = ended.await;
     drop(progress);
     hands.done();
-    // Where it ended early, those that it did not come to were meant as well.
+    // If it ended early, the messages it did not reach were selected as well.
     let meant = if ended.is_ok() { sum.matched } else { total };
     let reported = report(&wanted, sum, meant);
     ended?;
@@ -143,7 +143,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     Ok(wanted.seqs.map_or(ExitCode::SUCCESS, |seqs| missing(seqs.len(), sum.matched)))
 }
 
-/// Changes part by part; how much was done, also when it ended early.
+/// Makes the change part by part. Returns how much was done, also when it ended early.
 async fn all_parts(
     hands: &Hands,
     wanted: &Wanted,

@@ -20,7 +20,7 @@ pub(super) struct ExportArguments {
     state: Option<StateName>,
     /// The messages' numbers; all that the options mean when absent.
     seqs: Vec<i64>,
-    /// As the other commands have it; without it one JSON document a line is written as well.
+    /// Accepted as in the other commands: the output is one JSON document a line in any case.
     #[arg(long)]
     json: bool,
 }
@@ -64,7 +64,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Ended {
     Ok(if damaged.is_empty() { ended } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// How many there are to write, where that costs one look; otherwise 0.
+/// The number of messages to write, if that costs only one query; otherwise 0.
 async fn total(reader: &StoreReader, which: &Which, state: Option<StateName>) -> Result<u64, Failure> {
     if !which.is_any() {
         return Ok(0);

@@ -34,7 +34,7 @@ pub(super) struct ListArguments {
     /// Only messages after this number.
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// At most so many; 0 is all. Where there may be more, standard error says how to go on.
+    /// The largest number of messages; 0 is all. If there may be more, standard error says how to continue.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
     /// One JSON document a line.
@@ -153,7 +153,7 @@ fn people(shown: &ShownMessage) -> Result<String, Failure> {
 }
 
 impl Which {
-    /// As a query of the control room.
+    /// The same as a query.
     pub(super) fn query(self, state: Option<StateName>) -> Query {
         Query {
             exchange: self.exchange,
@@ -164,7 +164,7 @@ impl Which {
         }
     }
 
-    /// Whether it leaves anything out.
+    /// Whether it selects every message.
     pub(super) fn is_any(&self) -> bool {
         let Self { exchange, routing_key, reason } = self;
         exchange.is_none() && routing_key.is_none() && reason.is_none()

@@ -1,7 +1,7 @@
 //! `amqpost spool …`: what is in the spool, and what an operator does about it.
 //!
-//! Looking goes through a connection that cannot write, also while a sidecar runs. Changes go through the control
-//! socket of the sidecar that has the spool; only when no process has it, the command takes it for that moment.
+//! Commands that only look use a read-only connection, also while a sidecar runs. Changes go through the control socket
+//! of the sidecar that has the spool. Only when no process has the spool does the command take it for that moment.
 
 mod change;
 mod export;
@@ -17,11 +17,11 @@ use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
-/// It was not done, or only a part of it, or something is wrong with the spool.
+/// The command failed, or did only a part, or found a fault in the spool.
 const EXIT_FAILED: u8 = 1;
 /// The command line asks for something that makes no sense, as clap has it.
 const EXIT_USAGE: u8 = 2;
-/// Whether it was done is not known.
+/// The result is unknown.
 const EXIT_UNKNOWN: u8 = 3;
 
 #[derive(Args)]
@@ -81,14 +81,14 @@ impl StateName {
     }
 }
 
-/// The numbers that somebody gave, each once: one that is given twice is no message that is missing.
+/// The given numbers, each once: a number given twice must not count as a missing message.
 fn distinct(mut seqs: Vec<i64>) -> Vec<i64> {
     let mut seen = HashSet::new();
     seqs.retain(|seq| seen.insert(*seq));
     seqs
 }
 
-/// How many of the numbers that somebody gave are not there: said, and not passed over.
+/// Reports how many of the given numbers are not in the spool.
 fn missing(named: usize, found: u64) -> ExitCode {
     match (named as u64).saturating_sub(found) {
         0 => ExitCode::SUCCESS,
@@ -100,7 +100,7 @@ fn missing(named: usize, found: u64) -> ExitCode {
     }
 }
 
-/// How a command ended that was not what was wanted.
+/// How a command failed.
 #[derive(Debug)]
 enum Failure {
     /// The exit code of a configuration that is not valid; everything is said already.
@@ -109,7 +109,7 @@ enum Failure {
     Failed(String),
     /// A change was sent and there is no answer.
     Unknown(String),
-    /// Nobody reads what is written any more, as in `… | head`.
+    /// The reader of the output is gone, as in `… | head`.
     NobodyReads,
 }
 

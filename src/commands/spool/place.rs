@@ -1,4 +1,4 @@
-//! Where the spool is, and the way to it: to look, through its sidecar, or by taking it.
+//! Where the spool is, and how to reach it: read-only, through its sidecar, or by taking it.
 
 use super::Failure;
 use crate::commands::ConfigArguments;
@@ -17,11 +17,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A sidecar that has not answered by then is shown as silent.
+/// A sidecar that has not answered within this time is shown as silent.
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
-/// One that has said nothing by then is not told to change anything.
+/// A sidecar that has not answered within this time is not asked to change anything.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// Longer than the sidecar's own deadline, so that it is the sidecar who says that it is late.
+/// Longer than the sidecar's own deadline, so that the sidecar itself reports that it is late.
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
 
 /// Where the spool is.
@@ -82,7 +82,7 @@ impl SpoolPlace {
             },
             Err(error) => silence(&error),
         };
-        // The lock alone says who has it: a socket may be left from the dead.
+        // Only the lock says who has it: a dead process may have left its socket.
         let holder = store::holder(&self.settings.directory)?;
         Ok((holder.map_or(Sidecar::None, |Holder { pid }| Sidecar::Silent { pid, why }), None))
     }
@@ -93,7 +93,7 @@ impl SpoolPlace {
             Ok(_) => return Ok(Hands::Sidecar(Arc::clone(&self.socket))),
             Err(error) => silence(&error),
         };
-        // It looks first, since opening to write would make what is not there.
+        // It looks first, because opening for writing would create a missing spool.
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
             Ok((store, handle)) => {
@@ -197,7 +197,7 @@ fn read<T: DeserializeOwned>(response: &Response<Bytes>) -> Result<T, Failure> {
         return serde_json::from_slice(response.body()).map_err(wrong);
     }
     let fault: ErrorBody = serde_json::from_slice(response.body()).map_err(wrong)?;
-    // The sidecar goes on with what it was late with.
+    // The sidecar continues with the late change.
     let is_late = response.status().as_u16() == 504;
     Err(if is_late { Failure::Unknown(fault.error) } else { Failure::Failed(fault.error) })
 }

@@ -1,11 +1,11 @@
-//! One line on standard error that says how far a long command is, when somebody looks.
+//! One line on standard error that shows the progress of a long command on a terminal.
 
 use crate::locking::lock;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Nobody reads faster.
+/// How often the line changes at most.
 const PACE: Duration = Duration::from_millis(100);
 const WIDTH: u64 = 30;
 

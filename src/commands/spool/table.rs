@@ -1,4 +1,4 @@
-//! What people read: tables, ages and sizes, with nothing in them that a terminal would obey.
+//! Output for people: tables, ages and sizes, without characters that control a terminal.
 
 use crate::control::{Sidecar, Status};
 use crate::message::DEFAULT_EXCHANGE;
@@ -33,7 +33,7 @@ fn table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A text as a cell: clients choose names, and a terminal obeys some characters.
+/// A text as a cell. Clients choose names, so control characters are escaped.
 pub(super) fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

@@ -18,7 +18,7 @@ pub(super) struct VerifyArguments {
     json: bool,
 }
 
-/// Exit code 1 when something is wrong.
+/// Exit code 1 when there is a fault.
 pub(super) async fn run(arguments: VerifyArguments) -> Ended {
     let reader = SpoolPlace::of(arguments.place)?.reader()?;
     let progress = ProgressLine::new();

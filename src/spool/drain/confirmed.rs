@@ -1,4 +1,4 @@
-//! Removes what was delivered and parks what cannot be, in batches; bounds what is delivered and not removed yet.
+//! Removes delivered records and parks undeliverable ones, in batches. Bounds the records delivered and not removed.
 
 use super::redelivery::UNSETTLED_MAX;
 use crate::labels::DeliveryResult;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// Until a removal that found no room is tried again.
+/// The pause before a removal that found no room is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// What a turn tells the remover.
+/// A message from a turn to the remover.
 #[derive(Debug)]
 enum Notice {
     Delivered {
@@ -56,7 +56,7 @@ impl Confirmed {
         (Self { letters, units }, task)
     }
 
-    /// Taken before a delivery: whoever is too far ahead of the removals waits here.
+    /// Taken before a delivery. A turn that is too far ahead of the removals waits here.
     pub(super) async fn unit(&self) -> Result<Unit, Over> {
         Arc::clone(&self.units).acquire_owned().await.map(Unit).map_err(|_| Over)
     }
@@ -66,14 +66,14 @@ impl Confirmed {
         self.letters.send(Notice::Delivered { seq, unit }).await.map_err(|_| Over)
     }
 
-    /// Keeps records from delivery, before those behind them go on; `false` when that could not be done now.
+    /// Parks records before the ones behind them continue; `false` when that is not possible now.
     pub(super) async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<bool, Over> {
         let (reply, parked) = oneshot::channel();
         self.letters.send(Notice::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
         Ok(parked.await.is_ok())
     }
 
-    /// Returns when everything is removed that was delivered before.
+    /// Returns when every record delivered before is removed.
     pub(super) async fn flush(&self) -> Result<(), Over> {
         let (reply, removed) = oneshot::channel();
         self.letters.send(Notice::Flush(reply)).await.map_err(|_| Over)?;
@@ -81,7 +81,7 @@ impl Confirmed {
     }
 }
 
-/// A batch: what gathered while the one before was committed. The store waits a few milliseconds for more to come along.
+/// A batch: the messages that gathered while the last batch was committed.
 #[derive(Default)]
 struct Gathered {
     delivered: Vec<Seq>,
@@ -164,7 +164,7 @@ impl Remover {
                     reply.send(()).ok();
                 }
             }
-            // Whoever waits for it hears of it by the reply that does not come.
+            // The waiting turn learns of it because its reply channel closes.
             Err(error) => {
                 tracing::error!(records, reason, first, %error, "records of the spool could not be parked");
             }
@@ -172,7 +172,7 @@ impl Remover {
     }
 }
 
-/// Until they are removed, or the store cannot do it any more.
+/// Tries until the records are removed or the store has failed.
 async fn remove(store: &StoreHandle, seqs: &[Seq]) -> Result<(), Over> {
     loop {
         match store.confirm(seqs.to_vec()).await {

@@ -1,4 +1,4 @@
-//! What a delivery's outcome means for its record and for those behind it. Pure.
+//! What the outcome of a delivery means for its record and for the records behind it. Pure.
 
 use crate::labels::DeliveryResult;
 use crate::outcome::{Outcome, Redelivery};

@@ -1,4 +1,4 @@
-//! One destination's turn: its records one after the other, each settled before the next one leaves.
+//! One destination's turn: its records one after another, each settled before the next one leaves.
 
 use super::confirmed::{Confirmed, Over};
 use super::consequence::{Broken, Consequence, Rules, consequence};
@@ -20,18 +20,18 @@ use tokio::time::Instant;
 /// Records and bytes that are read together.
 const BATCH_ROWS: usize = 64;
 const BATCH_BYTES: usize = 512 << 10;
-/// What one read can bring, in KiB: the largest message there is, or a batch.
+/// The most that one read can return, in KiB: the largest message, or a batch.
 const READ_KIB: u32 = 17 << 10;
 /// KiB of records in memory, over all destinations.
 pub(super) const MEMORY_KIB: u32 = 64 << 10;
-/// A turn this long makes room for another destination's.
+/// After this long a turn ends in favour of another destination.
 const TURN: Duration = Duration::from_secs(1);
-/// The first and the longest of a destination's own pauses; what is mended must work within five seconds.
+/// The first and the longest pause of a destination. A repaired one must work within five seconds.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// Where more wait for somebody to mend something than are tried within [`PAUSE_MAX`], their longest pause.
+/// The longest pause when more destinations wait for a repair than can be tried within [`PAUSE_MAX`].
 const PAUSE_MANY: Duration = Duration::from_secs(30);
-/// A link that refuses is not the destination's fault; its state changes in a moment.
+/// The pause after a refusal by the link, which is not the destination's fault and passes quickly.
 const LINK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a record is parked whose bytes are not what was appended.
@@ -129,8 +129,8 @@ impl DrainTurn {
         Self { of, shared, trouble, changes: 0 }
     }
 
-    /// Until the destination is empty, pauses, or others have waited long enough. At the end everything that was
-    /// delivered is removed, so that the next turn begins at the front.
+    /// Runs until the destination is empty or pauses, or others have waited long enough. At its end all delivered records
+    /// are removed, so that the next turn begins at the front.
     pub(super) async fn run(mut self) -> End {
         let end = match self.deliver_some().await {
             Ok(()) => End::More,
@@ -184,7 +184,7 @@ impl DrainTurn {
     /// Delivers one record and settles it; an error ends the turn.
     async fn deliver(&mut self, stored: Stored) -> Result<(), End> {
         if stored.expires_ms <= now_ms() {
-            // It expired since it was read, and is parked with the others that did.
+            // It has expired since it was read, and is parked with the other expired records.
             return Ok(());
         }
         let seq = stored.seq;
@@ -228,7 +228,7 @@ impl DrainTurn {
         }
     }
 
-    /// The mark of the next delivery is in memory; on disk it is for another run, and for after a redrive.
+    /// Memory has the mark for this run's next delivery. The disk has it for another run and for a redrive.
     async fn note_attempt(&self, seq: Seq) {
         if let Err(error) = self.shared.store.attempted(vec![seq]).await {
             tracing::warn!(%seq, %error, "an attempt could not be noted");
@@ -243,7 +243,7 @@ impl DrainTurn {
         let suspected = lock(&self.shared.suspects).includes(&self.of, stored.seq);
         if suspected || self.trouble.unknown || stored.attempts > 0 {
             let outcome = self.publish_once(marked(stored.message.clone())).await?;
-            // With the mark the properties may have become larger than a frame; without it they were not.
+            // The mark may have made the properties larger than a frame; without it they fit.
             if outcome != Outcome::InvalidRequest {
                 return Ok(outcome);
             }

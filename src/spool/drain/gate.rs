@@ -1,6 +1,6 @@
-//! The gate through which every delivery goes: paced, behind live traffic, and shut while the link is not up.
+//! The gate that every delivery passes: it keeps the pace, lets requests go first, and is shut while the link is down.
 //!
-//! Live traffic that never leaves it half of the permits slows it to a tenth of its pace, and never to nothing.
+//! Requests that always hold more than half of the permits slow the drain to a tenth of its pace, never to nothing.
 
 use super::pace::Pace;
 use crate::admission::{Admission, Permit};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// How long live traffic is given way before the next look.
+/// How long requests go first before the gate looks again.
 const YIELD: Duration = Duration::from_millis(10);
 
 /// A turn that wants to deliver one record.
@@ -93,14 +93,14 @@ fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     }
     let mut permit = admission.admit().ok()?;
     let half = admission.bytes_limit() / 2;
-    // One that is larger than a half has to do with what requests leave.
+    // A record larger than half takes from the bytes that requests leave.
     let most = if bytes <= half { half } else { admission.bytes_limit() };
-    // And one that is larger than all that may be in flight goes when nothing else does.
+    // A record larger than all bytes in flight goes when nothing else is in flight.
     (permit.reserve_below(most, bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
 }
 
-/// A permit from those of the requests, so that requests without end do not stop the drain for ever. Its bytes
-/// are in memory already, within a bound of the drain's own: they are not a reason to wait.
+/// A permit from the requests' half, so that endless requests do not stop the drain for ever. The record is in memory
+/// already, within the drain's own bound, so its bytes are no reason to wait.
 fn among_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     let mut permit = admission.admit().ok()?;
     permit.reserve(bytes).ok();

@@ -34,18 +34,18 @@ use tokio::task::JoinHandle;
 /// Destinations that are served side by side.
 const SIDE_BY_SIDE: usize = 64;
 
-/// What the drain is told.
+/// The settings of the drain.
 #[derive(Clone, Debug)]
 pub struct DrainSettings {
     /// The store's directory.
     pub directory: PathBuf,
-    /// Messages a second, at most.
+    /// The highest rate, in messages a second.
     pub rate: u32,
     /// A record that was nacked more often is undeliverable.
     pub nacks_max: u32,
-    /// What becomes of undeliverable records.
+    /// Whether undeliverable records are parked or wait.
     pub undeliverable: Undeliverable,
-    /// How long the broker may take for its verdict on one delivery.
+    /// The deadline for the broker's verdict on one delivery.
     pub timeout: Duration,
 }
 
@@ -116,7 +116,7 @@ impl Drain {
         Self { stop, owner }
     }
 
-    /// Delivers nothing more, waits for the verdicts on what is under way and removes what was delivered; by `budget`.
+    /// Stops delivering, waits for verdicts on deliveries under way and removes delivered records, within `budget`.
     pub async fn stop(self, budget: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(budget, self.owner).await.is_err() {

@@ -1,4 +1,4 @@
-//! Gives destinations their turns: so many side by side, the others in the order in which they came.
+//! Gives destinations their turns: a bounded number side by side, the others in the order in which they came.
 
 use super::SIDE_BY_SIDE;
 use super::consequence::Broken;
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 /// Destinations that are asked of the store at a time, beside those that are known.
 const LOOK: usize = 1024;
-/// Commits come in quick succession; the store is asked no more often than this what they changed.
+/// Commits follow each other quickly; the store is asked at most this often what they changed.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// A look is followed by a pause of so many times its length.
+/// A look is followed by a pause of this many times its duration.
 const LOOK_PART: u32 = 10;
 /// How often records are parked that have expired.
 const EXPIRY: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const FEW_OF_EXCHANGE: usize = 16;
 /// Those that wait for something of their own: as many as come to a fifth of the drain's rate when each is tried
 /// every other second, and no fewer than these.
 const FEW: usize = 16;
-/// Nothing to wait for: a bound all the same.
+/// The longest wait when there is nothing to wait for.
 const FAR: Duration = Duration::from_secs(60);
 
 /// The owner's state.
@@ -109,7 +109,7 @@ impl Owner {
         self.wind_up().await;
     }
 
-    /// When something is to be done without anything having happened.
+    /// When the next task is due without an event.
     fn next_timer(&self, is_up: bool) -> Instant {
         let far = Instant::now() + FAR;
         let mut next = if self.shared.store.stats().ready > 0 { self.expire_at } else { far };
@@ -255,7 +255,7 @@ impl Owner {
         }
     }
 
-    /// Waits for the turns under way, as long as whoever stops the drain waits for this, and removes what was delivered.
+    /// Waits for the turns under way and removes the delivered records. The caller bounds the wait.
     async fn wind_up(mut self) {
         while self.turns.join_next().await.is_some() {}
         if self.shared.confirmed.flush().await.is_err() {

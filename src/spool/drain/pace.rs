@@ -1,4 +1,4 @@
-//! When the next message may leave: evenly spaced, slowly at first after a start or an outage. Pure.
+//! When the next message may leave: evenly spaced, and slowly at first after a start or an outage. Pure.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 const FIRST: f64 = 0.1;
 /// What the rate is multiplied by in every second.
 const GROWTH: f64 = 1.5;
-/// The part of the rate that is left to it whatever requests take.
+/// The part of the rate that the drain keeps, whatever requests take.
 const TRICKLE: f64 = 0.1;
-/// Timers wake late. What was due is caught up with so far, and no further: the rest of a delay is lost, not added.
+/// Timers wake late. A delay up to this is made up; the rest of a longer one is lost.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// The pace of everything that leaves the spool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// Messages a second, at most.
+    /// The highest rate, in messages a second.
     rate: f64,
     /// When the last ramp began.
     since: Instant,
@@ -43,7 +43,7 @@ impl Pace {
         self.next.max(asked)
     }
 
-    /// When it may leave though requests have taken what is the drain's: at this part of the rate.
+    /// When a message may leave although requests hold the drain's permits: at this part of the rate.
     pub(super) fn due_among_requests(&self, asked: Instant, now: Instant) -> Instant {
         self.due(asked) + Duration::from_secs_f64((1.0 / TRICKLE - 1.0) / self.rate_at(now))
     }
@@ -55,7 +55,7 @@ impl Pace {
         self.next = moment + Duration::from_secs_f64(1.0 / self.rate_at(now));
     }
 
-    /// A message leaves among requests. What it was late is not caught up with.
+    /// A message leaves among requests. Its delay is not made up.
     pub(super) fn left_among_requests(&mut self, now: Instant) {
         self.next = now + Duration::from_secs_f64(1.0 / self.rate_at(now));
     }

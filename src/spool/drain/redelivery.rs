@@ -1,4 +1,4 @@
-//! Which records may reach the broker a second time: they carry the mark that tells consumers so.
+//! Which records may reach the broker a second time. They carry a mark for consumers.
 
 use crate::spool::store::{Address, DELIVERING, Seq};
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Records that were delivered and are not removed yet, at most: what a crash can make arrive twice.
+/// The largest number of records delivered and not removed yet: a crash can make these arrive twice.
 pub(super) const UNSETTLED_MAX: usize = 256;
 
 /// The records that an earlier run may have delivered without removing them.
@@ -34,7 +34,7 @@ impl Suspects {
             return false;
         }
         let (count, last) = self.counted.entry(of.clone()).or_insert((0, Seq::new(i64::MIN)));
-        // An operator's redrive brings records back behind the others' backs; they are not counted.
+        // An operator's redrive makes earlier records ready again; they are not counted.
         if seq > *last && *count < UNSETTLED_MAX {
             (*count, *last) = (*count + 1, seq);
         }
@@ -81,7 +81,7 @@ impl DeliveringNote {
         Ok(())
     }
 
-    /// Everything that was delivered is removed. On a thread that may wait for a disk, too.
+    /// Called when every delivered record is removed. Also on a thread that may wait for a disk.
     pub(super) async fn end(&mut self) -> Result<(), NoteError> {
         if self.there {
             let path = self.path.clone();

@@ -1,4 +1,4 @@
-//! What goes into the store and what comes out of it: records, their numbers, states and destinations.
+//! The values that go into the store and come out of it: records, their numbers, states and destinations.
 
 use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
 use serde::{Deserialize, Serialize, Serializer};
@@ -210,7 +210,7 @@ impl Filter {
 pub struct Page {
     /// Begin after this record.
     pub after: Option<Seq>,
-    /// Records at most; never more than 1000.
+    /// The largest number of records; never more than 1000.
     pub limit: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a store is told when it is opened.
+//! The settings of a store.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,18 +8,18 @@ pub(super) const PAGE_BYTES: u64 = 8192;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// What a store is told when it is opened.
+/// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
     /// The directory, made when it is missing. Nobody else may read it.
     pub directory: PathBuf,
-    /// Bytes of the database file, at most; the log beside it takes up to 16 MiB more, or one large message.
+    /// The largest size of the database file, in bytes. The log beside it takes up to 16 MiB more, or one large message.
     pub max_bytes: u64,
-    /// What one destination may take of `max_bytes`, in percent, 1 to 100.
+    /// The share of `max_bytes` that one destination may take, in percent, 1 to 100.
     pub destination_percent: u8,
-    /// Free bytes that appends leave on the disk.
+    /// Bytes that appends leave free on the disk.
     pub disk_reserve: u64,
-    /// A record that is older is parked.
+    /// Records older than this are parked.
     pub max_age: Duration,
     /// How long an idempotency key is remembered.
     pub dedup_window: Duration,

@@ -16,7 +16,7 @@ pub enum StoreHealth {
     Closed,
 }
 
-/// Records that were answered for and are not in the database any more.
+/// Records that were acknowledged and are no longer in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostTail {
     /// The last record that the database knows.

@@ -1,4 +1,4 @@
-//! Checkpoints: what is in the log comes into the database on a thread of its own, so that appends do not wait for it.
+//! Checkpoints: a thread of its own moves the log into the database, so that appends do not wait for it.
 //!
 //! The log begins anew only when all of it is in the database at a moment when nobody writes. So the last of several
 //! checkpoints, which has next to nothing to do, is waited for. SQLite syncs the database only after one that no
@@ -10,11 +10,11 @@ use rusqlite::Connection;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// A log of so many pages is worth a checkpoint.
+/// The length of a log that is worth a checkpoint, in pages.
 const WORTH: u32 = 500;
-/// So many pages that are not in the database yet are waited for.
+/// With at most this many pages not in the database yet, the writer waits for the last checkpoint.
 const FEW: u32 = 64;
-/// With so many pages in the log it is waited for whatever there is, so that the log has 8 MiB and one batch at most.
+/// With this many pages in the log the writer waits in any case, so the log has at most 8 MiB and one batch.
 const MAX: u32 = 1000;
 
 /// Pages of the log, and how many of them the database has.
@@ -102,7 +102,7 @@ impl Checkpoints {
         Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: LogSeen::default() })
     }
 
-    /// Sees to the log after a commit.
+    /// Begins or finishes a checkpoint after a commit, where one is due.
     ///
     /// # Errors
     /// Of a checkpoint that was made.
@@ -130,7 +130,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Waits for the one that is under way, if there is one; what was in the log then.
+    /// Waits for the checkpoint that is under way, if there is one, and returns the state of the log then.
     ///
     /// # Errors
     /// Its errors.
@@ -169,7 +169,7 @@ fn failure(code: i32, text: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(text))
 }
 
-/// Moves what no reader needs in the log. Where somebody else makes one, that one does.
+/// Moves the pages that no reader needs in the log. If another process makes a checkpoint, that one is enough.
 fn checkpoint(connection: &Connection, kept: &HeldFiles, sync: Sync) -> rusqlite::Result<LogPages> {
     let pages = asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     if sync == Sync::ByUs {

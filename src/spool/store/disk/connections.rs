@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
-/// Operators may look with a tool of their own.
+/// Operators may use a tool of their own beside this.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_BYTES: i64 = 16 << 20;
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 /// A file in the store's directory that is there from a run's first delivery until that run has ended well.
 pub const DELIVERING: &str = "delivering";
-/// Who asks which process has a store holds its lock for microseconds, and is not to stop a start.
+/// A process that asks who has the store holds the lock for microseconds. That must not stop a start.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// The directory and the right to be the only process in it, kept while this lives.
+/// The directory, and the right to be the only process in it for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
@@ -31,7 +31,7 @@ pub(crate) struct HeldFiles {
 }
 
 impl HeldFiles {
-    /// Asks the disk for the database.
+    /// Syncs the database to disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.database.sync_data()
     }
@@ -77,7 +77,7 @@ impl Directory {
     }
 }
 
-/// Whether there is no spool, but files that are none of a spool's. A volume's own directory counts for nothing.
+/// Whether the directory has other files and no spool. The `lost+found` of a volume does not count.
 fn is_of_others(path: &Path) -> io::Result<bool> {
     const OURS: [&str; 5] = [LOCK, "hwm", "hwm.tmp", DELIVERING, "control.sock"];
     if path.join("spool.db").exists() {
@@ -124,7 +124,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Refuses a disk on a network, and says where there is none at all.
+/// Refuses a network file system, and warns of one in memory.
 #[cfg(target_os = "linux")]
 fn look_at_disk(path: &Path) -> Result<(), OpenError> {
     let disk = rustix::fs::statfs(path).map_err(|source| OpenError::Files {

@@ -1,7 +1,7 @@
-//! The file `hwm`: the highest number committed, kept apart from the database, so that a lost tail is noticed.
+//! The file `hwm`: the highest committed number, kept apart from the database to detect a lost tail.
 //!
-//! SQLite drops a damaged end of its log without a word. The number here trails the commits, by a second at
-//! most; a database that knows only lower numbers has lost records that were answered for.
+//! SQLite silently drops a damaged end of its log. The number here trails the commits by at most a second. A database
+//! that knows only lower numbers has lost records that were acknowledged.
 
 use crate::spool::store::entry::Seq;
 use std::fs::{self, OpenOptions};

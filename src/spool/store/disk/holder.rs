@@ -1,4 +1,4 @@
-//! Which process has a store, asked without taking it.
+//! Which process has a store, found out without taking it.
 
 use crate::spool::store::errors::OpenError;
 use std::fs::{File, TryLockError};
@@ -19,7 +19,7 @@ impl Holder {
     /// The one that left its number in a lock.
     pub(crate) fn named_in(lock: &mut File) -> Self {
         let mut text = String::new();
-        // Only to name it: that somebody has the store is known without the number.
+        // The number only names the process: the lock itself says that somebody has the store.
         let read = lock.read_to_string(&mut text);
         Self { pid: read.ok().and_then(|_| text.trim().parse().ok()) }
     }
@@ -38,7 +38,7 @@ pub fn holder(directory: &Path) -> Result<Option<Holder>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    // Shared, and given back with the file: two that look do not take each other for one that has it.
+    // A shared lock, released with the file: two processes that look do not take each other for the holder.
     match lock.try_lock_shared() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(Some(Holder::named_in(&mut lock))),

@@ -1,4 +1,4 @@
-//! The destinations and what each holds, in memory and in their table, kept alike by every transaction.
+//! The destinations and their counters. Every transaction keeps memory and table alike.
 
 use super::numbers;
 use super::ready::ReadyCounts;
@@ -8,7 +8,7 @@ use crate::spool::store::entry::{Address, RecordState, Seq};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-/// Destinations without records are forgotten beyond so many, since clients choose the names.
+/// Beyond this many rows, destinations without records are forgotten: clients choose the names.
 const EMPTY_MAX: usize = 1024;
 
 /// What a record takes beside its bytes, for a destination's share.
@@ -66,7 +66,7 @@ impl RecordCounts {
         }
     }
 
-    /// Damage to the counters must not stop what they count.
+    /// Damaged counters must not stop deliveries.
     fn take(&mut self, state: RecordState) {
         let count = self.of(state);
         *count = count.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! How many records are ready for each destination, as the last commit left them: asked in memory, without waiting.
+//! The number of ready records for each destination as of the last commit, in memory.
 
 use crate::locking::lock;
 use crate::spool::store::entry::Address;
@@ -14,7 +14,7 @@ impl ReadyCounts {
         lock(&self.0).contains_key(destination)
     }
 
-    /// These destinations have so many now.
+    /// Sets the counts of these destinations.
     pub(crate) fn tell(&self, counts: impl IntoIterator<Item = (Address, u64)>) {
         let mut known = lock(&self.0);
         for (destination, ready) in counts {

@@ -1,4 +1,4 @@
-//! Where the records of a destination are that are ready: stretches of numbers with no other record between them.
+//! Where the ready records of a destination are: stretches of numbers that no other destination's record interrupts.
 //!
 //! An index by destination has an entry for each record, written with the record and once more when it goes. A stretch
 //! is one row for up to 256 of them, since the records of one commit are numbered destination by destination. Numbers
@@ -17,7 +17,7 @@ const LENGTH_MAX: i64 = 256;
 /// Stretches that are kept in memory while all of them are found.
 const FOUND_MAX: usize = 1024;
 
-/// The numbers from `first` to `last`, so many of them with ready records.
+/// The numbers from `first` to `last`; `ready` of them have ready records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     first: i64,
@@ -157,7 +157,7 @@ impl Stretches {
         Ok(())
     }
 
-    /// Nothing of it came to be.
+    /// The transaction was rolled back.
     pub(crate) fn rolled_back(&mut self) {
         *self = Self::default();
     }

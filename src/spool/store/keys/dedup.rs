@@ -1,8 +1,8 @@
-//! Idempotency keys: what became of a request the first time, remembered for a window.
+//! Idempotency keys: the outcome of each first request, remembered for a window.
 //!
 //! Keys live in two tables, the current generation and the one before. Each window the older one is emptied as
-//! a whole and becomes the current one, so that a key costs one row and no timer. Which part of a table may have a
-//! key is known to `runs`, which the writer changes and the reader asks, too.
+//! a whole and becomes the current one, so a key costs one row and no timer. `runs` knows which parts of a table may
+//! contain a key; the writer updates it and the reader consults it.
 
 use super::runs::Runs;
 use crate::locking::lock;
@@ -21,7 +21,7 @@ pub(crate) struct Generations {
     runs: SharedRuns,
 }
 
-/// The runs of both tables. Ahead of the tables, if anything: what it does not name is not in them.
+/// The runs of both tables. It may be ahead of the tables: a key that it excludes is not in them.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedRuns(Arc<Mutex<Runs>>);
 
@@ -50,7 +50,7 @@ const TABLES: [KeyTable; 2] = [
 ];
 
 impl Generations {
-    /// As they were left.
+    /// The generations as the tables have them.
     pub(crate) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
         let fact = |name: &str| {
             let mut statement = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
@@ -95,7 +95,7 @@ impl Generations {
         let next = Self { current: 1 - self.current, since_ms: now_ms, ..self.clone() };
         let mut runs = lock(&self.runs.0);
         runs.seal(connection)?;
-        // Its keys are all older than the window: whoever asks meanwhile misses none.
+        // All its keys are older than the window: a lookup in the meantime misses none.
         runs.empty(connection, next.current)?;
         drop(runs);
         connection.execute(TABLES[next.current].empty, [])?;
@@ -106,7 +106,7 @@ impl Generations {
         Ok(next)
     }
 
-    /// Whether the current generation has had its window.
+    /// Whether the window of the current generation is over.
     pub(crate) fn is_due(&self, now_ms: i64) -> bool {
         now_ms.saturating_sub(self.since_ms) >= self.window_ms
     }

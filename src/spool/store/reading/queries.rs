@@ -1,4 +1,4 @@
-//! The questions that the readers' connection answers.
+//! The queries that the reading thread runs.
 
 use crate::message::ShortText;
 use crate::spool::store::entry::{

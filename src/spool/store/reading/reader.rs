@@ -1,4 +1,4 @@
-//! The thread with the connection that only reads: one question at a time, none waits for the writer.
+//! The thread with the read-only connection. It answers one question at a time and never waits for the writer.
 
 use crate::spool::store::disk::directory::HeldFiles;
 use crate::spool::store::errors::ReadError;
@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Questions that wait, at most; whoever asks more waits to ask.
+/// The largest number of waiting questions. A caller beyond it waits before it can ask.
 const QUESTIONS_MAX: usize = 64;
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
@@ -20,7 +20,7 @@ pub(crate) struct Asking {
     room: Arc<Semaphore>,
 }
 
-/// Starts the thread; it ends at [`Asking::close`] or when nobody can ask any more.
+/// Starts the thread. It ends at [`Asking::close`], or when the last [`Asking`] is dropped.
 pub(crate) fn start(
     connection: Connection,
     kept: Option<HeldFiles>,
@@ -51,7 +51,7 @@ impl Asking {
         answer.await.map_err(|_| ReadError::Closed)?
     }
 
-    /// Ends the thread after the questions that were asked before.
+    /// Ends the thread after it has answered the questions asked before.
     pub(crate) fn close(&self) {
         self.room.close();
         // The thread may have ended already, by a panic in a question.

@@ -1,4 +1,4 @@
-//! The way to a store for whoever only looks, also into one that another process has open.
+//! Reading a store without changing it, even one that another process has open.
 
 use super::queries;
 use super::reader::{self, Asking};
@@ -10,7 +10,7 @@ use crate::spool::store::index::numbers;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-/// A connection that cannot write, on a thread of its own. Questions wait for nobody but each other.
+/// A read-only connection on a thread of its own. Questions wait only for each other.
 ///
 /// Each question sees the store as it is at that moment; between two of them it may change.
 #[derive(Debug)]
@@ -64,10 +64,10 @@ impl StoreReader {
         self.asking.ask(move |db| queries::summary(db, largest)).await
     }
 
-    /// Looks at every page and every record, and tells `progress` how far it is.
+    /// Checks every page and every record, and reports to `progress`.
     ///
     /// # Errors
-    /// When the store cannot be read. What is wrong with it is no error but what was found.
+    /// When the store cannot be read. Faults of the store are not errors; they are in [`Found`].
     pub async fn verify(&self, progress: impl Fn(VerifyProgress) + Send) -> Result<Found, ReadError> {
         verify::all(&self.asking, &self.directory, progress).await
     }
@@ -76,7 +76,7 @@ impl StoreReader {
 impl Drop for StoreReader {
     fn drop(&mut self) {
         self.asking.close();
-        // It has only to finish the question it is at, and whoever asked that one is gone.
+        // The thread only finishes its current question, and nobody waits for the answer.
         drop(self.thread.take());
     }
 }

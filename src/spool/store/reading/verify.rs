@@ -1,7 +1,7 @@
-//! Verifying a store: its pages, the checksum of every record, its counters against its rows, and its end.
+//! Verification of a store: its pages, the checksum of every record, its counters against its rows, and its end.
 //!
-//! Short questions, one after the other: a long one would keep the writer from resetting its log. Only the
-//! structure and the counters are looked at in one go each, since they make sense only as of one moment.
+//! It asks many short questions, because a long one would keep the writer from resetting its log. Only the structure and
+//! the counters are each read in one question, because they make sense only as of one moment.
 
 use super::queries;
 use super::reader::Asking;
@@ -18,7 +18,7 @@ use std::path::Path;
 
 /// Records looked at in one question.
 const SLICE: usize = 256;
-/// Faults that are named; of more there is only their number.
+/// The largest number of faults that are named; the others are only counted.
 const NAMED_MAX: usize = 1000;
 
 /// What was found.
@@ -33,13 +33,13 @@ pub struct Found {
     pub damaged_count: u64,
     /// The first thousand of them.
     pub damaged: Vec<Seq>,
-    /// Counters that are not what there is, the first thousand.
+    /// Counters that differ from the rows that they count, the first thousand.
     pub counters: Vec<WrongCounter>,
-    /// Records at the end that were answered for and are not there.
+    /// Records at the end that were acknowledged and are missing.
     pub lost: Option<LostTail>,
 }
 
-/// A counter that is not what there is.
+/// A counter that differs from the rows that it counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongCounter {
     /// Of which destination; `None` when its name cannot be read either.
@@ -121,7 +121,7 @@ pub(crate) async fn all(
     Ok(found)
 }
 
-/// The mark is read first: it trails the commits, so that a store at work is never ahead of itself.
+/// The mark is read first. It trails the commits, so a store at work never looks as if it had lost records.
 fn lost(connection: &Connection, mark: &Path) -> Result<Option<LostTail>, ReadError> {
     let committed = HighWater::at(mark.to_owned()).written();
     let known = numbers::known(connection)?;

@@ -3,7 +3,7 @@
 use super::*;
 use futures::future::join_all;
 
-/// Records of each commit, on average, with so many appenders at a time.
+/// The average number of records in a commit, with this many appenders at a time.
 async fn records_per_commit(appenders: usize, each: usize) -> f64 {
     let bench = Bench::new();
     let began = std::time::Instant::now();

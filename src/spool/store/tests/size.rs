@@ -77,7 +77,7 @@ async fn a_drained_spool_gives_its_space_back() {
     bench.append("a", "goes on").await;
 }
 
-/// Appends so many MiB from several sides; the longest the log was after a commit, in bytes.
+/// Appends this many MiB from several sides; returns the longest log after a commit, in bytes.
 async fn longest_log(bench: &Bench, mib: usize) -> u64 {
     let mut longest = 0;
     for _ in 0..mib {

@@ -1,4 +1,4 @@
-//! Appends together: what most transactions consist of, with the statement looked up once for all of them.
+//! Appends, which make up most of a transaction. The statement is looked up once for all of them.
 
 use super::bounds::Bounds;
 use super::change::{Effect, Prepared};

@@ -34,7 +34,7 @@ impl Bounds {
         }
     }
 
-    /// A transaction begins: the bytes in use and the bytes free on the disk are these.
+    /// A transaction begins with these bytes in use and free on the disk.
     pub(crate) fn measured(&mut self, live: u64, free_disk: u64) {
         (self.live, self.added, self.free_disk) = (live, 0, free_disk);
         if live >= percent(self.max_bytes, HIGH_PERCENT) {
@@ -60,7 +60,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// Which bound it was when SQLite found no room.
+    /// The bound that was met when SQLite found no room.
     pub(crate) fn met(&self) -> FullReason {
         let hard = self.live + self.added >= percent(self.max_bytes, HIGH_PERCENT);
         if hard { FullReason::Spool } else { FullReason::Disk }
@@ -79,7 +79,7 @@ impl Bounds {
     }
 }
 
-/// What a row takes of the file: what does not fit a quarter of a page fills whole pages of its own.
+/// The bytes of the file that a row takes. A row larger than a quarter of a page fills whole pages of its own.
 fn cost(bytes: u64) -> u64 {
     if bytes < PAGE_BYTES / 4 { bytes + bytes / 8 } else { bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES }
 }

@@ -38,7 +38,7 @@ impl Counted {
 }
 
 impl Ledger {
-    /// Makes the changes in their order; the verdict on each.
+    /// Makes the changes in their order; returns the effect of each.
     pub(crate) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Effect>> {
         let mut verdicts = Vec::with_capacity(changes.len());
         for alike in changes.chunk_by(|one, next| one.appended().is_some() && next.appended().is_some()) {
@@ -68,7 +68,7 @@ impl Ledger {
         }
     }
 
-    /// Makes a change to each record; the verdict is how many there were to change.
+    /// Makes a change to each record; the effect is the number of changed records.
     fn each(
         &mut self,
         seqs: &[Seq],
@@ -154,7 +154,7 @@ impl Ledger {
                  attempts = max(attempts, excluded.attempts)",
         )?;
         self.noted = true;
-        // Whoever brings it back may do so when nobody knows any more which ones were under suspicion.
+        // When the record is redriven, nobody may know any more which records were suspected.
         let suspected = self.suspected.is_some_and(|last| seq <= last);
         note.execute(params![seq.number(), reason, now_ms, i64::from(suspected)])?;
         drop(note);
@@ -162,8 +162,8 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Ready again, in its old place and with its whole time to live again. Attempts stay counted: the broker may have
-    /// it from one of them, and the next delivery must say so.
+    /// Makes a record ready again, in its old place and with its full time to live. Attempts stay counted: the broker may
+    /// have the message from one of them, and the next delivery must carry the mark.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(Counted { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Which records have expired: those that age, in the order of their numbers, and the others by their index.
+//! Which records have expired: aging records in the order of their numbers, the others by an index.
 //!
 //! A record ages when it expires no earlier than every record before it, as nearly all do. The first of them that
 //! is not expired is the end of those that are, and an append writes no page of an index for it. The clock set
@@ -7,7 +7,7 @@
 use crate::spool::store::entry::{RecordState, Seq};
 use rusqlite::Connection;
 
-/// Records looked at in one turn, at most: parked ones are passed by, and there may be many.
+/// The largest number of records examined at a time: parked ones are skipped, and there may be many.
 const LOOKED_AT_MAX: usize = 8192;
 
 /// How far the records that age have been looked through.

@@ -1,4 +1,4 @@
-//! Natural group commit: while one transaction is synced the changes gather, and the next one takes them together.
+//! Group commit: changes gather while one transaction is synced, and the next transaction takes all of them.
 
 use super::change::{Change, Effect, SET_MAX};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -6,32 +6,33 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// Rows of one transaction, at most.
+/// The largest number of rows in one transaction.
 const ROWS_MAX: usize = 512;
-/// Bytes of one transaction, at most; a larger record goes alone, so that it holds up nobody but itself.
+/// The largest size of one transaction, in bytes. A larger record goes alone and delays only itself.
 const BYTES_MAX: usize = 4 << 20;
-/// Nobody waits for the confirms, so that they gather for an append to take them along: this long, or so many.
+/// Nobody waits for confirms, so they gather until an append takes them along: at most this long and this many rows.
 const LINGER: Duration = Duration::from_millis(5);
 const LINGER_ROWS: usize = 256;
-/// A batch waits for the clients that are about, since a sync costs the same with them. How long goes by what the last
-/// commit took, and is this at most.
+/// A batch waits for active clients, because a sync costs the same with them. It waits about as long as the last commit
+/// took, and at most this long.
 const GRACE_MAX: Duration = Duration::from_millis(5);
-/// So many clients are few. All of them are waited for, as long as the next one comes within a part of the last commit's
-/// time, and no longer than it took, so that little is lost to those who do not come.
+/// Up to this many clients are few: the batch waits for all of them, as long as the next one comes within this part of
+/// the last commit's time, and no longer than that commit took. So little time is lost to clients that do not return.
 const FEW: usize = 32;
 const GAP_PART: u32 = 4;
-/// So many are many, and waited for until this part of them is there, or enough for one sync: the others use the processor
-/// meanwhile. The writer looks for them after parts of the last commit's time, instead of being woken by each (after
-/// eighths a third of its time was waiting), and for so many times that at most. Those between few and many come often enough by themselves.
+/// From this many clients on they are many: the batch waits until this part of them has arrived, or enough for one sync.
+/// The writer polls at fractions of the last commit's time instead of being woken by each client, and for at most this
+/// many times that commit's time. (Polling at eighths made it wait a third of its time.) Between few and many, clients
+/// return often enough without a wait.
 const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
 const LOOK_PART: u32 = 64;
 const LOOKING_TIMES: u32 = 8;
-/// With each batch so small a part of the clients that were about is forgotten: those whose answers are on their way are not seen.
+/// Each batch forgets this part of the active clients, and no more: clients whose answers are on their way are not seen.
 const FORGOTTEN_PART: usize = 32;
 
-/// A change on its way to the writer, with the way back and its part of the queue's room.
+/// A change on its way to the writer, with the channel for its effect and its share of the queue.
 #[derive(Debug)]
 pub(crate) struct QueuedChange {
     pub(crate) change: Change,
@@ -55,12 +56,12 @@ pub(crate) enum Next {
 pub(crate) struct Inbox {
     /// `None` closes it.
     changes: Receiver<Option<QueuedChange>>,
-    /// Taken out, and too large for the batch that it would have joined.
+    /// Received, but too large for the batch that it would have joined.
     held: Option<QueuedChange>,
     closed: bool,
-    /// How many clients the batch that was just committed had, and when it was handed over; nothing after a pause.
+    /// The clients of the batch that was just committed, and when it was handed over; `None` after a pause.
     last: Option<(usize, Instant)>,
-    /// How many clients are taken to be about: more at once, and fewer by and by.
+    /// The estimated number of active clients. It grows at once and shrinks gradually.
     about: usize,
     grace_max: Duration,
 }
@@ -71,7 +72,7 @@ struct Gathering {
     jobs: Vec<QueuedChange>,
     rows: usize,
     bytes: usize,
-    /// Those who wait for an answer, to go on with the next message perhaps.
+    /// Clients that wait for an answer, and may then send their next message.
     clients: usize,
     urgent: bool,
 }
@@ -128,8 +129,8 @@ impl Inbox {
         Self { changes, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
     }
 
-    /// The next batch, waiting for its first job until the given moment. To be asked as soon as the last one is
-    /// committed and answered.
+    /// The next batch. Waits for its first change until the given moment. Call it as soon as the last batch is committed
+    /// and answered.
     pub(crate) fn next(&mut self, until: Instant) -> Next {
         let asked = Instant::now();
         let mut batch = Gathering::default();
@@ -152,7 +153,7 @@ impl Inbox {
         Next::Commit(batch.jobs)
     }
 
-    /// Confirms wait for an append to take them along, and appends for the clients that are about.
+    /// Confirms wait for an append that takes them along, and appends wait for active clients.
     fn wait_for_company(&mut self, batch: &mut Gathering, took: Duration) {
         let (begun, about, grace_max) = (Instant::now(), self.about, self.grace_max);
         self.gather(batch, |batch| {
@@ -174,7 +175,7 @@ impl Inbox {
         }
     }
 
-    /// Adds what fits, as long as it comes until the moment that is said, or is there already.
+    /// Adds the changes that fit, if they are there already or arrive before the given moment.
     fn gather(&mut self, batch: &mut Gathering, until: impl Fn(&Gathering) -> Option<Instant>) {
         while self.takes_more(batch) {
             let Some(job) = self.held.take().or_else(|| self.receive(until(batch))) else { break };
@@ -190,7 +191,7 @@ impl Inbox {
         !batch.is_whole() && self.held.as_ref().is_none_or(|held| batch.fits(held))
     }
 
-    /// The next job: one that is there, or comes until the given moment.
+    /// The next change: one that is there already or arrives before the given moment.
     fn receive(&mut self, until: Option<Instant>) -> Option<QueuedChange> {
         if self.closed {
             return None;
@@ -212,7 +213,7 @@ impl Inbox {
         }
     }
 
-    /// What came after the end.
+    /// Changes that arrived after the end.
     pub(crate) fn rest(&self) -> impl Iterator<Item = QueuedChange> {
         self.changes.try_iter().flatten()
     }
@@ -236,7 +237,7 @@ mod tests {
         Some(QueuedChange { change, reply: oneshot::channel().0, room })
     }
 
-    /// An inbox whose last batch had so many clients, and the way to send more jobs.
+    /// An inbox whose last batch had this many clients, and a function that sends more changes.
     fn after_a_batch_of(clients: usize) -> (Inbox, impl Fn(usize)) {
         let (sender, changes) = mpsc::channel();
         let send = move |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
@@ -254,7 +255,7 @@ mod tests {
         }
     }
 
-    /// The batch that comes of `waiting` jobs, when more are sent behind them, so many at a time, each time after so long.
+    /// The size of the batch that `waiting` changes become when more follow: this many at a time, each after this pause.
     fn batch_with_behind<const N: usize>(
         (mut inbox, send): (Inbox, impl Fn(usize) + Sync),
         waiting: usize,

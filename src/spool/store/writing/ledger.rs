@@ -1,4 +1,6 @@
-//! One transaction: changes in, verdicts out, and memory and tables alike whether it was committed or not.
+//! One transaction: changes in, effects out. Memory and tables stay alike, whether it is committed or rolled back.
+//!
+//! A database is one object: `changes` and `reclaim` hold the rest of the ledger's methods.
 
 use super::bounds::Bounds;
 use super::change::{Change, Effect};
@@ -41,7 +43,7 @@ pub(crate) struct Ledger {
     pub(crate) stretches: Stretches,
     pub(crate) generations: Generations,
     pub(crate) expiry: Expiry,
-    /// Whether any record may have a note; few have, and to look for each is a third of a removal.
+    /// Whether any record may have a note. Few have one, and looking for it costs a third of a removal.
     pub(crate) noted: bool,
     /// The last record that a run before, which did not end well, may have delivered.
     pub(crate) suspected: Option<Seq>,
@@ -61,7 +63,7 @@ impl Fault {
 }
 
 impl Ledger {
-    /// Makes the changes in one transaction: all of them on disk, with their verdicts, or none.
+    /// Makes the changes in one transaction: either all of them are on disk and their effects are returned, or none is.
     pub(crate) fn run<'a>(
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
@@ -94,7 +96,7 @@ impl Ledger {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
-        // Where the disk does not say how much is free, only SQLite's own refusal bounds it.
+        // If the disk does not say how much is free, only SQLite's own refusal bounds the store.
         let free = self.directory.free_bytes().unwrap_or(u64::MAX);
         self.statement("BEGIN IMMEDIATE")?;
         let live = self.live_bytes()?;

@@ -1,4 +1,4 @@
-//! Space goes back to the disk while nobody wants to write.
+//! Gives space back to the disk while nobody writes.
 
 use super::ledger::Ledger;
 use crate::spool::store::disk::checkpoints::Checkpoints;
@@ -7,15 +7,15 @@ use crate::spool::store::settings::PAGE_BYTES;
 use rusqlite::config::DbConfig;
 use std::time::Duration;
 
-/// Free pages are kept for reuse up to so many bytes, while there are records.
+/// While there are records, free pages up to this many bytes are kept for reuse.
 const SLACK_BYTES: u64 = 64 << 20;
-/// Of an empty store only these.
+/// An empty store keeps only this many bytes of free pages.
 const EMPTY_SLACK_BYTES: u64 = 256 << 10;
-/// Pages given back in one turn; between turns a change can come first.
+/// Pages given back in one turn. A change can go first between two turns.
 const TURN_PAGES: u64 = 512;
 
 impl Ledger {
-    /// One turn of giving space back; whether there is more to do.
+    /// Gives some space back; returns whether there is more to do.
     pub(crate) fn reclaim(&self, checkpoints: &mut Checkpoints) -> rusqlite::Result<bool> {
         let (pages, free) = self.pages()?;
         let total = self.destinations.total();

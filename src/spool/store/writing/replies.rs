@@ -1,7 +1,7 @@
-//! Replies: a task hands those of a commit out, so that the writer wakes one task and not every client.
+//! A task sends the replies of a commit, so that the writer wakes one task and not every client.
 //!
-//! To wake a task from another thread is a lock and mostly a system call; from within the runtime it is neither. With 200
-//! clients that was a tenth of the writer's time (`scripts/bench-spool --only many`).
+//! Waking a task from another thread takes a lock and usually a system call; from within the runtime it takes neither.
+//! With 200 clients this was a tenth of the writer's time (`scripts/bench-spool --only many`).
 
 use super::change::Effect;
 use super::inbox::QueuedChange;
@@ -10,8 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// A change with what became of it.
 type Answer = (QueuedChange, Effect);
 
-/// The way to the task, which ends when this is dropped. What waits there is bounded by the queue's room: each job keeps
-/// its part until it is answered.
+/// The channel to the task, which ends when this is dropped. The queue of changes bounds it: each change keeps its share
+/// until it is answered.
 #[derive(Debug)]
 pub(crate) struct Replies {
     together: UnboundedSender<Vec<Answer>>,
@@ -43,7 +43,7 @@ async fn hand_out(mut commits: UnboundedReceiver<Vec<Answer>>) {
     }
 }
 
-/// A request that gave up does not wait for its answer: what was done stays done.
+/// A request that gave up does not wait for its reply. Its change stays made.
 fn answer((job, verdict): Answer) {
     let QueuedChange { change: _, reply, room } = job;
     drop(room);

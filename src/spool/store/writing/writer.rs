@@ -1,4 +1,4 @@
-//! The one thread that writes: gathers changes, commits them, answers, and sees to the store once a second.
+//! The one thread that writes: it gathers changes, commits them, answers, and maintains the store once a second.
 
 use super::change::Effect;
 use super::inbox::{Inbox, Next, QueuedChange};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 /// How often the high-water mark is written, the oldest record looked up and the generations turned.
 const TICK: Duration = Duration::from_secs(1);
-/// Nothing to write for so long is idle.
+/// After this long without a change the writer is idle.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// The writer's state.
@@ -120,8 +120,8 @@ impl Writer {
                 self.answer_all(jobs, &Effect::Full(self.ledger.bounds.met()));
             }
             Err(RolledBack { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Effect::Failed),
-            // What the disk did not take it must not be asked to take again: pages it has lost may pass for
-            // written. Only a new start reads what is really there.
+            // A failed write must not be tried again: the system may take pages that it has lost for written. Only a
+            // new start reads what is really on disk.
             Err(RolledBack { fault: Fault::Broken, at_commit, text }) => {
                 self.fail(&text);
                 self.answer_all(jobs, if at_commit { &Effect::Unsure } else { &Effect::Failed });
@@ -213,11 +213,11 @@ impl Writer {
         }
     }
 
-    /// A task of upkeep did not work this time. Nobody's record depends on it; it is logged once, not every second.
+    /// A maintenance task failed this time. No record depends on it; it is logged once, not every second.
     fn note(&mut self, text: &str) {
         if self.noted != text {
             text.clone_into(&mut self.noted);
-            tracing::warn!(error = text, "the spool's upkeep failed and is tried again");
+            tracing::warn!(error = text, "maintenance of the spool failed; it is tried again");
         }
     }
 
@@ -241,7 +241,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// A panic must not leave a store that looks as if it worked.
+    /// After a panic the store must not look as if it still worked.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.stats.send_modify(|stats| stats.health = StoreHealth::Failed("the writer panicked".into()));
