@@ -26,7 +26,7 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("rustix", &["open_files", "spool/store"]),
 ];
 
-/// Which rooms each room may name: dependencies point one way, as src/lib.rs draws them.
+/// Which rooms each room may name: dependencies point one way.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("labels", &[]),

@@ -1,4 +1,4 @@
-//! Documents that say what the code says, and examples in them that work.
+//! The documents agree with the code, their links lead somewhere, and their examples work.
 
 use crate::files::{TextFile, documents, root};
 use crate::none;
@@ -9,15 +9,15 @@ use amqpost::outcome::{Outcome, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
-/// A family as it is scraped.
+/// A family of metrics as a scrape shows it.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Family {
     kind: String,
-    /// The values of each label; of histograms without their buckets' `le`.
+    /// The values of each label, without the `le` of a histogram's buckets.
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Fails with what only one of the two has.
+/// Fails with the elements that only one of the two has.
 #[track_caller]
 fn same<T: Ord + std::fmt::Debug>(documented: BTreeSet<T>, rendered: BTreeSet<T>) {
     let (document, code): (Vec<_>, Vec<_>) =
@@ -32,7 +32,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).expect(path)
 }
 
-/// What is written in backticks.
+/// The texts in backticks.
 fn quoted(cell: &str) -> BTreeSet<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -46,7 +46,7 @@ fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
 
 // === problems.md ===
 
-/// How a section of problems.md begins.
+/// The first line of a section of problems.md.
 fn verdict(row: Row) -> String {
     let retry = row.retry.as_str().map_or("no retry".to_owned(), |retry| format!("retry `{retry}`"));
     let after = row.retry_after.map_or(String::new(), |seconds| format!(", `Retry-After: {seconds}`"));
@@ -107,7 +107,7 @@ fn families() -> BTreeMap<String, Family> {
     families
 }
 
-/// The name and the labels of a series that has labels. No value of ours holds a comma or a quote.
+/// The name and the labels of a series with labels. No value of ours contains a comma or a quote.
 fn labelled(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     let (name, rest) = line.split_once('{').filter(|_| !line.starts_with('#'))?;
     let (labels, _) = rest.rsplit_once('}')?;
@@ -115,7 +115,7 @@ fn labelled(line: &str) -> Option<(&str, Vec<(&str, &str)>)> {
     Some((name, pairs.map(|(label, value)| (label, value.trim_matches('"'))).collect()))
 }
 
-/// The family of a series: those of a histogram have endings.
+/// The family of a series; the series of a histogram have suffixes.
 fn family_of(series: &str) -> &str {
     ["_bucket", "_count", "_sum"].iter().find_map(|end| series.strip_suffix(end)).unwrap_or(series)
 }
@@ -135,7 +135,7 @@ fn every_metric_is_documented_with_its_type_and_labels_and_no_other_is() {
 
 #[test]
 fn every_label_from_a_closed_list_is_documented_with_its_values() {
-    // The first two are explained elsewhere on the page, the others are not closed lists.
+    // The page explains the first two elsewhere; the others are not closed lists.
     const ELSEWHERE: [&str; 6] = ["amqpost_publishes_total", "code", "method", "route", "status", "version"];
     let documented = rows(&read("docs/metrics.md"), "Label values")
         .iter()
@@ -167,7 +167,7 @@ fn every_metric_that_a_document_names_exists() {
 
 // === links ===
 
-/// The targets of the links in a document, each with its line, counted from 0. Addresses are not among them.
+/// The targets of the links in a document except web addresses, each with its line, counted from 0.
 fn links(document: &TextFile) -> Vec<(usize, &str)> {
     let lines = document.text.lines().enumerate();
     let targets = lines.flat_map(|(line, text)| {
@@ -176,7 +176,7 @@ fn links(document: &TextFile) -> Vec<(usize, &str)> {
     targets.filter(|(_, target)| !target.contains("://")).collect()
 }
 
-/// The name by which a link reaches a heading.
+/// The fragment of a link that leads to a heading.
 fn anchor(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
     words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
@@ -219,7 +219,7 @@ fn blocks(document: &TextFile, language: &str) -> Vec<(usize, String)> {
     blocks
 }
 
-/// Files that an example refers to, made up in `directory`, and the example with their places.
+/// Creates the files that an example refers to in `directory`, and returns the example with their paths.
 fn with_files(example: &str, directory: &str) -> String {
     const SECRETS: &str = "/run/secrets";
     for line in example.lines() {

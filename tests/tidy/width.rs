@@ -6,10 +6,10 @@ use crate::none;
 const PROSE_COLUMNS_MAX: usize = 100;
 const CODE_COLUMNS_MAX: usize = 110;
 
-/// Written by programs, which wrap where they like.
+/// Files that programs write; they are not held to these rules.
 const GENERATED: &[&str] = &["Cargo.lock", "config/amqpost.toml", "docs/configuration.md"];
 
-/// Where comments and code are not wrapped yet. Only ever remove from this list.
+/// Files and directories whose comments and code are not wrapped yet. This list may only shrink.
 const NOT_YET_WRAPPED: &[&str] = &[
     ".cargo",
     ".ci",
@@ -33,7 +33,7 @@ fn is_in(file: &TextFile, place: &str) -> bool {
     file.path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What a line of code begins a comment with, for the files that are held to the rules.
+/// The mark of a comment line, for the kinds of files that these rules cover.
 fn comment_mark(file: &TextFile) -> Option<&'static str> {
     let is_script = file.text.starts_with("#!") || file.text.starts_with("# shellcheck shell=");
     match file.path.rsplit_once('.') {
@@ -44,7 +44,7 @@ fn comment_mark(file: &TextFile) -> Option<&'static str> {
     }
 }
 
-/// Whether a line of prose can be broken at all: tables, addresses and single long words cannot.
+/// Whether a line of prose can be broken: tables, web addresses and single long words cannot.
 fn can_be_broken(line: &str) -> bool {
     let text = line.trim_start_matches([' ', '/', '!', '#', '*', '-', '>']);
     !text.starts_with('|') && !text.starts_with('<') && !text.contains("://") && text.contains(' ')
@@ -81,7 +81,7 @@ fn comments_are_at_most_100_columns_wide_and_code_at_most_110() {
         let lines = file.text.lines().enumerate().filter(|(_, line)| {
             let content = line.trim_start().strip_prefix(mark);
             match content.map(|content| content.trim_start_matches(['/', '!', '#'])) {
-                // What is indented was set so by somebody.
+                // Indented text is preformatted.
                 Some(prose) if !prose.starts_with("   ") => {
                     columns(line) > PROSE_COLUMNS_MAX && can_be_broken(line)
                 }
@@ -93,7 +93,7 @@ fn comments_are_at_most_100_columns_wide_and_code_at_most_110() {
     none(wide);
 }
 
-/// A place that is gone or wrapped must not stay on the list.
+/// A place that is gone must not stay on the list.
 #[test]
 fn every_place_that_is_not_wrapped_yet_exists() {
     let files = text_files();
