@@ -1,7 +1,7 @@
 //! The documents agree with the code, their links lead somewhere, and their examples work.
 
 use crate::files::{TextFile, documents, root};
-use crate::none;
+use crate::{MAY_NAME, none};
 use amqpost::config::{Config, Sources};
 use amqpost::labels::ConnectionState;
 use amqpost::metrics::{Metrics, Observed, ObservedSpool};
@@ -163,6 +163,21 @@ fn every_metric_that_a_document_names_exists() {
             assert!(families.contains_key(family_of(&name)), "{} names {name}", document.path);
         }
     }
+}
+
+// === ARCHITECTURE.md ===
+
+#[test]
+fn every_room_is_on_the_map() {
+    let text = read("ARCHITECTURE.md");
+    let map = text.split("\n## ").find(|section| section.starts_with("The rooms")).expect("The rooms");
+    let on_the_map = quoted(map);
+    let rooms = MAY_NAME.iter().map(|(room, _)| *room);
+    none(
+        rooms
+            .filter(|room| !on_the_map.contains(*room) && !on_the_map.contains(&format!("{room}.rs")))
+            .map(|room| format!("ARCHITECTURE.md does not have the room {room}")),
+    );
 }
 
 // === links ===
