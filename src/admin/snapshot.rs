@@ -15,7 +15,7 @@ pub(super) struct Snapshot {
     since_unix_seconds: u64,
     in_flight: usize,
     in_flight_limit: usize,
-    connections: Vec<Connection>,
+    connections: Vec<ConnectionView>,
     #[serde(skip)]
     breakers: HashMap<BreakerState, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,7 +23,7 @@ pub(super) struct Snapshot {
 }
 
 #[derive(Serialize)]
-struct Connection {
+struct ConnectionView {
     state: ConnectionState,
     since_unix_seconds: u64,
     endpoint: String,
@@ -56,7 +56,7 @@ struct SpoolView {
 impl Snapshot {
     pub(super) fn of(shown: &Shown) -> Self {
         let status = shown.link.status();
-        let connections = status.connections.into_iter().map(|connection| Connection {
+        let connections = status.connections.into_iter().map(|connection| ConnectionView {
             state: connection.state,
             since_unix_seconds: unix_seconds(connection.since),
             endpoint: connection.endpoint,
@@ -84,7 +84,7 @@ impl Snapshot {
 
     /// Why connections are not up, each with its endpoint.
     pub(super) fn link_reasons(&self) -> impl Iterator<Item = String> {
-        self.connections.iter().filter_map(|Connection { endpoint, reason, .. }| {
+        self.connections.iter().filter_map(|ConnectionView { endpoint, reason, .. }| {
             reason.as_ref().map(|reason| format!("{endpoint}: {reason}"))
         })
     }

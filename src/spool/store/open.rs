@@ -6,7 +6,7 @@ use super::settings::StoreSettings;
 use super::stats::LostTail;
 use crate::spool::store::disk::checkpoints::{LogPages, log_pages};
 use crate::spool::store::disk::connections::{moving, reading, writing};
-use crate::spool::store::disk::directory::{DELIVERING, Directory, HeldFiles};
+use crate::spool::store::disk::directory::{DELIVERING, HeldFiles, OwnedDirectory};
 use crate::spool::store::disk::high_water::HighWater;
 use crate::spool::store::index::destinations::Destinations;
 use crate::spool::store::index::numbers::{keep_known, known};
@@ -38,7 +38,7 @@ pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
     if found < SQLITE_MIN {
         return Err(OpenError::OldSqlite { found });
     }
-    let directory = Directory::take(&settings.directory)?;
+    let directory = OwnedDirectory::take(&settings.directory)?;
     // Bound first, and so dropped last: after the connections.
     let (path, kept) = directory.database()?;
     let connection = writing(&path, &settings)?;

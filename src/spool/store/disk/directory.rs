@@ -16,7 +16,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 
 /// The directory, and the right to be the only process in it for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct OwnedDirectory {
     path: PathBuf,
     lock: Arc<File>,
 }
@@ -37,7 +37,7 @@ impl HeldFiles {
     }
 }
 
-impl Directory {
+impl OwnedDirectory {
     /// Makes the directory when it is missing, and takes it.
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let failed = |doing| move |source| OpenError::Files { doing, path: path.to_owned(), source };

@@ -15,7 +15,7 @@ const KEY_OVERHEAD: u64 = 64;
 pub(crate) const EXPIRED: &str = "expired";
 
 /// What is counted about a record.
-struct Counted {
+struct RecordRow {
     seq: Seq,
     dest: i64,
     state: RecordState,
@@ -26,7 +26,7 @@ struct Counted {
 const FOUND: &str =
     "SELECT seq, dest, state, length(meta), length(body) FROM msg WHERE seq BETWEEN ?1 AND ?2";
 
-impl Counted {
+impl RecordRow {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: Seq::new(row.get(0)?),
@@ -95,8 +95,8 @@ impl Ledger {
         Ok(Effect::Remembered(None))
     }
 
-    fn found(&self, seq: Seq) -> rusqlite::Result<Option<Counted>> {
-        self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], Counted::read).optional()
+    fn found(&self, seq: Seq) -> rusqlite::Result<Option<RecordRow>> {
+        self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], RecordRow::read).optional()
     }
 
     /// Removes each record; how many there were. Those whose numbers follow each other are looked up and removed together.
@@ -113,7 +113,7 @@ impl Ledger {
             let range = [consecutive[0], consecutive[consecutive.len() - 1]];
             let mut rows = select.query(range)?;
             while let Some(row) = rows.next()? {
-                let Counted { seq, dest, state, bytes } = Counted::read(row)?;
+                let RecordRow { seq, dest, state, bytes } = RecordRow::read(row)?;
                 if state == RecordState::Ready {
                     stretches.taken(connection, dest, seq)?;
                 }
@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     fn park(&mut self, seq: Seq, reason: &str, now_ms: i64) -> rusqlite::Result<bool> {
-        let Some(Counted { dest, state: RecordState::Ready, .. }) = self.found(seq)? else {
+        let Some(RecordRow { dest, state: RecordState::Ready, .. }) = self.found(seq)? else {
             return Ok(false);
         };
         self.set_state(seq, RecordState::Parked)?;
@@ -165,7 +165,7 @@ impl Ledger {
     /// Makes a record ready again, in its old place and with its full time to live. Attempts stay counted: the broker may
     /// have the message from one of them, and the next delivery must carry the mark.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
-        let Some(Counted { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
+        let Some(RecordRow { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
             return Ok(false);
         };
         let mut update =

@@ -5,7 +5,7 @@
 use super::bounds::Bounds;
 use super::change::{Change, Effect};
 use super::expiry::Expiry;
-use crate::spool::store::disk::directory::Directory;
+use crate::spool::store::disk::directory::OwnedDirectory;
 use crate::spool::store::entry::{Seq, now_ms};
 use crate::spool::store::index::destinations::Destinations;
 use crate::spool::store::index::stretches::Stretches;
@@ -36,7 +36,7 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) connection: Connection,
-    pub(crate) directory: Directory,
+    pub(crate) directory: OwnedDirectory,
     pub(crate) settings: StoreSettings,
     pub(crate) bounds: Bounds,
     pub(crate) destinations: Destinations,
