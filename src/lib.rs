@@ -30,7 +30,6 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod control;
-pub mod deadline;
 mod hashing;
 pub mod http;
 pub mod labels;

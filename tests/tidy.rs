@@ -28,14 +28,13 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
 
 /// Which rooms each room may name: dependencies point one way.
 const MAY_NAME: &[(&str, &[&str])] = &[
-    ("message", &[]),
+    ("message", &["outcome"]),
     ("labels", &[]),
     ("outcome", &["labels"]),
-    ("deadline", &[]),
     ("hashing", &[]),
     ("locking", &[]),
     ("admission", &[]),
-    ("config", &[]),
+    ("config", &["message"]),
     ("open_files", &[]),
     ("tasks", &[]),
     ("when_woken", &[]),
@@ -46,7 +45,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "admission",
             "config",
-            "deadline",
             "hashing",
             "labels",
             "locking",
@@ -61,7 +59,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "admission",
             "config",
-            "deadline",
             "hashing",
             "labels",
             "link",
@@ -76,7 +73,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "admission",
             "config",
-            "deadline",
             "labels",
             "link",
             "message",
@@ -91,7 +87,6 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "admission",
             "config",
-            "deadline",
             "link",
             "message",
             "metrics",

@@ -45,7 +45,7 @@ pub use listen::ListenAddress;
 pub use log::{LogFormat, LogLevel};
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
-pub use spool::{IdempotencyConfig, Mode, RouteConfig, SpoolConfig, Undeliverable};
+pub use spool::{IdempotencyConfig, RouteConfig, SpoolConfig, Undeliverable};
 
 /// Everything amqpost can be told, valid by construction of [`Config::load`].
 ///

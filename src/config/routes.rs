@@ -6,10 +6,10 @@ use super::kind::Kind;
 use super::layers::Layers;
 use super::problems::{Mismatch, Origin, Problem, Problems};
 use super::raw::quoted;
-use super::spool::Mode;
 use super::suggest::listed;
 use super::toml_file::Entry;
 use super::value::Value;
+use crate::message::Mode;
 
 /// What the tables are called.
 pub(super) const TABLE: &str = "route";

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::quantities;
 use super::settings::Settings;
+use crate::message::Mode;
 
 /// Section `spool`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,19 +54,6 @@ pub struct RouteConfig {
     pub r#override: bool,
 }
 
-/// How a message is published.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// To the broker, or an error. The spool is not touched.
-    #[default]
-    Direct,
-    /// To the broker, else to the spool.
-    Fallback,
-    /// To the spool, and from there to the broker, in order.
-    Spool,
-}
-
 /// What happens with a message of the spool that the broker will never take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -97,25 +85,6 @@ impl IdempotencyConfig {
     }
 }
 
-impl Mode {
-    /// The modes as they are written, in the order of `ALL`.
-    pub const WORDS: &'static [&'static str] = &["direct", "fallback", "spool"];
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Fallback, Self::Spool];
-
-    /// The mode as it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
-    }
-
-    /// The mode that is written so.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
-    }
-}
-
 impl Undeliverable {
     /// The choices as they are written, in the order of `ALL`.
     pub(super) const WORDS: &[&str] = &["park", "wait"];
@@ -129,10 +98,7 @@ mod tests {
     #[test]
     fn words_and_values_stand_in_the_same_order() {
         let written = |value: String| value.trim_matches('"').to_owned();
-        let modes = Mode::ALL.map(|mode| written(serde_json::to_string(&mode).unwrap()));
-        assert_eq!(modes.as_slice(), Mode::WORDS);
         let choices = Undeliverable::ALL.map(|choice| written(serde_json::to_string(&choice).unwrap()));
         assert_eq!(choices.as_slice(), Undeliverable::WORDS);
-        assert!(Mode::ALL.into_iter().all(|mode| Mode::from_word(mode.as_str()) == Some(mode)));
     }
 }

@@ -3,7 +3,7 @@
 use super::rejection::Rejection;
 use super::unread::Noted;
 use crate::admission::Permit;
-use crate::deadline::Deadline;
+use crate::message::Deadline;
 use crate::outcome::Outcome;
 use axum::BoxError;
 use bytes::{Bytes, BytesMut};

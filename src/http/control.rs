@@ -1,8 +1,7 @@
 //! What a request says about how it is published: deadline, mandatory, mode, retry.
 
 use super::rejection::Rejection;
-use crate::config::Mode;
-use crate::link::RetryPolicy;
+use crate::message::{Mode, RetryPolicy};
 use std::time::Duration;
 
 /// How a message is published. Absent values take their defaults.

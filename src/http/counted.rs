@@ -1,8 +1,8 @@
 //! What `scripts/instructions` counts of decoding requests and making responses.
 
-use super::respond::Answer;
 use super::routes::Route;
-use super::{envelope, raw};
+use super::{envelope, raw, respond};
+use crate::message::{Settlement, ShortText};
 use crate::outcome::Outcome;
 use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -72,10 +72,10 @@ fn an_envelope() {
 }
 
 fn answered(outcome: Outcome, detail: Option<&str>, attempts: u32) {
-    repeat(|| {
-        let message_id = Some(MESSAGE_ID);
-        black_box(Answer { outcome, detail, message_id, attempts, replayed: false }).into_response()
-    });
+    let detail = detail.map(str::to_owned);
+    let message_id = ShortText::new(MESSAGE_ID).unwrap();
+    let settlement = Settlement { detail, attempts, ..Settlement::of(outcome) }.about(message_id);
+    repeat(|| respond::response(black_box(&settlement)));
 }
 
 #[test]

@@ -1,17 +1,12 @@
-//! A request or an envelope read for publishing: everything of an order but its permit.
+//! A request or an envelope read as an order.
 
 use super::clock::RequestStart;
 use super::control::Control;
 use super::envelope::{self, Envelope};
-use super::raw::{Destination, Head};
+use super::raw::Head;
 use super::rejection::Rejection;
 use super::{Door, raw};
-use crate::admission::Permit;
-use crate::config::Mode;
-use crate::deadline::Deadline;
-use crate::link::RetryPolicy;
-use crate::message::{HeaderTable, Message, ShortText};
-use crate::publishing::{ClientKey, Order};
+use crate::message::{Client, ClientKey, Deadline, Destination, HeaderTable, Message, Order};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 use std::sync::Arc;
@@ -24,19 +19,6 @@ pub(super) struct Defaults {
     pub(super) key: Option<ClientKey>,
     /// The trace context, for messages that carry none of their own.
     trace: HeaderTable,
-}
-
-/// A message and everything that was said about publishing it.
-///
-/// The message is behind a pointer before there is a future: each future in the next one would have a place for all of it.
-#[derive(Debug)]
-pub(super) struct Draft {
-    message: Arc<Message>,
-    pub(super) deadline: Deadline,
-    retry: RetryPolicy,
-    pub(super) mode: Mode,
-    pub(super) key: Option<ClientKey>,
-    id_is_assigned: bool,
 }
 
 impl Defaults {
@@ -56,25 +38,9 @@ impl Defaults {
     }
 }
 
-impl Draft {
-    pub(super) fn message_id(&self) -> &ShortText {
-        &self.message.properties.message_id
-    }
-
-    /// What came after the head of a raw request.
-    pub(super) fn set_payload(&mut self, payload: Bytes) {
-        Arc::make_mut(&mut self.message).payload = payload;
-    }
-
-    pub(super) fn into_order(self, permit: Permit) -> Order {
-        let Self { message, deadline, retry, mode, key, id_is_assigned } = self;
-        Order { message, permit, deadline, retry, mode, key, id_is_assigned }
-    }
-}
-
 impl Door {
     /// Reads an envelope whose deadline counts from `start`.
-    pub(super) fn draft(&self, text: &[u8], defaults: &Defaults, start: Instant) -> Result<Draft, Rejection> {
+    pub(super) fn draft(&self, text: &[u8], defaults: &Defaults, start: Instant) -> Result<Order, Rejection> {
         let mut envelope = envelope::decode(text, self.headers_text_max)?;
         let headers = &mut envelope.message.properties.headers;
         for (name, value) in &defaults.trace {
@@ -91,7 +57,7 @@ impl Door {
         start: RequestStart,
         destination: Destination,
         headers: &HeaderMap,
-    ) -> Result<Draft, Rejection> {
+    ) -> Result<Order, Rejection> {
         let Head { properties, control, key, id_is_assigned } = raw::head(headers)?;
         let Destination { exchange, routing_key } = destination;
         let message = Message { exchange, routing_key, mandatory: true, properties, payload: Bytes::new() };
@@ -105,13 +71,14 @@ impl Door {
         envelope: Envelope,
         start: Instant,
         [timeout, mode]: [&str; 2],
-    ) -> Result<Draft, Rejection> {
+    ) -> Result<Order, Rejection> {
         let Envelope { mut message, control, key, id_is_assigned } = envelope;
         let timeout = control.timeout_within(timeout, self.timeout, self.max_timeout)?;
         let mode = self.mode(mode, &message.exchange, control)?;
         message.mandatory = control.mandatory.unwrap_or(true);
         let retry = control.retry.unwrap_or_default();
         let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
-        Ok(Draft { message, deadline, retry, mode, key, id_is_assigned })
+        let client = Client::Anonymous;
+        Ok(Order { client, message, deadline, retry, mode, key, id_is_assigned })
     }
 }

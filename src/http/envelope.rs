@@ -5,10 +5,9 @@ use super::json_text;
 use super::raw;
 use super::rejection::Rejection;
 use crate::message::{
-    DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
+    ClientKey, DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
     exchange_on_the_wire, new_message_id,
 };
-use crate::publishing::ClientKey;
 use base64::Engine;
 use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;

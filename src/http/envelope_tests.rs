@@ -1,8 +1,7 @@
 //! What a JSON envelope becomes: the message, its properties and headers, its payload.
 
 use super::*;
-use crate::config::Mode;
-use crate::link::RetryPolicy;
+use crate::message::{Mode, RetryPolicy};
 use crate::outcome::Outcome;
 use proptest::prelude::*;
 use std::time::Duration;

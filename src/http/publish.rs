@@ -3,18 +3,12 @@
 use super::body::Upload;
 use super::clock::{Arrival, RequestStart};
 use super::control::Control;
-use super::draft::{Defaults, Draft};
-use super::raw::Destination;
+use super::draft::Defaults;
 use super::rejection::Rejection;
-use super::respond::Answer;
-use super::{Arrived, Door, stream};
+use super::{Arrived, Door, respond, stream};
 use crate::admission::Permit;
-use crate::config::Mode;
-use crate::deadline::Deadline;
-use crate::link::Settlement;
-use crate::message::ShortText;
+use crate::message::{Deadline, Destination, Mode, Order, Settlement, ShortText};
 use crate::outcome::Outcome;
-use crate::publishing::Settled;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -39,11 +33,12 @@ pub(super) fn from_raw(
     let draft = destination.and_then(|destination| door.raw_draft(start, destination, &head.headers));
     let mut upload = Upload::new(body, &head.headers);
     async move {
-        let finished = match draft {
+        let settlement = match draft {
             Ok(draft) => publish_raw(&door, draft, &mut upload).await,
             Err(rejection) => Box::pin(door.turned_away(start, &mut upload, rejection)).await.into(),
         };
-        door.told(start.instant(), &finished).into_response()
+        door.told(start.instant(), &settlement);
+        respond::response(&settlement)
     }
 }
 
@@ -62,45 +57,10 @@ pub(super) async fn from_envelope(door: Arc<Door>, arrived: Arrived) -> Response
         }
         Err(rejection) => Err(door.turned_away(start, &mut upload, rejection).await.into()),
     };
-    published.unwrap_or_else(|finished| door.told(start.instant(), &finished).into_response())
-}
-
-/// What became of a message, with its id once there is one.
-#[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) settlement: Settlement,
-    pub(super) message_id: Option<ShortText>,
-    pub(super) replayed: bool,
-}
-
-impl Finished {
-    /// Nothing was published; `message_id` would have been its id.
-    pub(super) fn refused(rejection: Rejection, message_id: Option<ShortText>) -> Self {
-        let Rejection { outcome, detail } = rejection;
-        let settlement = Settlement { outcome, detail, attempts: 0 };
-        Self { settlement, message_id, replayed: false }
-    }
-
-    /// What its client is told.
-    pub(super) fn answer(&self) -> Answer<'_> {
-        let Settlement { outcome, detail, attempts } = &self.settlement;
-        let message_id = self.message_id.as_ref().map(ShortText::as_str);
-        let (detail, replayed) = (detail.as_deref(), self.replayed);
-        Answer { outcome: *outcome, detail, message_id, attempts: *attempts, replayed }
-    }
-}
-
-impl From<Rejection> for Finished {
-    fn from(rejection: Rejection) -> Self {
-        Self::refused(rejection, None)
-    }
-}
-
-impl From<Settled> for Finished {
-    fn from(settled: Settled) -> Self {
-        let Settled { settlement, message_id, replayed } = settled;
-        Self { settlement, message_id: Some(message_id), replayed }
-    }
+    published.unwrap_or_else(|settlement| {
+        door.told(start.instant(), &settlement);
+        respond::response(&settlement)
+    })
 }
 
 /// What the head of a request says of the envelopes in its body.
@@ -110,15 +70,15 @@ struct EnvelopeHead {
     timeout: Duration,
 }
 
-async fn publish_raw(door: &Door, mut draft: Draft, upload: &mut Upload) -> Finished {
+async fn publish_raw(door: &Door, mut draft: Order, upload: &mut Upload) -> Settlement {
     let refusal = door.service.refusal(Some(draft.mode), draft.key.is_some());
     let (payload, permit) = match door.take_in(upload, draft.deadline, refusal).await {
         Ok(taken) => taken,
-        Err(rejection) => return Finished::refused(rejection, Some(draft.message_id().clone())),
+        Err(rejection) => return Settlement::from(rejection).about(draft.message_id().clone()),
     };
     draft.set_payload(payload);
     // Boxed, since what is refused is not to carry the room for it about.
-    Box::pin(door.service.publish(draft.into_order(permit))).await.into()
+    Box::pin(door.service.publish(draft, permit)).await
 }
 
 /// A document holds one envelope, or an array of them: then the answer has begun with the first of them.
@@ -128,7 +88,7 @@ async fn publish_document(
     upload: &mut Upload,
     defaults: Defaults,
     timeout: Duration,
-) -> Result<Response, Finished> {
+) -> Result<Response, Settlement> {
     let start = arrival.start;
     let arrival_deadline = Deadline::after(start.instant(), timeout);
     // The exchange is in the body, and with it perhaps the mode.
@@ -138,7 +98,7 @@ async fn publish_document(
         return Ok(stream::of_array(door, arrival, document, permit, defaults).await?);
     }
     let draft = draft(door, document, defaults, start.instant()).await?;
-    Err(Box::pin(door.service.publish(draft.into_order(permit))).await.into())
+    Err(Box::pin(door.service.publish(draft, permit)).await)
 }
 
 /// Reads the one envelope of a document. A long one takes as long as many publishes do: other requests go on meanwhile.
@@ -147,7 +107,7 @@ async fn draft(
     document: Bytes,
     defaults: Defaults,
     start: Instant,
-) -> Result<Draft, Rejection> {
+) -> Result<Order, Rejection> {
     if document.len() <= DECODED_AT_ONCE_MAX {
         return door.draft(&document, &defaults, start);
     }
@@ -255,16 +215,16 @@ impl Door {
         Ok((payload, permit))
     }
 
-    /// Counts what became of a message whose request, or line, began at `began`; what its client is told.
-    pub(super) fn told<'a>(&self, began: Instant, finished: &'a Finished) -> Answer<'a> {
-        let (answer, elapsed) = (finished.answer(), began.elapsed());
-        if answer.replayed {
+    /// Counts what became of a message whose request, or line, began at `began`.
+    pub(super) fn told(&self, began: Instant, settlement: &Settlement) {
+        let elapsed = began.elapsed();
+        if settlement.replayed {
             // Its message was counted the first time.
             self.metrics.replayed();
         } else {
-            self.metrics.publish_answered(answer.outcome, elapsed);
+            self.metrics.publish_answered(settlement.outcome, elapsed);
         }
-        tracing::debug!(code = answer.outcome.code(), message_id = answer.message_id, ?elapsed, "answered");
-        answer
+        let message_id = settlement.message_id.as_ref().map(ShortText::as_str);
+        tracing::debug!(code = settlement.outcome.code(), message_id, ?elapsed, "answered");
     }
 }

@@ -4,9 +4,9 @@ use super::control::{self, Control};
 use super::percent;
 use super::rejection::Rejection;
 use crate::message::{
-    DeliveryMode, HeaderTable, HeaderValue, Properties, ShortText, exchange_on_the_wire, new_message_id,
+    ClientKey, DeliveryMode, Destination, HeaderTable, HeaderValue, Properties, ShortText, TRACE_CONTEXT,
+    exchange_on_the_wire, new_message_id,
 };
-use crate::publishing::ClientKey;
 use hyper::header::{HeaderMap, HeaderName};
 use std::collections::btree_map::Entry;
 
@@ -16,16 +16,6 @@ const TABLE_PREFIX: &str = "amqp-header-";
 const PROPERTY_PREFIX: &str = "amqp-";
 /// Prefix of headers that say how to publish.
 const CONTROL_PREFIX: &str = "amqpost-";
-
-/// Headers of the W3C trace context, carried along in the headers table.
-const TRACE_CONTEXT: [&str; 3] = ["traceparent", "tracestate", "baggage"];
-
-/// Where a raw request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Destination {
-    pub(super) exchange: ShortText,
-    pub(super) routing_key: ShortText,
-}
 
 /// What the headers of a request say.
 #[derive(Clone, Debug, PartialEq)]

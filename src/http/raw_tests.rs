@@ -1,8 +1,7 @@
 //! What the headers of a raw request become, and which of them are refused.
 
 use super::*;
-use crate::config::Mode;
-use crate::link::RetryPolicy;
+use crate::message::{Mode, RetryPolicy};
 use crate::outcome::Outcome;
 use proptest::prelude::*;
 use std::time::Duration;

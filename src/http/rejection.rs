@@ -1,5 +1,6 @@
 //! A request that is refused before anything is published, and why.
 
+use crate::message::Settlement;
 use crate::outcome::Outcome;
 
 /// The longest detail, in bytes: a client's own text may be quoted in it, and that may be a whole body.
@@ -28,6 +29,13 @@ impl Rejection {
 
     pub(super) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self { outcome, detail: Some(detail.into()) }
+    }
+}
+
+impl From<Rejection> for Settlement {
+    fn from(rejection: Rejection) -> Self {
+        let Rejection { outcome, detail } = rejection;
+        Self { detail, ..Self::of(outcome) }
     }
 }
 

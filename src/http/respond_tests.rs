@@ -13,8 +13,16 @@ use std::fmt::Write;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-fn bare(outcome: Outcome) -> Answer<'static> {
-    Answer { outcome, detail: None, message_id: None, attempts: 0, replayed: false }
+fn bare(outcome: Outcome) -> Settlement {
+    Settlement::of(outcome)
+}
+
+fn detailed(outcome: Outcome, detail: &str) -> Settlement {
+    Settlement { detail: Some(detail.to_owned()), ..bare(outcome) }
+}
+
+fn about(message_id: &str, settlement: Settlement) -> Settlement {
+    settlement.about(ShortText::new(message_id).unwrap())
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {
@@ -29,8 +37,8 @@ async fn text(response: Response) -> String {
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-async fn shown(answer: Answer<'_>) -> String {
-    let response = answer.into_response();
+async fn shown(settlement: Settlement) -> String {
+    let response = response(&settlement);
     let mut shown = format!("{}\n", response.status());
     for (name, value) in response.headers() {
         writeln!(shown, "{name}: {}", String::from_utf8_lossy(value.as_bytes())).unwrap();
@@ -44,10 +52,9 @@ async fn shown(answer: Answer<'_>) -> String {
 fn a_line_is_json_whatever_is_said_in_it() {
     for outcome in Outcome::ALL {
         let text = "\"quoted\" \\ \n \u{1} ünï";
-        let answer =
-            Answer { outcome, detail: Some(text), message_id: Some(text), attempts: 3, replayed: true };
+        let settlement = Settlement { attempts: 3, replayed: true, ..about(text, detailed(outcome, text)) };
         let mut line = BytesMut::new();
-        answer.write_line(7, true, &mut line);
+        write_line(&settlement, 7, true, &mut line);
         let line: Value = serde_json::from_slice(&line).unwrap();
         let row = outcome.row();
         let mut expected = serde_json::json!({
@@ -105,8 +112,8 @@ fn the_outcome_table_is_the_one_of_the_contract() {
 
 #[tokio::test]
 async fn a_confirmed_message_is_answered_with_its_id() {
-    let answer = Answer { message_id: Some("m-1"), ..bare(Outcome::Confirmed) };
-    insta::assert_snapshot!(shown(answer).await, @r#"
+    let settlement = about("m-1", bare(Outcome::Confirmed));
+    insta::assert_snapshot!(shown(settlement).await, @r#"
     200 OK
     content-type: application/json
     amqpost-outcome: confirmed
@@ -122,21 +129,16 @@ async fn a_confirmed_message_is_answered_with_its_id() {
 
 #[tokio::test]
 async fn more_attempts_than_one_are_told() {
-    let answer = Answer { message_id: Some("m-1"), attempts: 3, ..bare(Outcome::Nacked) };
-    let shown = shown(answer).await;
+    let settlement = Settlement { attempts: 3, ..about("m-1", bare(Outcome::Nacked)) };
+    let shown = shown(settlement).await;
     assert!(shown.contains("amqpost-attempts: 3") && shown.contains("\"attempts\": 3"), "{shown}");
 }
 
 #[tokio::test]
 async fn a_problem_with_a_message_names_it() {
-    let answer = Answer {
-        outcome: Outcome::ExchangeNotFound,
-        detail: Some("the broker has no exchange 'orders'"),
-        message_id: Some("m-1"),
-        attempts: 1,
-        replayed: false,
-    };
-    insta::assert_snapshot!(shown(answer).await, @r#"
+    let problem = detailed(Outcome::ExchangeNotFound, "the broker has no exchange 'orders'");
+    let settlement = Settlement { attempts: 1, ..about("m-1", problem) };
+    insta::assert_snapshot!(shown(settlement).await, @r#"
     404 Not Found
     content-type: application/problem+json
     amqpost-outcome: not_published
@@ -157,8 +159,8 @@ async fn a_problem_with_a_message_names_it() {
 
 #[tokio::test]
 async fn a_problem_before_there_is_a_message_has_no_message_id() {
-    let answer = Answer { detail: Some("exchange: has 256 bytes"), ..bare(Outcome::InvalidRequest) };
-    insta::assert_snapshot!(shown(answer).await, @r#"
+    let settlement = detailed(Outcome::InvalidRequest, "exchange: has 256 bytes");
+    insta::assert_snapshot!(shown(settlement).await, @r#"
     400 Bad Request
     content-type: application/problem+json
     amqpost-outcome: not_published
@@ -177,7 +179,7 @@ async fn a_problem_before_there_is_a_message_has_no_message_id() {
 
 #[tokio::test]
 async fn a_problem_without_a_detail_repeats_its_title() {
-    let body: Value = serde_json::from_str(&text(bare(Outcome::LinkLost).into_response()).await).unwrap();
+    let body: Value = serde_json::from_str(&text(response(&bare(Outcome::LinkLost))).await).unwrap();
     assert_eq!(body["detail"], body["title"]);
 }
 
@@ -185,7 +187,7 @@ async fn a_problem_without_a_detail_repeats_its_title() {
 async fn headers_and_body_say_the_same_for_every_outcome() {
     for outcome in Outcome::ALL {
         let row = outcome.row();
-        let response = bare(outcome).into_response();
+        let response = response(&bare(outcome));
         assert_eq!(response.status().as_u16(), row.status, "{}", row.code);
         assert_eq!(header(&response, "amqpost-outcome").as_deref(), Some(row.class.as_str()));
         assert_eq!(header(&response, "amqpost-code").as_deref(), Some(row.code));
@@ -200,7 +202,7 @@ async fn headers_and_body_say_the_same_for_every_outcome() {
 async fn every_outcome_but_success_is_a_problem_document() {
     for outcome in Outcome::ALL {
         let row = outcome.row();
-        let response = bare(outcome).into_response();
+        let response = response(&bare(outcome));
         let is_problem = header(&response, "content-type").unwrap() == "application/problem+json";
         assert_eq!(is_problem, row.status >= 300, "{}", row.code);
         let body: Value = serde_json::from_str(&text(response).await).unwrap();
@@ -215,7 +217,7 @@ async fn every_outcome_but_success_is_a_problem_document() {
 #[tokio::test]
 async fn a_message_id_beyond_ascii_comes_back_in_utf_8() {
     for id in ["käse-🧀", "an id with spaces", "\"quoted\\"] {
-        let response = Answer { message_id: Some(id), ..bare(Outcome::Confirmed) }.into_response();
+        let response = response(&about(id, bare(Outcome::Confirmed)));
         assert_eq!(header(&response, "amqpost-message-id").as_deref(), Some(id));
         let body: Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["message_id"], id);
@@ -225,7 +227,7 @@ async fn a_message_id_beyond_ascii_comes_back_in_utf_8() {
 #[tokio::test]
 async fn a_detail_with_quotes_and_line_breaks_is_still_json() {
     let detail = "payload: '\"'\n\u{1}";
-    let response = Answer { detail: Some(detail), ..bare(Outcome::InvalidRequest) }.into_response();
+    let response = response(&detailed(Outcome::InvalidRequest, detail));
     let body: Value = serde_json::from_str(&text(response).await).unwrap();
     assert_eq!(body["detail"], detail);
 }

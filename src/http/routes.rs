@@ -3,10 +3,8 @@
 //! A service of three paths, in place of axum's router: that puts each request into boxes of its own (ADR-0006).
 
 use super::body::Upload;
-use super::publish::{self, Finished};
-use super::raw;
 use super::rejection::Rejection;
-use super::{Answering, Arrived, Door};
+use super::{Answering, Arrived, Door, publish, raw, respond};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use axum::body::Body;
@@ -136,7 +134,7 @@ async fn astray(door: Arc<Door>, arrived: Arrived, outcome: Outcome, detail: &'s
     let (head, body) = request.into_parts();
     let mut upload = Upload::new(body, &head.headers);
     let rejection = door.turned_away(arrival.start, &mut upload, Rejection::new(outcome, detail)).await;
-    Finished::from(rejection).answer().into_response()
+    respond::response(&rejection.into())
 }
 
 /// Methods are whatever clients make up; labels are not.

@@ -24,7 +24,6 @@ mod ticket;
 pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
 pub use connection::{ConnectionStatus, LinkStatus};
-pub use sending::RetryPolicy;
 
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config};
@@ -50,25 +49,6 @@ struct LinkSettings {
     connect_timeout: Duration,
     write_window: usize,
     max_in_flight: usize,
-}
-
-/// What became of a publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// More than the outcome says, for the client: no host names, no credentials.
-    pub detail: Option<String>,
-    /// Attempts made; 0 when it was refused at the door.
-    pub attempts: u32,
-}
-
-impl Settlement {
-    /// An outcome of which there is no more to say, without an attempt.
-    #[must_use]
-    pub fn of(outcome: Outcome) -> Self {
-        Self { outcome, detail: None, attempts: 0 }
-    }
 }
 
 /// The way to publish and to read the link's state. Cloning shares the link.

@@ -1,15 +1,23 @@
-//! The message: what an application wants published, checked once and valid ever after.
+//! The vocabulary of the house: a message, checked once and valid ever after, the order to publish it, and its settlement.
 //!
-//! Names no library of HTTP, AMQP or metrics: `http` builds these values, `link` sends them.
+//! Names no library of HTTP, AMQP or metrics: `http` builds these values, `publishing`, `link` and `spool` act on them.
 
+mod deadline;
 mod headers;
 mod id;
+mod key;
+mod order;
 mod properties;
+mod settlement;
 mod text;
 
+pub use deadline::Deadline;
 pub use headers::{HeaderTable, HeaderValue, MAX_HEADER_DEPTH};
 pub use id::new_message_id;
+pub use key::ClientKey;
+pub use order::{Client, Destination, Mode, Order, RetryPolicy};
 pub use properties::{DeliveryMode, Properties};
+pub use settlement::Settlement;
 pub use text::{ShortText, TooLong};
 
 use bytes::Bytes;
@@ -51,6 +59,9 @@ impl fmt::Debug for Message {
             .finish_non_exhaustive()
     }
 }
+
+/// Entries of the headers table in which W3C trace context travels.
+pub const TRACE_CONTEXT: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 /// The exchange name on the wire for a name given over HTTP.
 #[must_use]

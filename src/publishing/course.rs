@@ -2,10 +2,9 @@
 
 use super::claims::{Claim, NoClaim};
 use super::keeping::{Keeping, Kept};
-use super::{Order, Settled, Ways, fingerprint, split};
-use crate::config::Mode;
-use crate::link::Settlement;
-use crate::message::ShortText;
+use super::{Ways, fingerprint, split};
+use crate::admission::Permit;
+use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::outcome::{Class, Outcome, Recourse};
 use crate::spool::marked;
 use crate::spool::store::{Address, FinalOutcome, FirstUse};
@@ -17,24 +16,24 @@ use tokio::time::{Instant, timeout_at};
 pub(super) struct Course {
     ways: Arc<Ways>,
     order: Order,
+    permit: Permit,
     answer: Answering,
 }
 
 /// The one answer. A client that has left is not there to hear it, and nothing depends on that.
 pub(super) struct Answering {
-    reply: oneshot::Sender<Settled>,
+    reply: oneshot::Sender<Settlement>,
     message_id: ShortText,
 }
 
 impl Answering {
     pub(super) fn give(self, settlement: Settlement) {
-        let settled = Settled { settlement, message_id: self.message_id, replayed: false };
-        drop(self.reply.send(settled));
+        drop(self.reply.send(settlement.about(self.message_id)));
     }
 
     fn replay(self, outcome: Outcome, message_id: ShortText) {
-        let settlement = Settlement::of(outcome);
-        drop(self.reply.send(Settled { settlement, message_id, replayed: true }));
+        let settlement = Settlement { replayed: true, ..Settlement::of(outcome) };
+        drop(self.reply.send(settlement.about(message_id)));
     }
 
     /// What the spool remembers of a key: the same request's outcome, or another request.
@@ -55,9 +54,14 @@ impl Answering {
 }
 
 impl Course {
-    pub(super) fn new(ways: Arc<Ways>, order: Order, reply: oneshot::Sender<Settled>) -> Self {
-        let message_id = order.message.properties.message_id.clone();
-        Self { ways, order, answer: Answering { reply, message_id } }
+    pub(super) fn new(
+        ways: Arc<Ways>,
+        order: Order,
+        permit: Permit,
+        reply: oneshot::Sender<Settlement>,
+    ) -> Self {
+        let message_id = order.message_id().clone();
+        Self { ways, order, permit, answer: Answering { reply, message_id } }
     }
 
     /// Takes the order to its end; the answer is given by its deadline.
@@ -87,12 +91,12 @@ impl Course {
         let Some(key) = key else { return Ok(None) };
         let request = fingerprint::of_request(message, *mode, *id_is_assigned);
         let id = &message.properties.message_id;
-        self.ways.claims.claim(key.fingerprint(), request, id).map(Some)
+        self.ways.claims.claim(fingerprint::of_key(key), request, id).map(Some)
     }
 
     async fn direct(self, claim: Option<Claim>) {
-        let Order { message, permit, deadline, retry, .. } = self.order;
-        let settlement = self.ways.link.publish(message, permit, deadline, retry).await;
+        let Order { message, deadline, retry, .. } = self.order;
+        let settlement = self.ways.link.publish(message, self.permit, deadline, retry).await;
         if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
             claim.settle(Outcome::Confirmed, &self.answer.message_id);
         }
@@ -120,9 +124,9 @@ impl Course {
         if self.takes_the_detour() {
             return self.keep(claim, None).await;
         }
-        let Order { message, permit, deadline, retry, .. } = self.order;
+        let Order { ref message, deadline, retry, .. } = self.order;
         let brokers_part = split::brokers_part(Instant::now(), deadline);
-        let settlement = self.ways.link.publish(Arc::clone(&message), permit, brokers_part, retry).await;
+        let settlement = self.ways.link.publish(Arc::clone(message), self.permit, brokers_part, retry).await;
         if !is_for_the_spool(settlement.outcome) {
             if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
                 remember(&self.ways, claim, deadline.instant()).await;
@@ -134,17 +138,10 @@ impl Course {
         if permit.reserve(message.payload.len()).is_err() {
             return self.answer.give(settlement);
         }
-        let is_unknown = settlement.outcome.class() == Class::Unknown;
-        let message = if is_unknown { Arc::new(marked(Arc::unwrap_or_clone(message))) } else { message };
-        self.order = Order {
-            message,
-            permit,
-            deadline,
-            retry,
-            mode: Mode::Fallback,
-            key: None,
-            id_is_assigned: false,
-        };
+        self.permit = permit;
+        if settlement.outcome.class() == Class::Unknown {
+            self.order.message = Arc::new(marked(Arc::unwrap_or_clone(self.order.message)));
+        }
         self.keep(claim, Some(settlement)).await;
     }
 
@@ -156,12 +153,12 @@ impl Course {
     }
 
     async fn keep(self, claim: Option<Claim>, before: Option<Settlement>) {
-        let Order { message, permit, deadline, .. } = self.order;
+        let (Order { message, deadline, .. }, permit) = (self.order, self.permit);
         let Some(spool) = self.ways.spool.clone() else {
             return self.answer.give(before.unwrap_or(Settlement::of(Outcome::SpoolFailed)));
         };
         let Some(_part) = self.ways.share.part(message.payload.len()) else {
-            let too_much = "as much is on its way to the disk as may be".to_owned();
+            let too_much = "too many bytes are already waiting to be written to disk".to_owned();
             let overloaded = Settlement { detail: Some(too_much), ..Settlement::of(Outcome::Overloaded) };
             return self.answer.give(before.unwrap_or(overloaded));
         };

@@ -1,10 +1,9 @@
 //! The spool's part of an order: checked, counted in the backlog, appended, and answered by the deadline whatever the disk does.
 
 use crate::admission::Permit;
-use crate::deadline::Deadline;
 use crate::labels::AppendResult;
-use crate::link::{self, Settlement};
-use crate::message::Message;
+use crate::link;
+use crate::message::{Deadline, Message, Settlement};
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
 use crate::spool::store::{Address, AppendError, Appended, FirstUse, Idempotency, NewRecord};
@@ -48,11 +47,12 @@ impl Keeping {
         let Keeping { spool, message, permit, deadline, before, properties_max } = self;
         let attempts = before.as_ref().map_or(0, |before| before.attempts);
         if let Some(problem) = link::unacceptable(&message, properties_max) {
-            let invalid = Settlement { outcome: Outcome::InvalidRequest, detail: Some(problem), attempts };
+            let detail = Some(problem);
+            let invalid = Settlement { detail, attempts, ..Settlement::of(Outcome::InvalidRequest) };
             return Kept::Settled(before.unwrap_or(invalid));
         }
         if deadline.has_passed() {
-            let late = Settlement { outcome: Outcome::DeadlineNotSent, detail: None, attempts };
+            let late = Settlement { attempts, ..Settlement::of(Outcome::DeadlineNotSent) };
             return Kept::Settled(before.unwrap_or(late));
         }
         let pending = spool.backlog.pending(Address::of(&message));
@@ -62,7 +62,7 @@ impl Keeping {
             Ok(appended) => appended,
             Err(_) => {
                 let detail = Some("the disk did not answer before the deadline".to_owned());
-                unsure(Settlement { outcome: Outcome::SpoolUnsure, detail, attempts });
+                unsure(Settlement { detail, attempts, ..Settlement::of(Outcome::SpoolUnsure) });
                 appending.await
             }
         };
@@ -72,7 +72,7 @@ impl Keeping {
         if !matches!(appended, Err(AppendError::Unsure)) {
             pending.settled();
         }
-        let settled = |outcome| Settlement { outcome, detail: None, attempts };
+        let settled = |outcome| Settlement { attempts, ..Settlement::of(outcome) };
         match appended {
             Ok(Appended::Stored(_)) => {
                 spool.flow.appended();
@@ -89,11 +89,11 @@ impl Keeping {
 /// Neither the broker confirmed it nor the spool has it. What the broker may have stays unknown.
 fn neither(before: Option<Settlement>, outcome: Outcome, error: AppendError) -> Settlement {
     let Some(before) = before else {
-        return Settlement { outcome, detail: Some(error.to_string()), attempts: 0 };
+        return Settlement { detail: Some(error.to_string()), ..Settlement::of(outcome) };
     };
     let detail = Some(format!("the broker: {}; and {error}", before.outcome.code()));
     let outcome = if before.outcome.class() == Class::Unknown { before.outcome } else { outcome };
-    Settlement { outcome, detail, attempts: before.attempts }
+    Settlement { outcome, detail, ..before }
 }
 
 fn result(appended: &Result<Appended, AppendError>) -> AppendResult {

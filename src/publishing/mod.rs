@@ -15,14 +15,12 @@ mod keys;
 mod routes;
 mod split;
 
-pub use fingerprint::ClientKey;
 pub use routes::ModeRefused;
 
 use crate::admission::{Admission, Permit, Share};
-use crate::config::{Config, Mode};
-use crate::deadline::Deadline;
-use crate::link::{LinkHandle, RetryPolicy, Settlement};
-use crate::message::{Message, ShortText};
+use crate::config::Config;
+use crate::link::LinkHandle;
+use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::spool::SpoolHandle;
@@ -33,36 +31,6 @@ use futures_util::future::{Either, FutureExt};
 use routes::Routes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// A message and everything that was said about publishing it.
-#[derive(Debug)]
-pub struct Order {
-    /// The message.
-    pub message: Arc<Message>,
-    /// The permit it was admitted with.
-    pub permit: Permit,
-    /// The moment by which the outcome is due.
-    pub deadline: Deadline,
-    /// Whether attempts are repeated.
-    pub retry: RetryPolicy,
-    /// The mode, as [`PublishService::of`] gave it.
-    pub mode: Mode,
-    /// The client's idempotency key.
-    pub key: Option<ClientKey>,
-    /// Whether the message id is ours: it says nothing of the request then.
-    pub id_is_assigned: bool,
-}
-
-/// What became of an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
-    /// The outcome, and more.
-    pub settlement: Settlement,
-    /// The message's id: that of the first request, where this one repeats it.
-    pub message_id: ShortText,
-    /// Whether this is the outcome of an earlier request, and nothing was done for this one.
-    pub replayed: bool,
-}
 
 /// The way to publish in any mode. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -139,20 +107,18 @@ impl PublishService {
     /// that is possible; any other comes to its end without its client.
     ///
     /// Not an `async fn`, which would keep the whole order beside the future that has it.
-    pub fn publish(&self, order: Order) -> impl Future<Output = Settled> + Send + '_ {
-        let message_id = order.message.properties.message_id.clone();
+    pub fn publish(&self, order: Order, permit: Permit) -> impl Future<Output = Settlement> + Send + '_ {
+        let message_id = order.message_id().clone();
         if order.mode == Mode::Direct && order.key.is_none() {
-            let Order { message, permit, deadline, retry, .. } = order;
+            let Order { message, deadline, retry, .. } = order;
             let publishing = self.0.link.publish(message, permit, deadline, retry);
-            let settled = |settlement| Settled { settlement, message_id, replayed: false };
-            return Either::Left(publishing.map(settled));
+            return Either::Left(publishing.map(|settlement| settlement.about(message_id)));
         }
         let (reply, settled) = oneshot::channel();
-        let course = Course::new(Arc::clone(&self.0), order, reply);
+        let course = Course::new(Arc::clone(&self.0), order, permit, reply);
         self.0.tasks.spawn(course.run());
         // Without an answer the task has panicked, and nobody knows how far it came.
-        let unsure =
-            || Settled { settlement: Settlement::of(Outcome::SpoolUnsure), message_id, replayed: false };
+        let unsure = || Settlement::of(Outcome::SpoolUnsure).about(message_id);
         Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| unsure())))
     }
 }

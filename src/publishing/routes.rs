@@ -1,7 +1,7 @@
 //! Which mode a request has: what it asks for, or what the first route that fits its exchange says.
 
-use crate::config::{Mode, RouteConfig};
-use crate::message::{DEFAULT_EXCHANGE, ShortText};
+use crate::config::RouteConfig;
+use crate::message::{DEFAULT_EXCHANGE, Mode, ShortText};
 
 /// The routes in their order.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_spool_only_direct_is_to_be_had() {
+    fn without_a_spool_only_direct_is_available() {
         let routes = Routes::new(&[], false);
         assert_eq!(routes.mode(&name("e"), Some(Mode::Direct)), Ok(Mode::Direct));
         let refused = routes.mode(&name("e"), Some(Mode::Fallback)).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! How the deadline of a `fallback` request is divided: the broker first, and time enough for the disk after it.
 
-use crate::deadline::Deadline;
+use crate::message::Deadline;
 use std::time::Duration;
 use tokio::time::Instant;
 

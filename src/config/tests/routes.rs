@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::message::Mode;
 
 #[test]
 fn routes_keep_the_order_of_the_file() {

@@ -1,6 +1,7 @@
 //! The answers of a stream as text: one a line as they come, or an array in its order.
 
-use crate::http::respond::Answer;
+use crate::http::respond;
+use crate::message::Settlement;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 
@@ -30,16 +31,16 @@ impl Answers {
         Self { text: BytesMut::new(), form: Form::Array { next: 0, early: BTreeMap::new() } }
     }
 
-    pub(super) fn add(&mut self, index: u64, answer: &Answer<'_>) {
+    pub(super) fn add(&mut self, index: u64, settlement: &Settlement) {
         let Self { text, form } = self;
         match form {
             Form::Lines => {
-                answer.write_line(index, false, text);
+                respond::write_line(settlement, index, false, text);
                 text.extend_from_slice(b"\n");
             }
             Form::Array { next, early } => {
                 let mut line = BytesMut::new();
-                answer.write_line(index, false, &mut line);
+                respond::write_line(settlement, index, false, &mut line);
                 early.insert(index, line.freeze());
                 while let Some(line) = early.remove(next) {
                     text.extend_from_slice(if *next == 0 { b"[" } else { b",\n" });
@@ -51,8 +52,8 @@ impl Answers {
     }
 
     /// The line that says why no more were taken from `index` on.
-    pub(super) fn add_last(&mut self, index: u64, answer: &Answer<'_>) {
-        answer.write_line(index, true, &mut self.text);
+    pub(super) fn add_last(&mut self, index: u64, settlement: &Settlement) {
+        respond::write_line(settlement, index, true, &mut self.text);
         self.text.extend_from_slice(b"\n");
     }
 
@@ -80,10 +81,6 @@ mod tests {
     use crate::outcome::Outcome;
     use proptest::prelude::*;
 
-    fn answer(outcome: Outcome) -> Answer<'static> {
-        Answer { outcome, detail: None, message_id: None, attempts: 0, replayed: false }
-    }
-
     #[test]
     fn an_array_of_nothing_is_empty() {
         let mut answers = Answers::as_array();
@@ -94,9 +91,9 @@ mod tests {
     #[test]
     fn lines_are_written_as_they_come_and_the_last_says_so() {
         let mut answers = Answers::as_lines();
-        answers.add(1, &answer(Outcome::Confirmed));
-        answers.add(0, &answer(Outcome::LinkLost));
-        answers.add_last(2, &answer(Outcome::Draining));
+        answers.add(1, &Settlement::of(Outcome::Confirmed));
+        answers.add(0, &Settlement::of(Outcome::LinkLost));
+        answers.add_last(2, &Settlement::of(Outcome::Draining));
         answers.end();
         let text = String::from_utf8(answers.text.to_vec()).unwrap();
         let lines: Vec<_> = text.lines().collect();
@@ -117,7 +114,7 @@ mod tests {
         ) {
             let mut answers = Answers::as_array();
             for index in order {
-                answers.add(index, &answer(Outcome::Confirmed));
+                answers.add(index, &Settlement::of(Outcome::Confirmed));
             }
             answers.end();
             let array: Vec<serde_json::Value> = serde_json::from_slice(&answers.text).unwrap();

@@ -3,9 +3,9 @@
 use super::engine::Ending;
 use super::lines::{Cut, Splitter};
 use super::places::{Places, Room};
-use crate::deadline::Deadline;
 use crate::http::body::RequestBody;
 use crate::http::rejection::Rejection;
+use crate::message::Deadline;
 use crate::outcome::Outcome;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -7,11 +7,10 @@ use super::outbox::{FULL, Outbox, Reading};
 use super::places::Room;
 use super::{Connection, Door};
 use crate::admission::Permit;
-use crate::deadline::Deadline;
 use crate::http::body::Upload;
-use crate::http::draft::{Defaults, Draft};
-use crate::http::publish::Finished;
+use crate::http::draft::Defaults;
 use crate::http::rejection::Rejection;
+use crate::message::{Deadline, Order, Settlement};
 use crate::outcome::Outcome;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -67,11 +66,11 @@ pub(super) enum Ending {
     Deaf,
 }
 
-/// A line's outcome.
-struct Settled {
+/// What became of a line.
+struct Line {
     index: u64,
     began: Instant,
-    finished: Finished,
+    settlement: Settlement,
 }
 
 /// A line that waits for its place, for as long as this lives.
@@ -88,7 +87,7 @@ pub(super) struct Engine {
     begins: Begins,
     outbox: Arc<Outbox>,
     connection: Connection,
-    under_way: FuturesUnordered<BoxFuture<'static, Settled>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Line>>,
     /// There until the line that was taken last has its place.
     blocked: Option<Blocked>,
     taken: u64,
@@ -167,8 +166,7 @@ impl Engine {
     pub(super) async fn run(mut self) {
         let ending = poll_fn(|cx| self.poll(cx)).await;
         if let Some(rejection) = ending.last_line() {
-            let finished = Finished::from(rejection);
-            self.answers.add_last(self.taken, &finished.answer());
+            self.answers.add_last(self.taken, &rejection.into());
         }
         self.answers.end();
         poll_fn(|cx| Poll::Ready(self.outbox.hand_over(&mut self.answers.text, cx))).await;
@@ -207,8 +205,8 @@ impl Engine {
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while let Poll::Ready(Some(settled)) = Pin::new(&mut self.under_way).poll_next(cx) {
-            let Settled { index, began, finished } = settled;
-            self.answer(index, began, &finished);
+            let Line { index, began, settlement } = settled;
+            self.answer(index, began, &settlement);
             any = true;
         }
         any
@@ -266,18 +264,17 @@ impl Engine {
             Begins::WhenTaken => Instant::now(),
             Begins::At(start) => start,
         };
-        let draft = match self.door.draft(text, &self.defaults, began) {
-            Ok(draft) => draft,
+        let order = match self.door.draft(text, &self.defaults, began) {
+            Ok(order) => order,
             Err(rejection) => return self.answer(index, began, &rejection.into()),
         };
-        if let Some(outcome) = self.door.service.refusal(Some(draft.mode), draft.key.is_some()) {
-            let rejection = Rejection::of(outcome);
-            let message_id = Some(draft.message_id().clone());
-            return self.answer(index, began, &Finished::refused(rejection, message_id));
+        if let Some(outcome) = self.door.service.refusal(Some(order.mode), order.key.is_some()) {
+            let settlement = Settlement::of(outcome).about(order.message_id().clone());
+            return self.answer(index, began, &settlement);
         }
         let publishing = match self.door.places.take(text.len()) {
-            Some(permit) => self.publishing(index, began, draft, permit),
-            None => self.waiting(index, began, draft, text.len(), room),
+            Some(permit) => self.publishing(index, began, order, permit),
+            None => self.waiting(index, began, order, text.len(), room),
         };
         self.under_way.push(publishing);
     }
@@ -286,13 +283,13 @@ impl Engine {
         &self,
         index: u64,
         began: Instant,
-        draft: Draft,
+        order: Order,
         permit: Permit,
-    ) -> BoxFuture<'static, Settled> {
+    ) -> BoxFuture<'static, Line> {
         let service = self.door.service.clone();
         Box::pin(async move {
-            let finished = service.publish(draft.into_order(permit)).await.into();
-            Settled { index, began, finished }
+            let settlement = service.publish(order, permit).await;
+            Line { index, began, settlement }
         })
     }
 
@@ -301,10 +298,10 @@ impl Engine {
         &mut self,
         index: u64,
         began: Instant,
-        draft: Draft,
+        order: Order,
         bytes: usize,
         room: Option<Room>,
-    ) -> BoxFuture<'static, Settled> {
+    ) -> BoxFuture<'static, Line> {
         let (service, places) = (self.door.service.clone(), self.door.places.clone());
         let (waits, has_waited) = oneshot::channel::<()>();
         let (is_wanted, not_wanted) = oneshot::channel::<()>();
@@ -312,15 +309,15 @@ impl Engine {
         Box::pin(async move {
             let place = tokio::select! {
                 biased;
-                place = places.take_by(bytes, draft.deadline.instant()) => place,
+                place = places.take_by(bytes, order.deadline.instant()) => place,
                 _ = not_wanted => None,
             };
             drop((room, waits));
-            let finished = match place {
-                Some(permit) => service.publish(draft.into_order(permit)).await.into(),
-                None => Finished::refused(no_room(), Some(draft.message_id().clone())),
+            let settlement = match place {
+                Some(permit) => service.publish(order, permit).await,
+                None => Settlement::from(no_room()).about(order.message_id().clone()),
             };
-            Settled { index, began, finished }
+            Line { index, began, settlement }
         })
     }
 
@@ -330,10 +327,10 @@ impl Engine {
         index
     }
 
-    fn answer(&mut self, index: u64, began: Instant, finished: &Finished) {
-        let answer = self.door.told(began, finished);
+    fn answer(&mut self, index: u64, began: Instant, settlement: &Settlement) {
+        self.door.told(began, settlement);
         if !self.reading.client_left {
-            self.answers.add(index, &answer);
+            self.answers.add(index, settlement);
         }
     }
 

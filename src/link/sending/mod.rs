@@ -5,8 +5,6 @@ mod publish;
 mod retry;
 mod turns;
 
-pub use retry::RetryPolicy;
-
 pub(super) use publish::Attempting;
 pub(super) use retry::RetryBudget;
 pub(super) use turns::Turns;

@@ -1,13 +1,12 @@
 //! One message from its request to its outcome: the breaker, the attempts, the wait for the verdict.
 
-use super::retry::{RetryBudget, RetryPolicy, pauses};
+use super::retry::{RetryBudget, pauses};
 use crate::admission::{Admission, Permit};
-use crate::deadline::Deadline;
+use crate::link::LinkHandle;
 use crate::link::destinations::Breakers;
 use crate::link::stage::draining;
 use crate::link::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
-use crate::link::{LinkHandle, Settlement};
-use crate::message::Message;
+use crate::message::{Deadline, Message, RetryPolicy, Settlement};
 use crate::outcome::{Class, Outcome};
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -108,7 +107,7 @@ impl LinkHandle {
             let Some(pause_ends) = pause_ends.filter(|ends| *ends < way.deadline.instant()) else {
                 let confirmed = outcome == Outcome::Confirmed;
                 let outcome = if confirmed { outcome } else { unknown.unwrap_or(outcome) };
-                return Settlement { outcome, detail, attempts };
+                return Settlement { detail, attempts, ..Settlement::of(outcome) };
             };
             self.metrics.retried(outcome);
             let mut stage = self.stage.clone();

@@ -1,25 +1,14 @@
 //! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
 
 use crate::link::backoff::Backoff;
+use crate::message::RetryPolicy;
 use crate::outcome::{Class, Outcome, Recourse};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Whether a publish is tried again inside its deadline.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RetryPolicy {
-    /// One attempt.
-    Off,
-    /// Again only what provably was not handed over to the link.
-    #[default]
-    Safe,
-    /// Also what may have been published, and what was nacked, with the same message id.
-    AtLeastOnce,
-}
-
 impl RetryPolicy {
     /// Whether an attempt with this outcome may be repeated. `handed_over`: the message had left us.
-    pub(crate) fn repeats(self, outcome: Outcome, handed_over: bool) -> bool {
+    pub(super) fn repeats(self, outcome: Outcome, handed_over: bool) -> bool {
         match self {
             RetryPolicy::Off => false,
             RetryPolicy::Safe => !handed_over,

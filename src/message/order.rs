@@ -1,0 +1,113 @@
+//! The order: a message and everything its client says about publishing it.
+
+use super::{ClientKey, Deadline, Message, ShortText};
+use bytes::Bytes;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A message and everything that was said about publishing it.
+///
+/// The message is behind a pointer: each future that an order passes through would have room for all of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    /// Whose order it is.
+    pub client: Client,
+    /// The message.
+    pub message: Arc<Message>,
+    /// The moment by which the outcome is due.
+    pub deadline: Deadline,
+    /// Which attempts are repeated.
+    pub retry: RetryPolicy,
+    /// Broker or spool.
+    pub mode: Mode,
+    /// The client's idempotency key.
+    pub key: Option<ClientKey>,
+    /// Whether the message id was assigned here. Such an id says nothing about the request.
+    pub id_is_assigned: bool,
+}
+
+impl Order {
+    /// The id of the message.
+    #[must_use]
+    pub fn message_id(&self) -> &ShortText {
+        &self.message.properties.message_id
+    }
+
+    /// Sets the payload, for a message whose head was read before its body.
+    pub fn set_payload(&mut self, payload: Bytes) {
+        Arc::make_mut(&mut self.message).payload = payload;
+    }
+}
+
+/// Who sends a request. Every client is anonymous: requests are not authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Client {
+    /// A client without credentials.
+    #[default]
+    Anonymous,
+}
+
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The exchange, as named on the wire; empty is the broker's default exchange.
+    pub exchange: ShortText,
+    /// The routing key; with the default exchange the name of the queue.
+    pub routing_key: ShortText,
+}
+
+/// How a message is published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// To the broker, or an error. The spool is not used.
+    #[default]
+    Direct,
+    /// To the broker, else to the spool.
+    Fallback,
+    /// To the spool, and from there to the broker, in order.
+    Spool,
+}
+
+impl Mode {
+    /// The modes as they are written, in the order of `ALL`.
+    pub const WORDS: &'static [&'static str] = &["direct", "fallback", "spool"];
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Fallback, Self::Spool];
+
+    /// The mode as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+
+    /// The mode with this name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+    }
+}
+
+/// Whether a publish is tried again before its deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryPolicy {
+    /// One attempt.
+    Off,
+    /// Repeats only an attempt that was provably not handed over to the link.
+    #[default]
+    Safe,
+    /// Also repeats, with the same message id, an attempt that may have been published or was nacked.
+    AtLeastOnce,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_modes_stand_in_the_same_order() {
+        let written = Mode::ALL.map(|mode| serde_json::to_value(mode).unwrap());
+        assert_eq!(written.as_slice(), Mode::WORDS);
+        assert!(Mode::ALL.into_iter().all(|mode| Mode::from_word(mode.as_str()) == Some(mode)));
+    }
+}
