@@ -4,8 +4,9 @@ use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::control::{ControlError, ControlSocket, Desk};
-use crate::http::{self, BindError, Door, Listeners};
+use crate::http::{self, Door};
 use crate::link::Link;
+use crate::listener::{BindError, Listeners};
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use crate::spool::store::StoreReader;
@@ -54,7 +55,7 @@ impl App {
     /// When a listener cannot be bound or the spool cannot be opened.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let listeners = Listeners::bind(&config.http).await?;
+        let listeners = Listeners::bind((&config.http).into()).await?;
         let addresses = listeners.addresses();
         let spool = Spool::open(&config)?;
         let control = control(&config, spool.as_ref()).await?;

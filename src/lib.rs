@@ -6,8 +6,9 @@
 //! http → message → publishing → link, spool → outcome → http
 //! ```
 //!
-//! * [`http`] turns requests into messages and outcomes into responses;
-//! * [`message`] is what an application wants published, checked once;
+//! * [`listener`] serves HTTP connections; [`http`] turns requests into messages and outcomes into responses;
+//! * [`message`] is the vocabulary: a message, checked once, the order to publish it, its settlement;
+//! * [`envelope`] is a whole message as a JSON document;
 //! * [`admission`] bounds what is in flight;
 //! * [`link`] owns the broker connections and turns a message into exactly one outcome;
 //! * [`publishing`] decides between the broker and the spool, and knows idempotency keys;
@@ -30,10 +31,12 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod envelope;
 mod hashing;
 pub mod http;
 pub mod labels;
 pub mod link;
+pub mod listener;
 mod locking;
 pub mod message;
 pub mod metrics;

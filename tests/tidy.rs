@@ -18,7 +18,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("lapin", &["link"]),
     ("prometheus", &["metrics"]),
-    ("axum", &["http", "admin", "control"]),
+    ("axum", &["listener", "http", "admin", "control"]),
     ("toml", &["config"]),
     ("rusqlite", &["spool/store"]),
     ("sha2", &["publishing"]),
@@ -39,6 +39,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("tasks", &[]),
     ("when_woken", &[]),
     ("telemetry", &["config"]),
+    ("envelope", &["message"]),
+    ("listener", &["config", "when_woken"]),
     ("metrics", &["labels", "locking", "outcome"]),
     (
         "link",
@@ -87,18 +89,32 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "admission",
             "config",
-            "link",
+            "envelope",
+            "listener",
             "message",
             "metrics",
-            "publishing",
             "outcome",
+            "publishing",
             "tasks",
-            "when_woken",
         ],
     ),
-    ("admin", &["admission", "config", "http", "labels", "link", "metrics", "spool"]),
-    ("control", &["config", "http", "message", "spool"]),
-    ("app", &["admin", "admission", "config", "control", "http", "link", "metrics", "publishing", "spool"]),
+    ("admin", &["admission", "config", "labels", "link", "listener", "metrics", "spool"]),
+    ("control", &["config", "envelope", "listener", "message", "spool"]),
+    (
+        "app",
+        &[
+            "admin",
+            "admission",
+            "config",
+            "control",
+            "http",
+            "link",
+            "listener",
+            "metrics",
+            "publishing",
+            "spool",
+        ],
+    ),
     ("shutdown", &["admin", "app"]),
     (
         "commands",
@@ -243,13 +259,14 @@ fn nothing_but_a_test_unwraps() {
 fn is_for_tests(file: &TextFile, files: &[TextFile]) -> bool {
     let (directory, name) = file.path.rsplit_once('/').unwrap_or_default();
     let stem = name.trim_end_matches(".rs");
-    let mounted = format!("#[cfg(test)]\nmod {stem};");
+    let mounted = ["", "pub(crate) "].map(|visibility| format!("#[cfg(test)]\n{visibility}mod {stem};"));
     stem == "tests"
         || stem.ends_with("_tests")
         || directory.ends_with("/tests")
-        || files
-            .iter()
-            .any(|parent| parent.path == format!("{directory}/mod.rs") && parent.text.contains(&mounted))
+        || files.iter().any(|parent| {
+            parent.path == format!("{directory}/mod.rs")
+                && mounted.iter().any(|mounted| parent.text.contains(mounted))
+        })
 }
 
 /// Unit tests that sleep in real time, by the end of the file's path, and how often each does. The list only ever gets shorter.

@@ -6,9 +6,9 @@ mod snapshot;
 mod views;
 
 use crate::admission::Admission;
-use crate::config::{Config, HttpConfig, ListenAddress};
-use crate::http::{BindError, Listeners, routed};
+use crate::config::{Config, ListenAddress};
 use crate::link::LinkHandle;
+use crate::listener::{BindError, Listeners, Settings, routed};
 use crate::metrics::Metrics;
 use crate::spool::SpoolHandle;
 use axum::Router;
@@ -21,6 +21,9 @@ use tokio::sync::{oneshot, watch};
 
 /// The largest number of connections: a scraper, a kubelet, a few people.
 const CONNECTIONS_MAX: usize = 256;
+
+/// The largest head of a request, in bytes.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// Whether the sidecar takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +80,13 @@ impl Admin {
     /// When the address cannot be bound or the thread cannot be made.
     pub async fn start(listen: SocketAddr, shown: Shown) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let address = ListenAddress::Tcp(listen);
+        let settings = Settings::for_operators(address, CONNECTIONS_MAX, HEADER_BYTES_MAX);
         let (stop, stopped) = watch::channel(false);
         let (bound, is_bound) = oneshot::channel();
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(async move {
-                let listeners = match Listeners::bind(&listener_config(listen)).await {
+                let listeners = match Listeners::bind(settings).await {
                     Ok(listeners) => listeners,
                     Err(error) => return drop(bound.send(Err(error))),
                 };
@@ -110,16 +115,6 @@ impl Admin {
             Ok(Ok(Err(_)) | Err(_)) => tracing::error!("the admin thread panicked"),
             Err(_) => tracing::warn!("the admin listener did not end in time"),
         }
-    }
-}
-
-fn listener_config(listen: SocketAddr) -> HttpConfig {
-    HttpConfig {
-        listen: vec![ListenAddress::Tcp(listen)],
-        max_connections: CONNECTIONS_MAX,
-        header_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(75),
-        max_header_bytes: 16 * 1024,
     }
 }
 

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 
 use super::quantities::parse_number;
 
-/// Linux keeps the path of a socket in 108 bytes, the last of them NUL.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The longest path of a socket, in bytes: Linux keeps 108, the last of them NUL.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// One place to listen at: a TCP address or the path of a Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

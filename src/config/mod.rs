@@ -41,7 +41,7 @@ use problems::Problems;
 use settings::Settings;
 
 pub use endpoint::Endpoint;
-pub use listen::ListenAddress;
+pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
 pub use log::{LogFormat, LogLevel};
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;

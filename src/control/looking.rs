@@ -1,7 +1,7 @@
 //! Questions about a spool, answered over a read-only connection.
 
 use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
-use crate::http::envelope_of;
+use crate::envelope::envelope_of;
 use crate::spool::store::{Filter, Page, ReadError, Seq, StoreReader, VerifyProgress};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;

@@ -21,8 +21,8 @@ pub use wire::{
     ChangeRequest, Done, ErrorBody, MessagesPage, Operation, Query, Report, ShownMessage, Sidecar, Status,
 };
 
-use crate::config::{HttpConfig, ListenAddress};
-use crate::http::{BindError, Listeners, routed};
+use crate::config::ListenAddress;
+use crate::listener::{BindError, Listeners, Settings, routed};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,9 @@ use tokio::task::JoinHandle;
 
 /// The largest number of connections: a few people and a script.
 const CONNECTIONS_MAX: usize = 16;
+
+/// The largest head of a request, in bytes.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// The running control socket.
 #[derive(Debug)]
@@ -59,7 +62,9 @@ impl ControlSocket {
     pub async fn start(directory: &Path, desk: Desk) -> Result<Self, ControlError> {
         let socket = SocketPath::of(directory);
         let path = || socket.path().to_owned();
-        let bound = Listeners::bind(&listener_config(socket.way().to_owned())).await;
+        let address = ListenAddress::Unix(socket.way().to_owned());
+        let settings = Settings::for_operators(address, CONNECTIONS_MAX, HEADER_BYTES_MAX);
+        let bound = Listeners::bind(settings).await;
         let listeners = bound.map_err(|error| ControlError::Bind(path(), error))?;
         // The directory is private already; this is for one that somebody opened.
         std::fs::set_permissions(socket.path(), Permissions::from_mode(0o600))
@@ -81,15 +86,5 @@ impl ControlSocket {
             tracing::warn!("the control socket did not end in time");
             self.serving.abort();
         }
-    }
-}
-
-fn listener_config(path: PathBuf) -> HttpConfig {
-    HttpConfig {
-        listen: vec![ListenAddress::Unix(path)],
-        max_connections: CONNECTIONS_MAX,
-        header_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(75),
-        max_header_bytes: 64 * 1024,
     }
 }

@@ -1,11 +1,9 @@
 //! The path of a spool's control socket, short enough for the system.
 
+use crate::config::SOCKET_PATH_BYTES_MAX;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-
-/// Linux keeps the path of a socket in 108 bytes, the last of them NUL.
-const PATH_BYTES_MAX: usize = 107;
 
 /// A path to a control socket, valid for as long as this lives. If the path itself is too long, it leads through the
 /// open directory.
@@ -22,7 +20,7 @@ impl SocketPath {
     pub fn of(directory: &Path) -> Self {
         let path = directory.join("control.sock");
         // Without the directory there is no socket either, and who tries the path itself is told so.
-        let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > PATH_BYTES_MAX);
+        let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX);
         let way = match &open {
             Some(directory) => format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()).into(),
             None => path.clone(),

@@ -1,7 +1,8 @@
 //! What `scripts/instructions` counts of decoding requests and making responses.
 
 use super::routes::Route;
-use super::{envelope, raw, respond};
+use super::{raw, respond};
+use crate::envelope;
 use crate::message::{Settlement, ShortText};
 use crate::outcome::Outcome;
 use hyper::Uri;
@@ -10,8 +11,11 @@ use std::hint::black_box;
 
 const MESSAGE_ID: &str = "01a20773-75b3-737a-be79-8f769451d59e";
 
+#[path = "counted_requests_tests.rs"]
+mod requests;
+
 /// How often the script wants the work done; once in an ordinary run of the tests.
-pub(super) fn times() -> usize {
+fn times() -> usize {
     std::env::var("COUNTED_TIMES").map_or(1, |times| times.parse().unwrap())
 }
 

@@ -1,11 +1,10 @@
 //! A request or an envelope read as an order.
 
-use super::clock::RequestStart;
-use super::control::Control;
-use super::envelope::{self, Envelope};
 use super::raw::Head;
 use super::rejection::Rejection;
 use super::{Door, raw};
+use crate::envelope::{self, Envelope, PublishOptions};
+use crate::listener::RequestStart;
 use crate::message::{Client, ClientKey, Deadline, Destination, HeaderTable, Message, Order};
 use bytes::Bytes;
 use hyper::header::HeaderMap;
@@ -15,7 +14,7 @@ use tokio::time::Instant;
 /// What a request says of its envelopes; the members of each win.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Defaults {
-    pub(super) control: Control,
+    pub(super) options: PublishOptions,
     pub(super) key: Option<ClientKey>,
     /// The trace context, for messages that carry none of their own.
     trace: HeaderTable,
@@ -25,7 +24,7 @@ impl Defaults {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Rejection> {
         let mut trace = HeaderTable::new();
         raw::add_trace_context(&mut trace, headers)?;
-        Ok(Self { control: raw::envelope_control(headers)?, key: raw::idempotency_key(headers)?, trace })
+        Ok(Self { options: raw::envelope_options(headers)?, key: raw::idempotency_key(headers)?, trace })
     }
 
     /// The same, where the request has many messages, of which each has its own key or none.
@@ -46,7 +45,7 @@ impl Door {
         for (name, value) in &defaults.trace {
             headers.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        envelope.control = envelope.control.or(defaults.control);
+        envelope.options = envelope.options.or(defaults.options);
         envelope.key = envelope.key.or_else(|| defaults.key.clone());
         self.drafted(envelope, start, ["timeout", "mode"])
     }
@@ -58,10 +57,10 @@ impl Door {
         destination: Destination,
         headers: &HeaderMap,
     ) -> Result<Order, Rejection> {
-        let Head { properties, control, key, id_is_assigned } = raw::head(headers)?;
+        let Head { properties, options, key, id_is_assigned } = raw::head(headers)?;
         let Destination { exchange, routing_key } = destination;
         let message = Message { exchange, routing_key, mandatory: true, properties, payload: Bytes::new() };
-        let envelope = Envelope { message, control, key, id_is_assigned };
+        let envelope = Envelope { message, options, key, id_is_assigned };
         self.drafted(envelope, start.instant(), ["amqpost-timeout", "amqpost-mode"])
     }
 
@@ -72,11 +71,11 @@ impl Door {
         start: Instant,
         [timeout, mode]: [&str; 2],
     ) -> Result<Order, Rejection> {
-        let Envelope { mut message, control, key, id_is_assigned } = envelope;
-        let timeout = control.timeout_within(timeout, self.timeout, self.max_timeout)?;
-        let mode = self.mode(mode, &message.exchange, control)?;
-        message.mandatory = control.mandatory.unwrap_or(true);
-        let retry = control.retry.unwrap_or_default();
+        let Envelope { mut message, options, key, id_is_assigned } = envelope;
+        let timeout = options.timeout_within(timeout, self.timeout, self.max_timeout)?;
+        let mode = self.mode(mode, &message.exchange, options)?;
+        message.mandatory = options.mandatory.unwrap_or(true);
+        let retry = options.retry.unwrap_or_default();
         let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
         let client = Client::Anonymous;
         Ok(Order { client, message, deadline, retry, mode, key, id_is_assigned })

@@ -1,50 +1,32 @@
 //! The door in: HTTP requests become messages, outcomes become responses.
 //!
-//! `serve` accepts connections, `clock` knows when a request began, `unread` whether its body is in the way of the
-//! next one, `publish` walks a request through `raw` or `envelope` (with `draft`, `control`, `percent`, `body`) to the
+//! `publish` walks a request through `raw` or an envelope (with `draft`, `percent`, `upload`) to the
 //! link, `stream` walks many in one request, `respond` makes every response, `routes` knows the paths and counts.
 
-mod body;
-mod clock;
-mod control;
 #[cfg(test)]
 mod counted;
 mod draft;
-mod envelope;
-mod envelope_text;
-mod json_text;
 mod percent;
 mod publish;
 mod raw;
 mod rejection;
 mod respond;
 mod routes;
-mod serve;
 mod stream;
-mod unread;
+mod upload;
 
-pub use envelope_text::envelope_of;
 pub use respond::PROBLEM_TYPE_BASE;
 pub use routes::{ROUTES, routes};
-pub use serve::{BindError, Listeners};
 
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use crate::tasks::Tasks;
-use axum::Router;
-use axum::body::Body;
-use axum::response::Response;
-use body::RequestBody;
-use clock::Arrival;
-use hyper::Request;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use stream::Places;
 use tokio::sync::watch;
-use tower::{Service, ServiceExt};
 
 /// What every request needs: the bounds, the defaults, the way to publish.
 #[derive(Debug)]
@@ -95,43 +77,4 @@ impl Door {
             stopping,
         })
     }
-}
-
-/// A request, and what is known of its arrival.
-///
-/// Not as an extension of the request, which would put it into a map and two boxes (ADR-0006).
-#[derive(Debug)]
-pub struct Arrived {
-    /// The request itself.
-    pub request: Request<RequestBody>,
-    arrival: Arrival,
-}
-
-#[cfg(test)]
-impl Arrived {
-    /// One that has just come, over a connection of its own.
-    fn now(request: Request<axum::body::Body>) -> Self {
-        let (arrival, _) = clock::ConnectionClock::new().request(request.version());
-        Self { request: request.map(RequestBody::Made), arrival }
-    }
-}
-
-/// What answers requests. It is always ready: what it has no room for it refuses.
-pub trait Answering:
-    Service<Arrived, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
-{
-}
-
-/// A router's answers.
-pub fn routed(router: Router) -> impl Answering {
-    tower::service_fn(move |arrived: Arrived| router.clone().oneshot(arrived.request.map(Body::new)))
-}
-
-impl<S> Answering for S where
-    S: Service<Arrived, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
 }

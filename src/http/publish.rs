@@ -1,12 +1,12 @@
 //! The publishing endpoints: request → message → its mode → answer.
 
-use super::body::Upload;
-use super::clock::{Arrival, RequestStart};
-use super::control::Control;
 use super::draft::Defaults;
 use super::rejection::Rejection;
-use super::{Arrived, Door, respond, stream};
+use super::upload::Upload;
+use super::{Door, respond, stream};
 use crate::admission::Permit;
+use crate::envelope::PublishOptions;
+use crate::listener::{Arrival, Arrived, RequestStart};
 use crate::message::{Deadline, Destination, Mode, Order, Settlement, ShortText};
 use crate::outcome::Outcome;
 use axum::response::Response;
@@ -150,7 +150,7 @@ impl Door {
             Form::Document => defaults,
             Form::Lines => defaults.for_many()?,
         };
-        let timeout = defaults.control.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
+        let timeout = defaults.options.timeout_within("amqpost-timeout", self.timeout, self.max_timeout)?;
         Ok(EnvelopeHead { form, defaults, timeout })
     }
 
@@ -158,9 +158,9 @@ impl Door {
         &self,
         field: &str,
         exchange: &ShortText,
-        control: Control,
+        options: PublishOptions,
     ) -> Result<Mode, Rejection> {
-        self.service.of(exchange, control.mode).map_err(|refused| Rejection::invalid(field, refused))
+        self.service.of(exchange, options.mode).map_err(|refused| Rejection::invalid(field, refused))
     }
 
     /// The deadline of a request whose own is not known.

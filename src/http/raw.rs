@@ -1,8 +1,8 @@
 //! The raw form: path, query and headers in, everything but the payload of a message out.
 
-use super::control::{self, Control};
 use super::percent;
 use super::rejection::Rejection;
+use crate::envelope::{self, PublishOptions, client_key, message_id, short};
 use crate::message::{
     ClientKey, DeliveryMode, Destination, HeaderTable, HeaderValue, Properties, ShortText, TRACE_CONTEXT,
     exchange_on_the_wire, new_message_id,
@@ -21,7 +21,7 @@ const CONTROL_PREFIX: &str = "amqpost-";
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Head {
     pub(super) properties: Properties,
-    pub(super) control: Control,
+    pub(super) options: PublishOptions,
     pub(super) key: Option<ClientKey>,
     /// Whether the request brings no message id, and one is assigned.
     pub(super) id_is_assigned: bool,
@@ -73,7 +73,7 @@ fn routing_key_in_query(query: Option<&str>) -> Result<ShortText, Rejection> {
 /// Properties, control values and idempotency key of a raw request. The message id is assigned here when there is none.
 pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
     let mut properties = Properties::default();
-    let mut control = Control::default();
+    let mut options = PublishOptions::default();
     let (mut key, mut is_traced) = (None, false);
     for name in headers.keys() {
         let text = name.as_str();
@@ -81,7 +81,7 @@ pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
             let value = HeaderValue::Text(single(headers, name)?.to_owned());
             properties.headers.insert(table_name(text, entry)?, value);
         } else if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
-            control_value(&mut control, control_name, text, single(headers, name)?)?;
+            control_value(&mut options, control_name, text, single(headers, name)?)?;
         } else if let Some(property) = text.strip_prefix(PROPERTY_PREFIX) {
             property_value(&mut properties, property, text, single(headers, name)?)?;
         } else {
@@ -102,21 +102,21 @@ pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
     if id_is_assigned {
         properties.message_id = new_message_id();
     }
-    Ok(Head { properties, control, key, id_is_assigned })
+    Ok(Head { properties, options, key, id_is_assigned })
 }
 
 /// Control values of a request whose message comes in an envelope: `Amqp-` headers would be ignored silently.
-pub(super) fn envelope_control(headers: &HeaderMap) -> Result<Control, Rejection> {
-    let mut control = Control::default();
+pub(super) fn envelope_options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> {
+    let mut options = PublishOptions::default();
     for name in headers.keys() {
         let text = name.as_str();
         if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
-            control_value(&mut control, control_name, text, single(headers, name)?)?;
+            control_value(&mut options, control_name, text, single(headers, name)?)?;
         } else if text.starts_with(PROPERTY_PREFIX) {
             return Err(Rejection::invalid(text, "an envelope carries its properties itself"));
         }
     }
-    Ok(control)
+    Ok(options)
 }
 
 /// The trace context of a request, where the message does not carry one of its own.
@@ -138,13 +138,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, 
     if !headers.contains_key(&name) {
         return Ok(None);
     }
-    client_key(name.as_str(), single(headers, &name)?).map(Some)
-}
-
-/// An idempotency key.
-pub(super) fn client_key(field: &str, text: &str) -> Result<ClientKey, Rejection> {
-    let problem = "expected 1 to 255 printable ASCII characters, bare or in double quotes";
-    ClientKey::parse(text).ok_or_else(|| Rejection::invalid(field, problem))
+    Ok(Some(client_key(name.as_str(), single(headers, &name)?)?))
 }
 
 fn property_value(
@@ -174,38 +168,22 @@ fn property_value(
     Ok(())
 }
 
-fn control_value(control: &mut Control, name: &str, field: &str, text: &str) -> Result<(), Rejection> {
+fn control_value(options: &mut PublishOptions, name: &str, field: &str, text: &str) -> Result<(), Rejection> {
     match name {
-        "timeout" => control.timeout = Some(control::timeout(field, text)?),
-        "mandatory" => control.mandatory = Some(control::mandatory(field, text)?),
-        "mode" => control.mode = Some(control::mode(field, text)?),
-        "retry" => control.retry = Some(control::retry(field, text)?),
+        "timeout" => options.timeout = Some(envelope::timeout(field, text)?),
+        "mandatory" => options.mandatory = Some(envelope::mandatory(field, text)?),
+        "mode" => options.mode = Some(envelope::mode(field, text)?),
+        "retry" => options.retry = Some(envelope::retry(field, text)?),
         _ => return Err(Rejection::invalid(field, "unknown control header")),
     }
     Ok(())
-}
-
-/// A message id: not empty, and fit to be answered in a header.
-pub(super) fn message_id(field: &str, text: &str) -> Result<ShortText, Rejection> {
-    if text.is_empty() {
-        return Err(Rejection::invalid(field, "is empty: leave it out and one is assigned"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Rejection::invalid(field, "has control characters"));
-    }
-    short(field, text)
 }
 
 fn table_name(field: &str, entry: &str) -> Result<ShortText, Rejection> {
     if entry.is_empty() {
         return Err(Rejection::invalid(field, "the name of the entry is missing"));
     }
-    short(field, entry)
-}
-
-/// A text of at most 255 bytes.
-pub(super) fn short(field: &str, text: &str) -> Result<ShortText, Rejection> {
-    ShortText::new(text).map_err(|too_long| Rejection::invalid(field, too_long))
+    Ok(short(field, entry)?)
 }
 
 fn number<N: std::str::FromStr>(field: &str, text: &str, expected: &str) -> Result<N, Rejection> {

@@ -279,19 +279,19 @@ fn every_control_header_arrives_in_its_place() {
         ("Amqpost-Mode", "spool"),
         ("Amqpost-Retry", "off"),
     ];
-    let expected = Control {
+    let expected = PublishOptions {
         timeout: Some(Duration::from_millis(250)),
         mandatory: Some(false),
         mode: Some(Mode::Spool),
         retry: Some(RetryPolicy::Off),
     };
-    assert_eq!(head_of(&controls).control, expected);
-    assert_eq!(envelope_control(&header_map(&controls)), Ok(expected));
+    assert_eq!(head_of(&controls).options, expected);
+    assert_eq!(envelope_options(&header_map(&controls)), Ok(expected));
 }
 
 #[test]
 fn a_request_without_control_headers_leaves_every_default_open() {
-    assert_eq!(head_of(&[]).control, Control::default());
+    assert_eq!(head_of(&[]).options, PublishOptions::default());
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn unknown_control_values_and_headers_are_refused_by_name() {
     amqpost-prioritty: unknown control header
     ");
     for pair in wrong {
-        let in_envelope = detail_of(envelope_control(&header_map(&[pair])));
+        let in_envelope = detail_of(envelope_options(&header_map(&[pair])));
         assert_eq!(in_envelope, details_of(&[pair]));
     }
 }
@@ -333,7 +333,7 @@ fn an_idempotency_key_is_taken_bare_and_quoted_and_anything_else_is_refused() {
 #[test]
 fn property_headers_beside_an_envelope_are_refused_and_not_ignored() {
     for name in ["amqp-priority", "amqp-header-tenant", "amqp-message-id"] {
-        let detail = detail_of(envelope_control(&header_map(&[(name, "1")])));
+        let detail = detail_of(envelope_options(&header_map(&[(name, "1")])));
         assert_eq!(detail, format!("{name}: an envelope carries its properties itself"));
     }
 }
@@ -378,7 +378,7 @@ proptest! {
                 prop_assert!(named(&rejection.to_string()), "{rejection}");
             }
         }
-        if let Err(rejection) = envelope_control(&headers) {
+        if let Err(rejection) = envelope_options(&headers) {
             prop_assert!(named(&rejection.to_string()), "{rejection}");
         }
     }

@@ -1,10 +1,8 @@
 //! A request that is refused before anything is published, and why.
 
+use crate::envelope::Invalid;
 use crate::message::Settlement;
 use crate::outcome::Outcome;
-
-/// The longest detail, in bytes: a client's own text may be quoted in it, and that may be a whole body.
-const DETAIL_BYTES_MAX: usize = 512;
 
 /// Why a request is refused at the door.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +17,7 @@ pub(super) struct Rejection {
 impl Rejection {
     /// `field` has a value that is not acceptable.
     pub(super) fn invalid(field: &str, problem: impl std::fmt::Display) -> Self {
-        Self { outcome: Outcome::InvalidRequest, detail: Some(shortened(format!("{field}: {problem}"))) }
+        Invalid::new(field, problem).into()
     }
 
     /// The outcome says it all.
@@ -32,18 +30,15 @@ impl Rejection {
     }
 }
 
+impl From<Invalid> for Rejection {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(Outcome::InvalidRequest, invalid.into_detail())
+    }
+}
+
 impl From<Rejection> for Settlement {
     fn from(rejection: Rejection) -> Self {
         let Rejection { outcome, detail } = rejection;
         Self { detail, ..Self::of(outcome) }
     }
-}
-
-fn shortened(mut detail: String) -> String {
-    if detail.len() > DETAIL_BYTES_MAX {
-        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
-        detail.truncate(end);
-        detail.push('…');
-    }
-    detail
 }

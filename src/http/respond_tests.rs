@@ -3,15 +3,15 @@
 use super::*;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http::{Answering, Arrived, Door, routes};
+use crate::http::{Door, routes};
 use crate::link::Link;
+use crate::listener::{self, Answering};
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use hyper::{Method, Request};
 use serde_json::Value;
 use std::fmt::Write;
 use tokio::sync::watch;
-use tower::ServiceExt;
 
 fn bare(outcome: Outcome) -> Settlement {
     Settlement::of(outcome)
@@ -252,7 +252,7 @@ async fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> (Response
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = routes.oneshot(Arrived::now(request.body(Body::from("{}")).unwrap())).await.unwrap();
+    let response = listener::testing::asked(routes, request.body(Body::from("{}")).unwrap()).await;
     let code = header(&response, "amqpost-code").unwrap();
     assert_eq!(header(&response, "amqpost-outcome").as_deref(), Some("not_published"));
     let status_and_code = format!("{} {code}", response.status().as_u16());

@@ -2,9 +2,10 @@
 //!
 //! A service of three paths, in place of axum's router: that puts each request into boxes of its own (ADR-0006).
 
-use super::body::Upload;
 use super::rejection::Rejection;
-use super::{Answering, Arrived, Door, publish, raw, respond};
+use super::upload::Upload;
+use super::{Door, publish, raw, respond};
+use crate::listener::{Answering, Arrived};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use axum::body::Body;

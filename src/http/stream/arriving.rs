@@ -3,8 +3,8 @@
 use super::engine::Ending;
 use super::lines::{Cut, Splitter};
 use super::places::{Places, Room};
-use crate::http::body::RequestBody;
 use crate::http::rejection::Rejection;
+use crate::listener::RequestBody;
 use crate::message::Deadline;
 use crate::outcome::Outcome;
 use bytes::Bytes;

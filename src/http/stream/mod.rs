@@ -15,12 +15,12 @@ mod places;
 pub(super) use elements::is_array;
 pub(super) use places::Places;
 
-use super::body::Upload;
-use super::clock::{Arrival, ConnectionClock, UnderWay};
 use super::draft::Defaults;
 use super::rejection::Rejection;
+use super::upload::Upload;
 use super::{Door, respond};
 use crate::admission::Permit;
+use crate::listener::{Arrival, ConnectionClock, UnderWay};
 use arriving::ArrivingLines;
 use axum::body::Body;
 use axum::response::Response;

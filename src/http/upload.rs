@@ -1,18 +1,16 @@
 //! Reading a request's body within its bounds: size, bytes in flight, deadline.
 
 use super::rejection::Rejection;
-use super::unread::Noted;
 use crate::admission::Permit;
+use crate::listener::RequestBody;
 use crate::message::Deadline;
 use crate::outcome::Outcome;
-use axum::BoxError;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::FutureExt;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Body;
 use hyper::header::{EXPECT, HeaderMap};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::fmt::Display;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -28,62 +26,20 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// How long nothing may arrive meanwhile: who pauses is answered.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The body of a request, in place: axum's are each in a box, behind a table of functions.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// What a client sends.
-    Sent(Noted<Incoming>),
-    /// What a test has made.
-    #[cfg(test)]
-    Made(axum::body::Body),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Sent(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
-            #[cfg(test)]
-            Self::Made(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Sent(body) => body.is_end_stream(),
-            #[cfg(test)]
-            Self::Made(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Sent(body) => body.size_hint(),
-            #[cfg(test)]
-            Self::Made(body) => body.size_hint(),
-        }
-    }
-}
-
 /// The body of a request, with what is to be known of its client.
 #[derive(Debug)]
-pub(super) struct Upload {
-    body: RequestBody,
+pub(super) struct Upload<B = RequestBody> {
+    body: B,
     waits_for_continue: bool,
 }
 
-impl Upload {
-    pub(super) fn new(body: RequestBody, headers: &HeaderMap) -> Self {
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
+    pub(super) fn new(body: B, headers: &HeaderMap) -> Self {
         Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
 
     /// One that something was read of already.
-    pub(super) fn begun(body: RequestBody) -> Self {
+    pub(super) fn begun(body: B) -> Self {
         Self { body, waits_for_continue: false }
     }
 
@@ -92,7 +48,7 @@ impl Upload {
         self.waits_for_continue
     }
 
-    pub(super) fn into_body(self) -> RequestBody {
+    pub(super) fn into_body(self) -> B {
         self.body
     }
 
@@ -195,13 +151,14 @@ fn reserve(permit: &mut Permit, bytes: usize) -> Result<(), Rejection> {
 mod tests {
     use super::*;
     use crate::admission::Admission;
+    use axum::body::Body as AnyBody;
     use futures_util::stream::{self, StreamExt};
     use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn in_frames(frames: impl stream::Stream<Item = &'static [u8]> + Send + 'static) -> RequestBody {
-        RequestBody::Made(axum::body::Body::from_stream(frames.map(Ok::<_, io::Error>)))
+    fn in_frames(frames: impl stream::Stream<Item = &'static [u8]> + Send + 'static) -> AnyBody {
+        AnyBody::from_stream(frames.map(Ok::<_, io::Error>))
     }
 
     /// The head of a client that waits to be asked.
@@ -209,7 +166,7 @@ mod tests {
         HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))])
     }
 
-    async fn read(upload: &mut Upload, max_body: usize) -> Result<Bytes, Rejection> {
+    async fn read(upload: &mut Upload<AnyBody>, max_body: usize) -> Result<Bytes, Rejection> {
         let mut permit = Admission::new(1, 1 << 20).admit().unwrap();
         let deadline = Deadline::after(Instant::now(), Duration::from_millis(20));
         upload.read(&mut permit, max_body, deadline).await

@@ -1,15 +1,16 @@
 //! What `scripts/instructions` counts of whole requests, from bytes to bytes over a pipe in memory.
 
-use super::{Settings, connection};
+use super::times;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http::counted::times;
-use crate::http::{self, Door, routes};
+use crate::http;
+use crate::http::{Door, routes};
 use crate::link::{Link, LinkHandle};
+use crate::listener::testing::connected;
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 
 #[path = "../../benches/cost/sink.rs"]
@@ -29,27 +30,21 @@ fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
 }
 
 /// A served connection, from its client's side.
-fn client(config: &Config, link: LinkHandle, admission: Admission, metrics: Metrics) -> DuplexStream {
-    let (client, server) = duplex(1 << 16);
+fn client(
+    config: &Config,
+    link: LinkHandle,
+    admission: Admission,
+    metrics: Metrics,
+) -> (DuplexStream, watch::Sender<bool>) {
     let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
+    // Without a sender everything would have been stopped from the start.
     let (stopper, stop) = watch::channel(false);
-    let routes = routes(Door::new(config, service, admission, metrics, stop.clone()));
-    let settings = Settings {
-        header_timeout: Duration::from_secs(600),
-        idle_timeout: Duration::from_secs(600),
-        max_header_bytes: 1 << 16,
-        max_connections: 1,
-    };
-    tokio::spawn(async move {
-        connection(server, routes, &settings, stop).await;
-        // Without it everything would have been stopped from the start.
-        drop(stopper);
-    });
-    client
+    let client = connected(routes(Door::new(config, service, admission, metrics, stop)));
+    (client, stopper)
 }
 
 /// Publishes 1 KiB, one request after the other; each is answered with this status.
-async fn requests(mut client: DuplexStream, status: &str) {
+async fn requests((mut client, _stopper): (DuplexStream, watch::Sender<bool>), status: &str) {
     let head = "POST /v1/queues/orders/messages HTTP/1.1\r\nhost: sidecar\r\nuser-agent: client/1.0\r\naccept: */*\r\n\
         content-type: application/json\r\ncontent-length: 1024\r\n\r\n";
     let request = [head.as_bytes(), &[b'x'; 1024]].concat();

@@ -1,9 +1,7 @@
-//! The JSON envelope: a whole message in one document, with typed headers and binary payloads.
+//! Reads an envelope.
 
-use super::control::{self, Control};
-use super::json_text;
-use super::raw;
-use super::rejection::Rejection;
+use super::fields::{self, Invalid};
+use super::{PublishOptions, json_text};
 use crate::message::{
     ClientKey, DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties, ShortText,
     exchange_on_the_wire, new_message_id,
@@ -86,20 +84,25 @@ struct Object<T>(T);
 
 /// A message and how to publish it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Envelope {
-    pub(super) message: Message,
-    pub(super) control: Control,
+pub struct Envelope {
+    /// The message. Whether it is mandatory is said by the options.
+    pub message: Message,
+    /// How it is published.
+    pub options: PublishOptions,
     /// Its own idempotency key.
-    pub(super) key: Option<ClientKey>,
+    pub key: Option<ClientKey>,
     /// The envelope has no message id of its own.
-    pub(super) id_is_assigned: bool,
+    pub id_is_assigned: bool,
 }
 
 /// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
 ///
 /// `headers_text_max` bounds the JSON text of the headers table, in bytes: building a table that no frame can
 /// carry would only keep a thread busy.
-pub(super) fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Rejection> {
+///
+/// # Errors
+/// A text that is no envelope.
+pub fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Invalid> {
     match serde_json::from_slice::<Object<Document<'_>>>(text) {
         Ok(document) => document.0.into_envelope(headers_text_max),
         Err(error) => Err(named(text, &error)),
@@ -108,7 +111,7 @@ pub(super) fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, R
 
 /// What is wrong with a text that is no envelope. It is read once more, since to keep track of the path takes as long
 /// again as reading.
-fn named(text: &[u8], error: &serde_json::Error) -> Rejection {
+fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read: Result<Object<Document<'_>>, _> = serde_path_to_error::deserialize(&mut deserializer);
     match read {
@@ -116,10 +119,10 @@ fn named(text: &[u8], error: &serde_json::Error) -> Rejection {
             let path = error.path().to_string();
             // The root, and a field whose name did not arrive.
             let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
-            Rejection::invalid(field, without_text(error.inner()))
+            Invalid::new(field, without_text(error.inner()))
         }
         // Something stands behind it.
-        Ok(_) => Rejection::invalid("envelope", error),
+        Ok(_) => Invalid::new("envelope", error),
     }
 }
 
@@ -155,43 +158,43 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 impl Document<'_> {
-    fn into_envelope(self, headers_text_max: usize) -> Result<Envelope, Rejection> {
-        let control = Control {
-            timeout: self.timeout.as_deref().map(|text| control::timeout("timeout", text)).transpose()?,
+    fn into_envelope(self, headers_text_max: usize) -> Result<Envelope, Invalid> {
+        let options = PublishOptions {
+            timeout: self.timeout.as_deref().map(|text| fields::timeout("timeout", text)).transpose()?,
             mandatory: self.mandatory,
-            mode: self.mode.as_deref().map(|text| control::mode("mode", text)).transpose()?,
-            retry: self.retry.as_deref().map(|text| control::retry("retry", text)).transpose()?,
+            mode: self.mode.as_deref().map(|text| fields::mode("mode", text)).transpose()?,
+            retry: self.retry.as_deref().map(|text| fields::retry("retry", text)).transpose()?,
         };
         let key = self
             .idempotency_key
             .as_deref()
-            .map(|text| raw::client_key("idempotency_key", text))
+            .map(|text| fields::client_key("idempotency_key", text))
             .transpose()?;
         let id_is_assigned = self.properties.0.message_id.is_none();
         let mut properties = self.properties.0.into_properties(headers_text_max)?;
         if self.payload_encoding == PayloadEncoding::Json && properties.content_type.is_none() {
-            properties.content_type = Some(raw::short("content_type", "application/json")?);
+            properties.content_type = Some(fields::short("content_type", "application/json")?);
         }
         let message = Message {
-            exchange: exchange_on_the_wire(raw::short("exchange", &self.exchange)?),
-            routing_key: raw::short("routing_key", &self.routing_key)?,
+            exchange: exchange_on_the_wire(fields::short("exchange", &self.exchange)?),
+            routing_key: fields::short("routing_key", &self.routing_key)?,
             mandatory: true,
             properties,
             payload: payload(self.payload, self.payload_encoding)?,
         };
-        Ok(Envelope { message, control, key, id_is_assigned })
+        Ok(Envelope { message, options, key, id_is_assigned })
     }
 }
 
-fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejection> {
+fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Invalid> {
     let text = || match json_text::text_of(value) {
         Some(text) => Ok(text),
         None => serde_json::from_str(value.get()).map(|text: String| Cow::Owned(text.into_bytes())).map_err(
             |error| {
                 if value.get().starts_with('"') {
-                    Rejection::invalid("payload", error)
+                    Invalid::new("payload", error)
                 } else {
-                    Rejection::invalid("payload", "expected a string with this payload_encoding")
+                    Invalid::new("payload", "expected a string with this payload_encoding")
                 }
             },
         ),
@@ -205,23 +208,23 @@ fn payload(value: &RawValue, encoding: PayloadEncoding) -> Result<Bytes, Rejecti
         PayloadEncoding::Base64 => base64::engine::general_purpose::STANDARD
             .decode(text()?)
             .map(Bytes::from)
-            .map_err(|error| Rejection::invalid("payload", format_args!("is not base64: {error}"))),
+            .map_err(|error| Invalid::new("payload", format_args!("is not base64: {error}"))),
     }
 }
 
 impl DocumentProperties<'_> {
-    fn into_properties(self, headers_text_max: usize) -> Result<Properties, Rejection> {
-        let text = |name: &str, text: Option<String>| -> Result<Option<ShortText>, Rejection> {
-            let named = |too_long| Rejection::invalid(&format!("properties.{name}"), too_long);
+    fn into_properties(self, headers_text_max: usize) -> Result<Properties, Invalid> {
+        let text = |name: &str, text: Option<String>| -> Result<Option<ShortText>, Invalid> {
+            let named = |too_long| Invalid::new(&format!("properties.{name}"), too_long);
             text.map(|text| ShortText::new(text).map_err(named)).transpose()
         };
         let delivery_mode = match self.delivery_mode {
             None => DeliveryMode::default(),
             Some(number) => DeliveryMode::from_u64(number)
-                .ok_or_else(|| Rejection::invalid("properties.delivery_mode", "expected 1 or 2"))?,
+                .ok_or_else(|| Invalid::new("properties.delivery_mode", "expected 1 or 2"))?,
         };
         let message_id = match &self.message_id {
-            Some(id) => raw::message_id("properties.message_id", id)?,
+            Some(id) => fields::message_id("properties.message_id", id)?,
             None => new_message_id(),
         };
         Ok(Properties {
@@ -247,7 +250,7 @@ impl DocumentProperties<'_> {
 }
 
 impl Expiration {
-    fn milliseconds(self) -> Result<u32, Rejection> {
+    fn milliseconds(self) -> Result<u32, Invalid> {
         let number = match self {
             Expiration::Number(number) => Some(number),
             Expiration::Text(text) => {
@@ -255,7 +258,7 @@ impl Expiration {
             }
         };
         let problem = "expected milliseconds from 0 to 4294967295";
-        number.ok_or_else(|| Rejection::invalid("properties.expiration", problem))
+        number.ok_or_else(|| Invalid::new("properties.expiration", problem))
     }
 }
 
@@ -268,8 +271,8 @@ enum Place<'a> {
 }
 
 impl Place<'_> {
-    fn invalid(&self, problem: impl fmt::Display) -> Rejection {
-        Rejection::invalid(&self.to_string(), problem)
+    fn invalid(&self, problem: impl fmt::Display) -> Invalid {
+        Invalid::new(&self.to_string(), problem)
     }
 }
 
@@ -283,7 +286,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Rejection> {
+fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Invalid> {
     if text.get().len() > text_max {
         let problem = format_args!("has more than {text_max} bytes of JSON");
         return Err(Place::Headers.invalid(problem));
@@ -295,7 +298,7 @@ fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Rejection> {
 }
 
 /// What is wrong with a headers table, which is read once more for the path.
-fn named_in_headers(text: &RawValue, error: &serde_json::Error) -> Rejection {
+fn named_in_headers(text: &RawValue, error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_str(text.get());
     let read: Result<serde_json::Map<String, Value>, _> = serde_path_to_error::deserialize(&mut deserializer);
     let path = read.err().map(|error| error.path().to_string()).filter(|path| path != ".");
@@ -312,7 +315,7 @@ fn table(
     place: &Place<'_>,
     map: serde_json::Map<String, Value>,
     depth: usize,
-) -> Result<HeaderTable, Rejection> {
+) -> Result<HeaderTable, Invalid> {
     map.into_iter()
         .map(|(name, value)| {
             let place = Place::Member(place, &name);
@@ -322,7 +325,7 @@ fn table(
         .collect()
 }
 
-fn header_value(place: &Place<'_>, value: Value, depth: usize) -> Result<HeaderValue, Rejection> {
+fn header_value(place: &Place<'_>, value: Value, depth: usize) -> Result<HeaderValue, Invalid> {
     if depth > MAX_HEADER_DEPTH {
         return Err(place.invalid(format_args!("nested deeper than {MAX_HEADER_DEPTH}")));
     }
@@ -347,5 +350,5 @@ fn header_value(place: &Place<'_>, value: Value, depth: usize) -> Result<HeaderV
 }
 
 #[cfg(test)]
-#[path = "envelope_tests.rs"]
+#[path = "decode_tests.rs"]
 mod tests;

@@ -1,10 +1,9 @@
-//! Listening and serving: TCP and Unix sockets, HTTP/1.1 and HTTP/2, bounded connections, an orderly end.
+//! Accepts connections, serves the requests on them, and ends them in order.
 
-use super::body::RequestBody;
 use super::clock::{ClockedIo, ConnectionClock, Expired};
 use super::unread::Unread;
-use super::{Answering, Arrived};
-use crate::config::{HttpConfig, ListenAddress};
+use super::{Answering, Arrived, Settings};
+use crate::config::ListenAddress;
 use crate::when_woken::when_woken;
 use futures_util::future::FutureExt;
 use hyper::Request;
@@ -52,14 +51,6 @@ enum Listener {
     Unix(UnixListener, UnlinkOnDrop),
 }
 
-#[derive(Debug)]
-struct Settings {
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    max_header_bytes: usize,
-    max_connections: usize,
-}
-
 /// Removes the socket's file when the listener is gone.
 #[derive(Debug)]
 struct UnlinkOnDrop(PathBuf);
@@ -72,26 +63,20 @@ impl Drop for UnlinkOnDrop {
 }
 
 impl Listeners {
-    /// Binds every address of the configuration.
+    /// Binds every address.
     ///
     /// # Errors
     /// The first address that cannot be bound, with the system's reason.
-    pub async fn bind(http: &HttpConfig) -> Result<Self, BindError> {
+    pub async fn bind(settings: Settings) -> Result<Self, BindError> {
         let mut bound = Vec::new();
-        for address in &http.listen {
+        for address in &settings.addresses {
             let listener = match address {
                 ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
                 ListenAddress::Unix(path) => bind_unix(path),
             };
             bound.push(listener.map_err(|cause| BindError { address: address.to_string(), cause })?);
         }
-        let settings = Arc::new(Settings {
-            header_timeout: http.header_timeout,
-            idle_timeout: http.idle_timeout,
-            max_header_bytes: http.max_header_bytes,
-            max_connections: http.max_connections,
-        });
-        Ok(Self { bound, settings })
+        Ok(Self { bound, settings: Arc::new(settings) })
     }
 
     /// The addresses as bound: port 0 has become a real one.
@@ -216,7 +201,7 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Soc
     Ok((socket, place))
 }
 
-async fn connection<S>(
+pub(super) async fn connection<S>(
     socket: S,
     answering: impl Answering,
     settings: &Settings,
@@ -229,7 +214,7 @@ async fn connection<S>(
     let service = service_fn(|request: Request<Incoming>| {
         let version = request.version();
         let (arrival, under_way) = clock.request(version);
-        let request = request.map(|body| RequestBody::Sent(unread.noting(body)));
+        let request = request.map(|body| unread.noting(body));
         let answer = answering.clone().call(Arrived { request, arrival });
         let unread = unread.clone();
         // Not an async block, which would have the room for the answer's future twice: where it came in, and where it is awaited.
@@ -293,7 +278,3 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Without a sender the sidecar itself is gone.
     drop(stop.wait_for(|stop| *stop).await);
 }
-
-#[cfg(test)]
-#[path = "serve_counted_tests.rs"]
-mod counted;

@@ -1,4 +1,4 @@
-//! The envelope of a message, as `POST /v1/messages` takes it: what [`super::envelope`] reads, written.
+//! Writes the envelope of a message, as `POST /v1/messages` takes it.
 
 use crate::message::{DEFAULT_EXCHANGE, HeaderTable, HeaderValue, Message, Properties, ShortText};
 use base64::Engine;
@@ -88,7 +88,7 @@ fn value(header: &HeaderValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::envelope;
+    use crate::envelope;
     use crate::message::DeliveryMode;
     use proptest::prelude::*;
 
@@ -152,7 +152,7 @@ mod tests {
             let line = envelope_of(&message);
             prop_assert!(!line.contains('\n'));
             let envelope = envelope::decode(line.as_bytes(), usize::MAX).unwrap();
-            prop_assert_eq!(envelope.control.mandatory, Some(mandatory));
+            prop_assert_eq!(envelope.options.mandatory, Some(mandatory));
             // Whether it is mandatory is the request's until it is published.
             prop_assert_eq!(Message { mandatory, ..envelope.message }, message);
         }

@@ -14,24 +14,28 @@ const READ_MAX: usize = (16 << 10) - 1;
 
 /// What is known of a request's arrival: its start, and the clock of its connection.
 #[derive(Debug)]
-pub(super) struct Arrival {
-    pub(super) start: RequestStart,
-    pub(super) clock: ConnectionClock,
+pub struct Arrival {
+    /// The start of the request.
+    pub start: RequestStart,
+    /// The clock of its connection.
+    pub clock: ConnectionClock,
 }
 
 /// The start of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RequestStart(Instant);
+pub struct RequestStart(Instant);
 
 impl RequestStart {
-    pub(super) fn instant(self) -> Instant {
+    /// The moment of its first byte.
+    #[must_use]
+    pub fn instant(self) -> Instant {
         self.0
     }
 }
 
 /// What is known of a connection: when its unfinished head began to arrive, what it is busy with, when it was last active.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionClock(Arc<Mutex<Times>>);
+pub struct ConnectionClock(Arc<Mutex<Times>>);
 
 #[derive(Debug)]
 struct Times {
@@ -58,7 +62,7 @@ pub(super) enum Expired {
 
 /// Counts a request as under way until dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(ConnectionClock);
+pub struct UnderWay(ConnectionClock);
 
 impl ConnectionClock {
     pub(super) fn new() -> Self {
@@ -85,13 +89,14 @@ impl ConnectionClock {
     }
 
     /// Keeps a request under way beyond the head of its response, for as long as the guard lives.
-    pub(super) fn keep(&self) -> UnderWay {
+    #[must_use]
+    pub fn keep(&self) -> UnderWay {
         self.lock().requests += 1;
         UnderWay(self.clone())
     }
 
     /// The client of the request under way reads nothing: the connection is to be closed. On HTTP/2 others share it.
-    pub(super) fn give_up(&self) {
+    pub fn give_up(&self) {
         let mut times = self.lock();
         times.is_deaf = !times.multiplexed;
     }

@@ -1,0 +1,135 @@
+//! The fields that an envelope and the headers of a request have in common: texts read as values, or what is wrong with them.
+
+use crate::message::{ClientKey, Mode, RetryPolicy, ShortText};
+use std::fmt::Display;
+use std::time::Duration;
+
+/// The longest detail, in bytes. It may quote a client's own text, and that may be a whole body.
+const DETAIL_BYTES_MAX: usize = 512;
+
+/// A field with a value that is not acceptable: `field: problem`, for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    /// What is wrong with `field`, at most 512 bytes of it.
+    #[must_use]
+    pub fn new(field: &str, problem: impl Display) -> Self {
+        Self(shortened(format!("{field}: {problem}")))
+    }
+
+    /// The text for the client.
+    #[must_use]
+    pub fn into_detail(self) -> String {
+        self.0
+    }
+}
+
+fn shortened(mut detail: String) -> String {
+    if detail.len() > DETAIL_BYTES_MAX {
+        let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| detail.is_char_boundary(*end)).unwrap_or(0);
+        detail.truncate(end);
+        detail.push('…');
+    }
+    detail
+}
+
+/// A duration such as `250ms` or `5s`, more than zero.
+///
+/// # Errors
+/// Any other text.
+pub fn timeout(field: &str, text: &str) -> Result<Duration, Invalid> {
+    let problem =
+        || Invalid::new(field, "expected a whole number with ms or s, such as 250ms or 5s, more than zero");
+    let (digits, milliseconds_per_unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(digits), _) => (digits, 1),
+        (None, Some(digits)) => (digits, 1000),
+        (None, None) => return Err(problem()),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(problem)?;
+    match number.checked_mul(milliseconds_per_unit) {
+        Some(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
+        Some(_) | None => Err(problem()),
+    }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// Any other text.
+pub fn mandatory(field: &str, text: &str) -> Result<bool, Invalid> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Invalid::new(field, "expected true or false")),
+    }
+}
+
+/// `direct`, `fallback` or `spool`.
+///
+/// # Errors
+/// Any other text.
+pub fn mode(field: &str, text: &str) -> Result<Mode, Invalid> {
+    Mode::from_word(text).ok_or_else(|| Invalid::new(field, "expected direct, fallback or spool"))
+}
+
+/// `off`, `safe` or `at_least_once`.
+///
+/// # Errors
+/// Any other text.
+pub fn retry(field: &str, text: &str) -> Result<RetryPolicy, Invalid> {
+    match text {
+        "off" => Ok(RetryPolicy::Off),
+        "safe" => Ok(RetryPolicy::Safe),
+        "at_least_once" => Ok(RetryPolicy::AtLeastOnce),
+        _ => Err(Invalid::new(field, "expected off, safe or at_least_once")),
+    }
+}
+
+/// An idempotency key.
+///
+/// # Errors
+/// Any other text.
+pub fn client_key(field: &str, text: &str) -> Result<ClientKey, Invalid> {
+    let problem = "expected 1 to 255 printable ASCII characters, bare or in double quotes";
+    ClientKey::parse(text).ok_or_else(|| Invalid::new(field, problem))
+}
+
+/// A message id: not empty, and fit to be answered in a header.
+///
+/// # Errors
+/// Any other text.
+pub fn message_id(field: &str, text: &str) -> Result<ShortText, Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::new(field, "is empty: leave it out and one is assigned"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Invalid::new(field, "has control characters"));
+    }
+    short(field, text)
+}
+
+/// A text of at most 255 bytes.
+///
+/// # Errors
+/// Any other text.
+pub fn short(field: &str, text: &str) -> Result<ShortText, Invalid> {
+    ShortText::new(text).map_err(|too_long| Invalid::new(field, too_long))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_number_with_its_unit() {
+        for (text, milliseconds) in [("250ms", 250), ("5s", 5000), ("1ms", 1)] {
+            assert_eq!(timeout("t", text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for text in ["", "s", "ms", "0s", "-1s", "+1s", "1.5s", "5", "5m", "1 s", "99999999999999999999s"] {
+            assert!(timeout("t", text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The JSON envelope: a whole message in one document, with typed headers and binary payloads.
+//!
+//! `decode` reads it (payloads by `json_text`), `encode` writes it; `fields` are the parts that other forms of a request share
+//! with it, `options` is what a request says about how it is published.
+
+mod decode;
+mod encode;
+mod fields;
+mod json_text;
+mod options;
+
+pub use decode::{Envelope, decode};
+pub use encode::envelope_of;
+pub use fields::{Invalid, client_key, mandatory, message_id, mode, retry, short, timeout};
+pub use options::PublishOptions;
