@@ -1,8 +1,8 @@
-//! The hash of the maps that each publish passes through.
+//! The maps and sets of the hot path, with a fast hash.
 
 use foldhash::fast::RandomState;
 
-/// A map with a hash that costs a few nanoseconds; seeded anew in each process.
+/// A map whose hash takes a few nanoseconds. Each process has its own seed.
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, RandomState>;
 
 /// The same for a set.

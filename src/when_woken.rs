@@ -1,10 +1,10 @@
-//! A future beside one that is woken often, polled only when it was woken itself.
+//! Polls a future only when it was woken itself, in a task that is woken often.
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
-/// `rare`, which costs the task that it is a part of next to nothing while nothing happens to it.
+/// Wraps a future that is rarely ready, so that other wakes of its task do not poll it.
 ///
-/// In a `select!` every branch is polled with every wake of the task, timers and watch channels too (ADR-0006).
+/// A `select!` polls every branch with every wake of the task, timers and watch channels too (ADR-0006).
 pub(crate) async fn when_woken<F: Future>(rare: F) -> F::Output {
     let mut one = FuturesUnordered::from_iter([rare]);
     one.next().await.expect("it holds one future until that one ends")

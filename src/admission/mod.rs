@@ -1,4 +1,4 @@
-//! The bounds on what is in flight: publishes and bytes, admitted at once, or by those that may wait once there is room.
+//! The bounds on publishes and bytes in flight. A publish is admitted or refused at once, or may wait for room.
 
 mod share;
 
@@ -18,7 +18,7 @@ struct Counts {
     bytes: AtomicUsize,
     publishes_max: usize,
     bytes_max: usize,
-    /// Told of every permit that is given back, one of those that wait at a time.
+    /// Wakes one waiting publish for each permit that is given back.
     freed: Notify,
 }
 
@@ -31,7 +31,7 @@ struct Counts {
 pub struct Permit {
     counts: Arc<Counts>,
     bytes: usize,
-    /// Its part of a share, where it has one: unresolved publishes weigh on the share as well.
+    /// Its part of a share, if it has one: unresolved publishes count in the share, too.
     part: Option<Part>,
 }
 
@@ -74,13 +74,19 @@ impl Admission {
         Ok(permit)
     }
 
-    /// The same, once there is room. What is dropped while it waits takes nothing.
+    /// The same, waiting for room. Dropped while it waits, it takes nothing.
     pub async fn admit_to_when_free(&self, share: &Share, bytes: usize) -> Permit {
         let part = share.part_when_free(bytes).await;
         let mut permit = self.0.when_freed(|| self.admit()).await;
         self.0.when_freed(|| permit.reserve(bytes)).await;
         permit.part = Some(part);
         permit
+    }
+
+    /// A share of its own for one kind of work: half of the limits.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        Share::of(self.limit(), self.bytes_limit())
     }
 
     /// Publishes in flight now.
@@ -103,12 +109,12 @@ impl Admission {
 }
 
 impl Counts {
-    /// What `attempt` gives once it succeeds; tried again whenever a permit was given back.
+    /// The result of `attempt` once it succeeds. It is tried again whenever a permit is given back.
     async fn when_freed<T>(&self, mut attempt: impl FnMut() -> Result<T, Overloaded>) -> T {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
-            // Listens from here on, so that nothing given back after the attempt is missed.
+            // Listens from here on, so that no permit given back after the attempt is missed.
             freed.as_mut().enable();
             if let Ok(taken) = attempt() {
                 return taken;

@@ -1,9 +1,9 @@
-//! A share of what may be in flight: half of the publishes and of the bytes, so that what fills it leaves the rest to others.
+//! A share of the limits: half of the publishes and of the bytes, so that one kind of work leaves the rest to others.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The share of one kind of work. What hangs keeps its part, however long ago its request was answered.
+/// The share of one kind of work. A publish that hangs keeps its part, however long ago its request was answered.
 #[derive(Clone, Debug)]
 pub struct Share {
     publishes: Arc<Semaphore>,
@@ -20,8 +20,7 @@ pub struct Part {
 
 impl Share {
     /// Half of these limits.
-    #[must_use]
-    pub fn of(publishes_max: usize, bytes_max: usize) -> Self {
+    pub(super) fn of(publishes_max: usize, bytes_max: usize) -> Self {
         let kib_max = u32::try_from(bytes_max / 2 / 1024).unwrap_or(u32::MAX).max(1);
         Self {
             publishes: Arc::new(Semaphore::new((publishes_max / 2).max(1))),
@@ -30,7 +29,7 @@ impl Share {
         }
     }
 
-    /// A part for `bytes`; `None` when too much is under way. What is larger than the share goes alone.
+    /// A part for `bytes`; `None` when too much is under way. A publish larger than the share goes alone.
     #[must_use]
     pub fn part(&self, bytes: usize) -> Option<Part> {
         let publish = Arc::clone(&self.publishes).try_acquire_owned().ok()?;
@@ -38,7 +37,7 @@ impl Share {
         Some(Part { _publish: publish, _kib: kib })
     }
 
-    /// The same once there is room, in the order of asking.
+    /// The same, waiting for room. First come, first served.
     pub async fn part_when_free(&self, bytes: usize) -> Part {
         let publish = acquire(&self.publishes, 1).await;
         let kib = acquire(&self.kib, kib_of(bytes).min(self.kib_max)).await;

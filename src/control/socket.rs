@@ -19,7 +19,7 @@ impl SocketPath {
     #[must_use]
     pub fn of(directory: &Path) -> Self {
         let path = directory.join("control.sock");
-        // Without the directory there is no socket either, and who tries the path itself is told so.
+        // Without the directory there is no socket either, and whoever tries the path is told so.
         let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX);
         let way = match &open {
             Some(directory) => format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()).into(),

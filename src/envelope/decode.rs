@@ -78,7 +78,7 @@ enum Expiration {
     Text(String),
 }
 
-/// A `T` written as a JSON object. Left to itself serde takes an array as well, with the fields by position.
+/// A `T` written as a JSON object. By itself serde would also take an array, with the fields by position.
 #[derive(Default)]
 struct Object<T>(T);
 
@@ -101,7 +101,7 @@ pub struct Envelope {
 /// carry would only keep a thread busy.
 ///
 /// # Errors
-/// A text that is no envelope.
+/// A text that is not an envelope.
 pub fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Invalid> {
     match serde_json::from_slice::<Object<Document<'_>>>(text) {
         Ok(document) => document.0.into_envelope(headers_text_max),
@@ -109,8 +109,8 @@ pub fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Invalid>
     }
 }
 
-/// What is wrong with a text that is no envelope. It is read once more, since to keep track of the path takes as long
-/// again as reading.
+/// What is wrong with a text that is not an envelope. It is read again, since keeping track of the path doubles the
+/// time of reading.
 fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read: Result<Object<Document<'_>>, _> = serde_path_to_error::deserialize(&mut deserializer);
@@ -121,12 +121,12 @@ fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
             let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
             Invalid::new(field, without_text(error.inner()))
         }
-        // Something stands behind it.
+        // Something follows the envelope.
         Ok(_) => Invalid::new("envelope", error),
     }
 }
 
-/// What is wrong and what was expected, without a text that was given: nobody else is to read it.
+/// What is wrong and what was expected, without quoting a client's text: nobody else may read it.
 fn without_text(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.find('"'), text.rfind(", expected")) {
@@ -262,7 +262,7 @@ impl Expiration {
     }
 }
 
-/// Where in the headers table a value is. Its path is written only where something is wrong there.
+/// The place of a value in the headers table. Its path is written only if something is wrong there.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Headers,
@@ -297,7 +297,7 @@ fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Invalid> {
     }
 }
 
-/// What is wrong with a headers table, which is read once more for the path.
+/// What is wrong with a headers table. It is read again to find the path.
 fn named_in_headers(text: &RawValue, error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_str(text.get());
     let read: Result<serde_json::Map<String, Value>, _> = serde_path_to_error::deserialize(&mut deserializer);

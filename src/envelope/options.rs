@@ -18,7 +18,7 @@ pub struct PublishOptions {
 }
 
 impl PublishOptions {
-    /// These values, and those of `fallback` where there are none here.
+    /// These values, and those of `fallback` for the absent ones.
     #[must_use]
     pub fn or(self, fallback: PublishOptions) -> PublishOptions {
         PublishOptions {
@@ -32,7 +32,7 @@ impl PublishOptions {
     /// The time from the first byte to the deadline.
     ///
     /// # Errors
-    /// When the request asks for more than `max`: a shorter deadline than asked for would be a surprise.
+    /// If the request asks for more than `max`: a shorter deadline than it asked for would be a surprise.
     pub fn timeout_within(self, field: &str, default: Duration, max: Duration) -> Result<Duration, Invalid> {
         match self.timeout {
             Some(timeout) if timeout > max => {

@@ -1,7 +1,8 @@
 //! What `scripts/instructions` counts of decoding requests and making responses.
 
-use super::routes::Route;
-use super::{raw, respond};
+use super::dialect::{envelope as envelopes, raw};
+use super::respond;
+use super::routes::{Found, TABLE, find};
 use crate::envelope;
 use crate::message::{Settlement, ShortText};
 use crate::outcome::Outcome;
@@ -12,7 +13,7 @@ use std::hint::black_box;
 const MESSAGE_ID: &str = "01a20773-75b3-737a-be79-8f769451d59e";
 
 #[path = "counted_requests_tests.rs"]
-mod requests;
+pub(super) mod requests;
 
 /// How often the script wants the work done; once in an ordinary run of the tests.
 fn times() -> usize {
@@ -48,11 +49,10 @@ fn a_raw_head() {
     let (headers, uri) =
         (headers(), Uri::from_static("/v1/exchanges/orders/messages?routing_key=eu.created"));
     repeat(|| {
-        let Route::Exchange(exchange) = Route::of(black_box(&uri).path()) else {
-            panic!("the path of an exchange")
-        };
-        let destination = raw::exchange_destination(exchange, uri.query()).unwrap();
-        (destination, raw::head(black_box(&headers)).unwrap())
+        let path = black_box(&uri).path();
+        let Found::Route(_, name) = find(TABLE, "POST", path) else { panic!("the path of an exchange") };
+        let destination = raw::exchange_destination(&path[name], uri.query()).unwrap();
+        (destination, raw::said(black_box(&headers)).unwrap())
     });
 }
 
@@ -79,7 +79,7 @@ fn answered(outcome: Outcome, detail: Option<&str>, attempts: u32) {
     let detail = detail.map(str::to_owned);
     let message_id = ShortText::new(MESSAGE_ID).unwrap();
     let settlement = Settlement { detail, attempts, ..Settlement::of(outcome) }.about(message_id);
-    repeat(|| respond::response(black_box(&settlement)));
+    repeat(|| respond::response(envelopes::ENVELOPE, black_box(&settlement)));
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use super::times;
 use crate::admission::Admission;
 use crate::config::{Config, Sources};
-use crate::http;
-use crate::http::{Door, routes};
+use crate::http::{self, Door, routes};
 use crate::link::{Link, LinkHandle};
 use crate::listener::testing::connected;
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -29,22 +29,45 @@ fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
     (link, handle, admission, metrics)
 }
 
-/// A served connection, from its client's side.
-fn client(
+/// A door, and what keeps it open.
+fn door(
     config: &Config,
     link: LinkHandle,
     admission: Admission,
     metrics: Metrics,
-) -> (DuplexStream, watch::Sender<bool>) {
+) -> (Arc<Door>, watch::Sender<bool>) {
     let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
     // Without a sender everything would have been stopped from the start.
     let (stopper, stop) = watch::channel(false);
-    let client = connected(routes(Door::new(config, service, admission, metrics, stop)));
-    (client, stopper)
+    (Door::new(config, service, admission, metrics, stop), stopper)
+}
+
+/// A door whose link is down.
+pub(in crate::http) fn without_a_broker() -> (Arc<Door>, watch::Sender<bool>) {
+    let config = config("amqp://127.0.0.1:1");
+    // The link is dropped: nobody dials any more, which would be counted as well, by the clock.
+    let (_, handle, admission, metrics) = link(&config);
+    door(&config, handle, admission, metrics)
+}
+
+/// A door before a broker that only acks, which is a thread of this process.
+pub(in crate::http) async fn with_a_broker() -> (Link, Arc<Door>, watch::Sender<bool>) {
+    let sink = sink::Sink::listen().unwrap();
+    let config = config(&format!("amqp://guest:guest@{}/%2f", sink.address().unwrap()));
+    std::thread::spawn(|| sink.serve());
+    let (link, handle, admission, metrics) = link(&config);
+    let up = async {
+        while handle.refusal().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), up).await.unwrap();
+    let (door, stopper) = door(&config, handle, admission, metrics);
+    (link, door, stopper)
 }
 
 /// Publishes 1 KiB, one request after the other; each is answered with this status.
-async fn requests((mut client, _stopper): (DuplexStream, watch::Sender<bool>), status: &str) {
+async fn requests(mut client: DuplexStream, status: &str) {
     let head = "POST /v1/queues/orders/messages HTTP/1.1\r\nhost: sidecar\r\nuser-agent: client/1.0\r\naccept: */*\r\n\
         content-type: application/json\r\ncontent-length: 1024\r\n\r\n";
     let request = [head.as_bytes(), &[b'x'; 1024]].concat();
@@ -60,25 +83,13 @@ async fn requests((mut client, _stopper): (DuplexStream, watch::Sender<bool>), s
 
 #[tokio::test]
 async fn a_request_while_the_link_is_down() {
-    let config = config("amqp://127.0.0.1:1");
-    let (link, handle, admission, metrics) = link(&config);
-    // Nobody dials any more: that would be counted as well, by the clock.
-    drop(link);
-    requests(client(&config, handle, admission, metrics), "HTTP/1.1 503 ").await;
+    let (door, _stopper) = without_a_broker();
+    requests(connected(routes(door)), "HTTP/1.1 503 ").await;
 }
 
-/// With all that lapin does for it, and the broker that only acks, which is a thread of this process.
+/// With all that lapin does for it.
 #[tokio::test]
 async fn a_request_that_is_confirmed() {
-    let sink = sink::Sink::listen().unwrap();
-    let config = config(&format!("amqp://guest:guest@{}/%2f", sink.address().unwrap()));
-    std::thread::spawn(|| sink.serve());
-    let (_link, handle, admission, metrics) = link(&config);
-    let up = async {
-        while handle.refusal().is_some() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), up).await.unwrap();
-    requests(client(&config, handle, admission, metrics), "HTTP/1.1 200 ").await;
+    let (_link, door, _stopper) = with_a_broker().await;
+    requests(connected(routes(door)), "HTTP/1.1 200 ").await;
 }

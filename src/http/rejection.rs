@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 pub(super) struct Rejection {
     /// The outcome that is answered.
     pub(super) outcome: Outcome,
-    /// Which header or field is wrong, and what was expected; where there is more to say than the outcome.
+    /// More than the outcome says, if there is more: which header or field is wrong, and what was expected.
     pub(super) detail: Option<String>,
 }
 
@@ -20,7 +20,7 @@ impl Rejection {
         Invalid::new(field, problem).into()
     }
 
-    /// The outcome says it all.
+    /// A rejection without a detail.
     pub(super) fn of(outcome: Outcome) -> Self {
         Self { outcome, detail: None }
     }

@@ -1,32 +1,49 @@
-//! Which request goes where, and every request counted once under its route's template.
+//! The table of doors. Finds the door of a request, and counts each request once under its route's template.
 //!
-//! A service of three paths, in place of axum's router: that puts each request into boxes of its own (ADR-0006).
+//! It stands in place of axum's router, which puts each request into several boxes (ADR-0006).
 
+use super::dialect::{Dialect, envelope, raw};
+use super::door::Door;
+use super::pipeline;
 use super::rejection::Rejection;
-use super::upload::Upload;
-use super::{Door, publish, raw, respond};
 use crate::listener::{Answering, Arrived};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::future::{Either, FutureExt};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// The routes as metrics name them, with their methods.
-pub const ROUTES: &[(&str, &str)] = &[
-    ("POST", Route::Exchange("").template()),
-    ("POST", Route::Queue("").template()),
-    ("POST", Route::Messages.template()),
+/// The table of routes: one door each.
+pub(super) const TABLE: &[Route] = &[
+    Route::new("POST", "/v1/exchanges/{exchange}/messages", raw::TO_EXCHANGE),
+    Route::new("POST", "/v1/queues/{queue}/messages", raw::TO_QUEUE),
+    Route::new("POST", "/v1/messages", envelope::ENVELOPE),
 ];
+
+/// The routes as metrics name them, with their methods.
+pub const ROUTES: &[(&str, &str)] = &{
+    let mut routes = [("", ""); TABLE.len()];
+    let mut at = 0;
+    while at < routes.len() {
+        routes[at] = (TABLE[at].method, TABLE[at].template);
+        at += 1;
+    }
+    routes
+};
+
+/// The label of requests for none of the routes.
+const UNKNOWN: &str = "unknown";
 
 const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
 
-/// The status under which a request is counted whose client left before the answer.
+/// The status under which a request is counted if its client left before the answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// Counts on drop, so that a request whose client left is counted as well.
+/// Counts on drop, so that a request whose client left is counted, too.
 struct Counted {
     metrics: Metrics,
     method: &'static str,
@@ -46,15 +63,19 @@ impl Drop for Counted {
     }
 }
 
-/// The routes. Every request is counted, whatever answers it.
+/// Answers requests at these doors. Every request is counted, whatever answers it.
 pub fn routes(door: Arc<Door>) -> impl Answering {
+    routes_of(TABLE, door)
+}
+
+pub(super) fn routes_of(table: &'static [Route], door: Arc<Door>) -> impl Answering {
     tower::service_fn(move |arrived: Arrived| {
         let method = method_label(arrived.request.method());
         let is_head = arrived.request.method() == Method::HEAD;
-        // It counts when the request ends, however that is.
-        let route = Route::Unknown.template();
-        let mut counted = Counted { metrics: door.metrics.clone(), method, route, status: CLIENT_LEFT };
-        let (template, answer) = answer(Arc::clone(&door), arrived);
+        // It counts when the request ends, however it ends.
+        let mut counted =
+            Counted { metrics: door.metrics.clone(), method, route: UNKNOWN, status: CLIENT_LEFT };
+        let (template, answer) = answer(table, Arc::clone(&door), arrived);
         counted.route = template;
         answer.map(move |mut response| {
             if is_head {
@@ -67,78 +88,104 @@ pub fn routes(door: Arc<Door>) -> impl Answering {
     })
 }
 
-/// What is there under a path, with the name in it, undecoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route<'a> {
-    Exchange(&'a str),
-    Queue(&'a str),
-    Messages,
-    Unknown,
+/// One door: a method and a path, and the dialect that is spoken there.
+pub(super) struct Route {
+    method: &'static str,
+    /// The path, with at most one `{name}`, or several names with a `/` between them.
+    template: &'static str,
+    dialect: Dialect,
+    /// The parts of the template before and behind its names.
+    prefix: &'static str,
+    suffix: &'static str,
+    /// How many `/` stand between its names; `None` without a name.
+    slashes: Option<usize>,
 }
 
-impl<'a> Route<'a> {
-    /// By the undecoded path: a `/` in a name is written `%2F`.
-    pub(super) fn of(path: &'a str) -> Self {
-        let named =
-            |prefix| path.strip_prefix(prefix)?.strip_suffix("/messages").filter(|name| !name.contains('/'));
-        if path == "/v1/messages" {
-            Route::Messages
-        } else if let Some(queue) = named("/v1/queues/") {
-            Route::Queue(queue)
-        } else if let Some(exchange) = named("/v1/exchanges/") {
-            Route::Exchange(exchange)
-        } else {
-            Route::Unknown
+impl Route {
+    pub(super) const fn new(method: &'static str, template: &'static str, dialect: Dialect) -> Self {
+        let bytes = template.as_bytes();
+        let (mut begin, mut end) = (bytes.len(), bytes.len());
+        let (mut at, mut slashes, mut between) = (0, 0, None);
+        while at < bytes.len() {
+            match bytes[at] {
+                b'{' if begin == bytes.len() => begin = at,
+                b'/' if begin < at => slashes += 1,
+                b'}' => (end, between) = (at + 1, Some(slashes)),
+                _ => {}
+            }
+            at += 1;
         }
+        let (prefix, suffix) = (template.split_at(begin).0, template.split_at(end).1);
+        Self { method, template, dialect, prefix, suffix, slashes: between }
     }
 
-    const fn template(self) -> &'static str {
-        match self {
-            Route::Exchange(_) => "/v1/exchanges/{exchange}/messages",
-            Route::Queue(_) => "/v1/queues/{queue}/messages",
-            Route::Messages => "/v1/messages",
-            Route::Unknown => "unknown",
+    /// Where the name stands in a path of this route. The path is not decoded: a `/` in a name is written `%2F`.
+    fn name_in(&self, path: &str) -> Option<Range<usize>> {
+        let name = path.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
+        let fits = match self.slashes {
+            Some(slashes) => name.bytes().filter(|byte| *byte == b'/').count() == slashes,
+            None => name.is_empty(),
+        };
+        fits.then(|| self.prefix.len()..self.prefix.len() + name.len())
+    }
+}
+
+/// What a request is for.
+pub(super) enum Found {
+    /// A route, and where its name stands in the path.
+    Route(&'static Route, Range<usize>),
+    /// The path of this route, but another method.
+    Path(&'static Route),
+    Nothing,
+}
+
+pub(super) fn find(table: &'static [Route], method: &str, path: &str) -> Found {
+    let mut found = Found::Nothing;
+    for route in table {
+        if let Some(name) = route.name_in(path) {
+            if route.method == method {
+                return Found::Route(route, name);
+            }
+            found = Found::Path(route);
         }
     }
+    found
 }
 
 /// The template of the route, and the answer.
-///
-/// The future of a raw request is small; those of all others are in boxes, since hyper has the room for the largest of them
-/// with each connection.
-fn answer(door: Arc<Door>, arrived: Arrived) -> (&'static str, impl Future<Output = Response> + Send) {
-    let uri = arrived.request.uri();
-    let route = Route::of(uri.path());
-    let template = route.template();
-    if route != Route::Unknown && arrived.request.method() != Method::POST {
-        let astray = astray(door, arrived, Outcome::MethodNotAllowed, "expected POST");
-        return (template, Either::Right(astray.boxed()));
+fn answer(
+    table: &'static [Route],
+    door: Arc<Door>,
+    arrived: Arrived,
+) -> (&'static str, impl Future<Output = Response> + Send) {
+    let request = &arrived.request;
+    let path = request.uri().path();
+    match find(table, request.method().as_str(), path) {
+        Found::Route(route, name) => {
+            (route.template, Either::Left(pipeline::answer(door, route.dialect, name, arrived)))
+        }
+        Found::Path(route) => {
+            let allowed = table.iter().filter(|route| route.name_in(path).is_some());
+            let allowed = allowed.map(|route| route.method).collect::<Vec<_>>().join(", ");
+            (route.template, Either::Right(not_allowed(door, route.dialect, arrived, allowed).boxed()))
+        }
+        Found::Nothing => {
+            let rejection = Rejection::new(Outcome::NotFound, ENDPOINTS);
+            let turned_away = pipeline::turn_away(door, envelope::ENVELOPE, arrived, rejection);
+            (UNKNOWN, Either::Right(turned_away.boxed()))
+        }
     }
-    let answer = match route {
-        Route::Exchange(exchange) => {
-            let destination = raw::exchange_destination(exchange, uri.query());
-            Either::Left(publish::from_raw(door, destination, arrived))
-        }
-        Route::Queue(queue) => {
-            let destination = raw::queue_destination(queue, uri.query());
-            Either::Left(publish::from_raw(door, destination, arrived))
-        }
-        Route::Messages => Either::Right(publish::from_envelope(door, arrived).boxed()),
-        Route::Unknown => Either::Right(astray(door, arrived, Outcome::NotFound, ENDPOINTS).boxed()),
-    };
-    (template, answer)
 }
 
-/// Answers a request that is for none of the endpoints.
-async fn astray(door: Arc<Door>, arrived: Arrived, outcome: Outcome, detail: &'static str) -> Response {
-    let Arrived { request, arrival } = arrived;
-    let (head, body) = request.into_parts();
-    let mut upload = Upload::new(body, &head.headers);
-    let rejection = door.turned_away(arrival.start, &mut upload, Rejection::new(outcome, detail)).await;
-    respond::response(&rejection.into())
+async fn not_allowed(door: Arc<Door>, dialect: Dialect, arrived: Arrived, allowed: String) -> Response {
+    let rejection = Rejection::new(Outcome::MethodNotAllowed, format!("expected {allowed}"));
+    let mut response = pipeline::turn_away(door, dialect, arrived, rejection).await;
+    let allowed = HeaderValue::try_from(allowed).expect("methods are words");
+    response.headers_mut().insert(ALLOW, allowed);
+    response
 }
 
-/// Methods are whatever clients make up; labels are not.
+/// Clients may make up methods; a label has few values.
 fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "POST" => "POST",
@@ -157,7 +204,10 @@ mod tests {
     use super::*;
 
     fn template(path: &str) -> &'static str {
-        Route::of(path).template()
+        match find(TABLE, "POST", path) {
+            Found::Route(route, _) | Found::Path(route) => route.template,
+            Found::Nothing => UNKNOWN,
+        }
     }
 
     #[test]

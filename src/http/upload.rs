@@ -17,16 +17,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Bodies up to this size are copied out of the connection's buffer, which is of 8 KiB at least.
 const COPIED_MAX: usize = 4 << 10;
 
-/// Frames of a body taken without a look at the clock, as those are that are there already.
+/// How many frames of a body are taken in a row without looking at the clock, if they have arrived already.
 const AT_ONCE_MAX: usize = 16;
 
-/// How long a client that is refused may go on sending, at most, before it is answered and cut off.
+/// The longest time that a refused client may go on sending before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
 
-/// How long nothing may arrive meanwhile: who pauses is answered.
+/// The longest pause in that time. A client that pauses longer is answered.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The body of a request, with what is to be known of its client.
+/// The body of a request, and whether its client waits to be asked for it.
 #[derive(Debug)]
 pub(super) struct Upload<B = RequestBody> {
     body: B,
@@ -38,7 +38,7 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
 
-    /// One that something was read of already.
+    /// A body of which something has been read already.
     pub(super) fn begun(body: B) -> Self {
         Self { body, waits_for_continue: false }
     }
@@ -70,7 +70,7 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         let mut rest = BytesMut::new();
         for taken in 1.. {
             let frame = match self.body.frame().now_or_never() {
-                // Frames of nothing could come at once for ever.
+                // Empty frames could arrive without end.
                 Some(_) if taken % AT_ONCE_MAX == 0 && deadline.has_passed() => return Err(too_slow()),
                 Some(frame) => frame,
                 None => timeout_at(deadline.instant(), self.body.frame()).await.map_err(|_| too_slow())?,
@@ -78,7 +78,7 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
             let Some(frame) = frame else { break };
             let frame = frame
                 .map_err(|error| Rejection::invalid("body", format_args!("did not arrive whole: {error}")))?;
-            // Trailers carry nothing that a message has a place for.
+            // A message has no place for trailers.
             let Ok(data) = frame.into_data() else { continue };
             let so_far = first.len() + rest.len();
             within(so_far + data.len(), max_body)?;
@@ -99,7 +99,7 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         Ok(if rest.is_empty() { lean(first) } else { rest.freeze() })
     }
 
-    /// Whether nothing more comes of it, after dropping what is there already.
+    /// Drops the frames that have arrived, and says whether the body has ended.
     fn has_ended(&mut self) -> bool {
         for _ in 0..AT_ONCE_MAX {
             match self.body.frame().now_or_never() {
@@ -111,21 +111,21 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         false
     }
 
-    /// Takes in what a refused client is still sending, for a moment: a client that is cut off while it writes
-    /// often never sees the answer. Nothing is kept. A client that waits for `100 Continue` sends nothing.
+    /// Reads and drops what a refused client is still sending, for a moment: a client that is cut off while it writes
+    /// often never sees the answer. A client that waits for `100 Continue` sends nothing.
     pub(super) async fn discard(&mut self, deadline: Deadline) {
         if self.waits_for_continue || self.has_ended() {
             return;
         }
         let everything =
             async { while let Ok(Some(Ok(_))) = timeout(COURTESY_PAUSE, self.body.frame()).await {} };
-        // Whether it came to its end or not, the answer is the same.
+        // The answer is the same whether the body ended or not.
         let until = deadline.instant().min(Instant::now() + COURTESY);
         drop(timeout_at(until, everything).await);
     }
 }
 
-/// A small body without the buffer that it was read into: that one is the connection's, and is used again.
+/// Copies a small body, so that the connection can use its buffer again.
 fn lean(body: Bytes) -> Bytes {
     if body.len() <= COPIED_MAX { Bytes::copy_from_slice(&body) } else { body }
 }

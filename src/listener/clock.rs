@@ -1,4 +1,4 @@
-//! When a request began: the moment its first byte was read, taken down below hyper.
+//! When a request began: the moment its first byte was read, noted below hyper.
 
 use std::io;
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Bytes read at once, at most. hyper doubles a connection's buffer when a read has filled it, to the size that a head
-/// may have, and keeps it: with 1,024 bodies of 64 KiB arriving at once that was 110 MiB (ADR-0006).
+/// The most bytes of one read. hyper doubles a connection's buffer when a read has filled it, up to the largest head,
+/// and keeps it: 1,024 bodies of 64 KiB arriving at once took 110 MiB (ADR-0006).
 const READ_MAX: usize = (16 << 10) - 1;
 
-/// What is known of a request's arrival: its start, and the clock of its connection.
+/// The arrival of a request: its start, and the clock of its connection.
 #[derive(Debug)]
 pub struct Arrival {
     /// The start of the request.
@@ -33,7 +33,7 @@ impl RequestStart {
     }
 }
 
-/// What is known of a connection: when its unfinished head began to arrive, what it is busy with, when it was last active.
+/// The clock of a connection: when its unfinished head began to arrive, how many requests are under way, when it was last active.
 #[derive(Clone, Debug)]
 pub struct ConnectionClock(Arc<Mutex<Times>>);
 
@@ -43,20 +43,20 @@ struct Times {
     head_began: Option<Instant>,
     last_active: Instant,
     requests: usize,
-    /// HTTP/2 was seen: what is read between requests need not be the beginning of one.
+    /// HTTP/2 was seen: bytes read between requests need not be the beginning of one.
     multiplexed: bool,
-    /// Its client reads nothing of what is written to it.
+    /// Its client does not read its answers.
     is_deaf: bool,
 }
 
-/// Why a connection is to be closed.
+/// Why a connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
     /// The head of a request does not arrive.
     Head,
     /// Nothing happens.
     Idle,
-    /// The client does not read its answer, and there is no more to it.
+    /// The client does not read its answer.
     Deaf,
 }
 
@@ -95,13 +95,13 @@ impl ConnectionClock {
         UnderWay(self.clone())
     }
 
-    /// The client of the request under way reads nothing: the connection is to be closed. On HTTP/2 others share it.
+    /// The client of the request under way reads nothing, so the connection must close. An HTTP/2 connection stays: other requests share it.
     pub fn give_up(&self) {
         let mut times = self.lock();
         times.is_deaf = !times.multiplexed;
     }
 
-    /// Whether the connection is of no more use, with nothing under way on it.
+    /// Why the connection must be closed now, if it must.
     pub(super) fn expired(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Expired> {
         let times = self.lock();
         if times.is_deaf {
@@ -126,7 +126,7 @@ impl ConnectionClock {
     fn wrote_some(&self) {
         let mut times = self.lock();
         times.last_active = Instant::now();
-        // What is read after an answer belongs to the next request.
+        // Bytes read after an answer belong to the next request.
         times.head_began = None;
     }
 

@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
-/// After a failed accept (out of file descriptors, say) nothing is gained by trying again at once.
+/// The pause after a failed accept (out of file descriptors, say): trying again at once gains nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Bytes that one HTTP/2 stream may send ahead of being read. The connection has a MiB, so that one does not hold up others.
+/// The bytes that one HTTP/2 stream may send before they are read. The connection may send 1 MiB, so that one stream does not hold up others.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Streams one HTTP/2 connection may have open.
@@ -57,7 +57,7 @@ struct UnlinkOnDrop(PathBuf);
 
 impl Drop for UnlinkOnDrop {
     fn drop(&mut self) {
-        // Somebody else may have removed it: what is wanted is that it is gone.
+        // It may be gone already, which is what matters.
         drop(std::fs::remove_file(&self.0));
     }
 }
@@ -117,7 +117,7 @@ impl Listener {
     }
 }
 
-/// A socket file that a killed process left behind is replaced; one that answers belongs to somebody.
+/// Replaces a socket file that a killed process left behind. A socket that answers is in use.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::from(io::ErrorKind::AddrInUse));
@@ -147,7 +147,7 @@ impl<A: Answering> Acceptor<A> {
         'accepting: loop {
             let accepting = accept(&listener, &places);
             tokio::pin!(accepting);
-            // One and the same `accepting` until it ends: dropped half-way it would drop a connection.
+            // The same `accepting` until it ends: dropping it half-way would drop a connection.
             let accepted = loop {
                 tokio::select! {
                     () = stopped(&mut stop) => break 'accepting,
@@ -189,7 +189,7 @@ enum Socket {
     Unix(tokio::net::UnixStream),
 }
 
-/// One more connection, once there is a place for it. Those beyond wait in the kernel's queue, but for one.
+/// The next connection, once there is a place for it. One connection may wait here for a place; the others wait in the kernel's queue.
 ///
 /// A place is taken only when there is a connection: an idle listener takes none from the others.
 async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Socket, OwnedSemaphorePermit)> {
@@ -217,7 +217,7 @@ pub(super) async fn connection<S>(
         let request = request.map(|body| unread.noting(body));
         let answer = answering.clone().call(Arrived { request, arrival });
         let unread = unread.clone();
-        // Not an async block, which would have the room for the answer's future twice: where it came in, and where it is awaited.
+        // Not an async block: it would store the answer's future twice, once as passed in and once as awaited.
         answer.map(move |response| {
             drop(under_way);
             response.map(|response| unread.said_in(response, version))
@@ -261,7 +261,7 @@ pub(super) async fn connection<S>(
     }
 }
 
-/// What a connection is looked at for beside its bytes.
+/// What a connection waits for besides bytes.
 enum Occasion {
     Stop,
     Check,

@@ -1,5 +1,5 @@
-//! Notices a body that is not read to its end: over HTTP/1 the rest of it stands before the next request, so the
-//! connection closes, and the answer has to say so or its client sends that request in vain.
+//! Notices a body that is not read to its end. Over HTTP/1 the rest of it stands before the next request, so the
+//! connection closes. The answer has to say so, or the client sends that request in vain.
 
 use axum::response::Response;
 use hyper::Version;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-/// Whether something of a body is left on a connection that nobody is going to read.
+/// Whether a part of a body is left on a connection and nobody is going to read it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<AtomicBool>);
 
-/// A body that notes its end, or that it has none.
+/// A body that notes whether it was read to its end.
 #[derive(Debug)]
 pub struct Noted<B: Body> {
     body: B,
@@ -31,7 +31,7 @@ impl Unread {
     pub(super) fn said_in(&self, mut answer: Response, version: Version) -> Response {
         if version < Version::HTTP_2 && self.0.load(Ordering::Relaxed) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            // To a client of 1.0 that asks for it, hyper promises keep-alive in every answer of another version.
+            // To an HTTP/1.0 client that asks for it, hyper promises keep-alive in every answer of another version.
             *answer.version_mut() = version;
         }
         answer
@@ -53,7 +53,7 @@ impl<B: Body + Unpin> Body for Noted<B> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(None) => self.has_ended = true,
-            // What comes after it is no end: nobody knows where the next request begins.
+            // Whatever follows an error is not the end: nobody knows where the next request begins.
             Poll::Ready(Some(Err(_))) => self.unread.note(),
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }

@@ -1,4 +1,4 @@
-//! The idempotency keys, shared: a request that may go holds a claim on its key until its end.
+//! The idempotency keys, shared: a request that is published holds a claim on its key until it ends.
 
 use super::fingerprint::Fingerprint;
 use super::keys::{Begun, Keys};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(super) struct Claims(Arc<Mutex<Keys>>);
 
-/// The right to publish under a key. Dropped without an end the request may be tried again.
+/// The right to publish under a key. If it is dropped unsettled, the request may be tried again.
 #[derive(Debug)]
 pub(super) struct Claim {
     claims: Claims,
@@ -24,12 +24,12 @@ pub(super) struct Claim {
     ended: bool,
 }
 
-/// Why a request with a key may not go.
+/// Why a request with a key is not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NoClaim {
-    /// It went before, and this became of it, under this message id.
+    /// It was published before, with this outcome and message id.
     Replay(Outcome, ShortText),
-    /// It is not to go at all, for this reason.
+    /// It is refused with this outcome.
     Refused(Outcome),
 }
 
@@ -63,19 +63,19 @@ impl Claims {
 }
 
 impl Claim {
-    /// The request ended with an outcome that is final: it is given again, with the id of the message it is about.
+    /// The request ended with a final outcome, which repeated requests are answered, with this message id.
     pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
         self.ended = true;
         self.claims.lock().end(self.key, Some((outcome, message_id)), Instant::now());
     }
 
-    /// The key turned out to be another request's, on disk.
+    /// The key belongs to another request, as the disk knows.
     pub(super) fn forget(mut self) {
         self.ended = true;
         self.claims.lock().forget(self.key);
     }
 
-    /// What the spool is to remember.
+    /// What the spool remembers.
     pub(super) fn to_remember(&self, outcome: FinalOutcome) -> Idempotency {
         Idempotency {
             key: self.key,

@@ -1,4 +1,4 @@
-//! The course of one order that is not simply published: its key, the broker's part, the spool's part, one answer.
+//! The course of an order that has a key or may need the spool: its key, the broker's part, the spool's part, one answer.
 
 use super::claims::{Claim, NoClaim};
 use super::keeping::{Keeping, Kept};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// An order on its way, and whoever waits for its outcome.
+/// An order under way, and the request that waits for its outcome.
 pub(super) struct Course {
     ways: Arc<Ways>,
     order: Order,
@@ -20,7 +20,7 @@ pub(super) struct Course {
     answer: Answering,
 }
 
-/// The one answer. A client that has left is not there to hear it, and nothing depends on that.
+/// The one answer. It does not matter if the client has left.
 pub(super) struct Answering {
     reply: oneshot::Sender<Settlement>,
     message_id: ShortText,
@@ -36,13 +36,13 @@ impl Answering {
         drop(self.reply.send(settlement.about(message_id)));
     }
 
-    /// What the spool remembers of a key: the same request's outcome, or another request.
+    /// Answers with what the spool remembers of the key: the outcome of the same request, or another request.
     fn seen(self, seen: &FirstUse, claim: Claim) {
         if !seen.same_request {
             claim.forget();
             return self.give(Settlement::of(Outcome::IdempotencyKeyReused));
         }
-        // What is kept there was an id before; a longer one can only be damage.
+        // A short text was stored; a longer one can only be damage.
         let message_id = ShortText::new(&*seen.message_id).unwrap_or_else(|_| self.message_id.clone());
         let outcome = match seen.outcome {
             FinalOutcome::Confirmed => Outcome::Confirmed,
@@ -64,7 +64,7 @@ impl Course {
         Self { ways, order, permit, answer: Answering { reply, message_id } }
     }
 
-    /// Takes the order to its end; the answer is given by its deadline.
+    /// Takes the order to its end, and answers by its deadline.
     pub(super) async fn run(mut self) {
         let claim = match self.claim() {
             Ok(claim) => claim,
@@ -72,7 +72,7 @@ impl Course {
             Err(NoClaim::Refused(outcome)) => return self.answer.give(Settlement::of(outcome)),
         };
         if let Some(claim) = &claim {
-            // An attempt of before may have reached the broker: consumers are to see one id.
+            // An earlier attempt may have reached the broker: consumers must see one id.
             Arc::make_mut(&mut self.order.message).properties.message_id = claim.message_id.clone();
             self.answer.message_id = claim.message_id.clone();
         }
@@ -103,14 +103,14 @@ impl Course {
         self.answer.give(settlement);
     }
 
-    /// Asks the spool for the key: what it remembers outlives the process. `None` when that was the answer.
+    /// Looks the key up in the spool, which remembers it beyond a restart. `None` if that gave the answer.
     async fn recall(self, claim: Option<Claim>) -> Option<(Self, Option<Claim>)> {
         let (Some(claim), Some(spool)) = (claim, &self.ways.spool) else { return Some((self, None)) };
         let recalling = spool.store.recall(claim.key, claim.request);
         match timeout_at(self.order.deadline.instant(), recalling).await {
             Ok(Ok(None)) => return Some((self, Some(claim))),
             Ok(Ok(Some(seen))) => self.answer.seen(&seen, claim),
-            // To go on would be to publish twice what may be remembered.
+            // The key may be remembered, and then going on would publish the message twice.
             Ok(Err(error)) => {
                 let detail = Some(format!("the idempotency key cannot be looked up: {error}"));
                 self.answer.give(Settlement { detail, ..Settlement::of(Outcome::SpoolFailed) });
@@ -133,7 +133,7 @@ impl Course {
             }
             return self.answer.give(settlement);
         }
-        // The permit went with the publish, which may be under way still.
+        // The permit went with the publish, which may still be under way.
         let Ok(mut permit) = self.ways.admission.admit() else { return self.answer.give(settlement) };
         if permit.reserve(message.payload.len()).is_err() {
             return self.answer.give(settlement);
@@ -145,7 +145,7 @@ impl Course {
         self.keep(claim, Some(settlement)).await;
     }
 
-    /// Behind what waits for its destination, and past a link that takes nothing.
+    /// Whether the message goes to the spool at once: others wait for its destination, or the link takes nothing.
     fn takes_the_detour(&self) -> bool {
         let destination = Address::of(&self.order.message);
         let waits = self.ways.spool.as_ref().is_some_and(|spool| spool.backlog.has(&destination));
@@ -183,17 +183,17 @@ impl Course {
                     answer.give(settlement);
                 }
             }
-            // Answered already; whoever repeats the request asks the disk again.
+            // It is answered already; a repeated request asks the disk again.
             (Kept::Seen(_), _, _) => {}
         }
     }
 }
 
-/// Remembers on disk that the broker has the message, until `deadline`; in memory in any case.
+/// Remembers that the broker has the message: in memory, and on disk if that takes no longer than `deadline`.
 async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     if let Some(spool) = &ways.spool {
         let remembering = spool.store.remember(claim.to_remember(FinalOutcome::Confirmed));
-        // The outcome is what it is, and a spool that fails says so itself.
+        // The outcome does not depend on it, and the spool reports its own failures.
         drop(timeout_at(deadline, remembering).await);
     }
     let message_id = claim.message_id.clone();

@@ -5,10 +5,10 @@ use crate::message::{
 };
 use sha2::{Digest, Sha256};
 
-/// The first half of a SHA-256: nobody finds two alike by accident.
+/// The first half of a SHA-256: no two are equal by accident.
 pub(super) type Fingerprint = [u8; 16];
 
-/// What a request is, part by part, each with its length so that no two requests read alike.
+/// Hashes a request part by part, each with its length, so that no two requests give the same bytes.
 struct RequestHasher(Sha256);
 
 /// The hash of an idempotency key. It does not depend on the client: every client is anonymous.
@@ -18,7 +18,7 @@ pub(super) fn of_key(key: &ClientKey) -> Fingerprint {
     hasher.end()
 }
 
-/// The hash of a request: destination, properties, payload, mandatory and mode. A message id that we assigned and
+/// The hash of a request: destination, properties, payload, mandatory and mode. An assigned message id and
 /// the trace context do not count.
 pub(super) fn of_request(message: &Message, mode: Mode, id_is_assigned: bool) -> Fingerprint {
     let mut hasher = RequestHasher(Sha256::new());

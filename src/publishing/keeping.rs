@@ -1,4 +1,4 @@
-//! The spool's part of an order: checked, counted in the backlog, appended, and answered by the deadline whatever the disk does.
+//! The spool's part of an order: it is checked, counted in the backlog, appended, and answered by the deadline whatever the disk does.
 
 use crate::admission::Permit;
 use crate::labels::AppendResult;
@@ -11,7 +11,7 @@ use crate::spool::{MARK_BYTES, SpoolHandle};
 use std::sync::Arc;
 use tokio::time::timeout_at;
 
-/// What the properties of a message that is kept may take, in bytes, for the broker to take them with the mark.
+/// The most bytes that the properties of a spooled message may take, so that the broker takes them with the mark.
 pub(super) const fn properties_max(frame_max: usize) -> usize {
     link::properties_max(frame_max).saturating_sub(MARK_BYTES)
 }
@@ -22,22 +22,22 @@ pub(super) struct Keeping {
     pub(super) message: Arc<Message>,
     pub(super) permit: Permit,
     pub(super) deadline: Deadline,
-    /// What the broker's part ended in.
+    /// How the broker's part ended.
     pub(super) before: Option<Settlement>,
     pub(super) properties_max: usize,
 }
 
-/// What became of it.
+/// What became of the message.
 pub(super) enum Kept {
-    /// Its key was there already.
+    /// Its key was known already.
     Seen(FirstUse),
     /// Anything else.
     Settled(Settlement),
 }
 
 impl Keeping {
-    /// Appends the message. When the deadline passes first, `unsure` is told what to answer; the append goes on,
-    /// for nobody can take it back, and what became of it is returned when the store says so.
+    /// Appends the message. If the deadline passes first, `unsure` is told what to answer, and the append goes on,
+    /// since it cannot be taken back. Returns once the store has said what became of it.
     pub(super) async fn run(
         self,
         idempotency: Option<Idempotency>,
@@ -68,7 +68,7 @@ impl Keeping {
         };
         drop(permit);
         metrics.spool_appended(result(&appended));
-        // Unsure, it may be there after a restart: nothing is to overtake it until then.
+        // An unsure message may be there after a restart, so nothing may overtake it until then.
         if !matches!(appended, Err(AppendError::Unsure)) {
             pending.settled();
         }
@@ -86,7 +86,7 @@ impl Keeping {
     }
 }
 
-/// Neither the broker confirmed it nor the spool has it. What the broker may have stays unknown.
+/// The broker did not confirm the message and the spool does not have it. If the broker may have it, that stays unknown.
 fn neither(before: Option<Settlement>, outcome: Outcome, error: AppendError) -> Settlement {
     let Some(before) = before else {
         return Settlement { detail: Some(error.to_string()), ..Settlement::of(outcome) };

@@ -1,4 +1,4 @@
-//! What is remembered of idempotency keys in memory: a pure table with a window and a bound; the caller brings the clock.
+//! The idempotency keys in memory: a pure table with a window and a bound. The caller passes the time in.
 
 use super::fingerprint::Fingerprint;
 use crate::message::ShortText;
@@ -29,22 +29,22 @@ struct Entry {
 enum Phase {
     /// A request with the key is under way.
     UnderWay,
-    /// It ended: with an outcome that is final and given again, or with another, which is tried again.
+    /// It ended. `replay` is its final outcome; without one the request may be tried again.
     Ended { number: u64, at: Instant, replay: Option<Outcome> },
 }
 
-/// What a request with a key is to do.
+/// What to do with a request that has a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
     /// Publish, with this message id: that of the first attempt.
     Go(ShortText),
     /// Answer this outcome of the first request, with its message id.
     Replay(Outcome, ShortText),
-    /// The first one is under way.
+    /// The first request is under way.
     InUse,
     /// The key was used for another request.
     Reused,
-    /// So many keys are under way that one more cannot be remembered.
+    /// Too many keys are under way to remember one more.
     Full,
 }
 
@@ -86,7 +86,7 @@ impl Keys {
         Begun::Go(message_id.clone())
     }
 
-    /// The request ended; with `replay` that outcome is given to whoever repeats it, with this message id.
+    /// The request ended. Repeated requests are answered `replay`, if there is one, with this message id.
     pub(super) fn end(&mut self, key: Fingerprint, replay: Option<(Outcome, &ShortText)>, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         self.last += 1;

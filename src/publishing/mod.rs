@@ -1,11 +1,10 @@
-//! The room that decides by mode what is done with a message: the broker, the spool, or the one after the other.
+//! Publishes orders: to the broker, to the spool, or to the one and then the other, as their mode says.
 //!
-//! * [`PublishService`] is the door: `routes` says which mode a request has, `course` walks one message through it;
+//! * [`PublishService`] takes orders; `routes` says which mode a request has, `course` takes one order to its end;
 //! * `split` divides the deadline between broker and spool, `keeping` is the spool's part;
-//! * `fingerprint` makes hashes of idempotency keys and requests, `keys` is what is remembered of them in memory
-//!   (a pure table), `claims` shares it.
+//! * `fingerprint` hashes idempotency keys and requests, `keys` is the table of them in memory, `claims` shares it.
 //!
-//! Whatever must come to its end though the client has left runs in a task of its own, owned by [`PublishService`].
+//! Work that must finish even if its client has left runs in a task of its own, owned by [`PublishService`].
 
 mod claims;
 mod course;
@@ -36,7 +35,7 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug)]
 pub struct PublishService(Arc<Ways>);
 
-/// Everything a message may need on its way.
+/// Everything that an order may need.
 #[derive(Debug)]
 struct Ways {
     link: LinkHandle,
@@ -45,15 +44,15 @@ struct Ways {
     metrics: Metrics,
     routes: Routes,
     claims: Claims,
-    /// The spool's: what is on its way to the disk.
+    /// Bounds the messages that wait to be written to disk.
     share: Share,
-    /// What the properties of a message that is kept may take, so that the broker takes them later.
+    /// The most bytes that the properties of a spooled message may take, so that the broker takes them later.
     properties_max: usize,
     tasks: Tasks,
 }
 
 impl PublishService {
-    /// The modes of the configuration.
+    /// A service with the routes and limits of the configuration.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -63,15 +62,14 @@ impl PublishService {
         metrics: Metrics,
     ) -> Self {
         let keys = &config.idempotency;
-        let bytes_max = usize::try_from(config.publish.max_in_flight_bytes).unwrap_or(usize::MAX);
         let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Self(Arc::new(Ways {
             link,
+            share: admission.share(),
             admission,
             metrics,
             routes: Routes::new(&config.route, spool.is_some()),
             claims: Claims::new(keys.window, keys.max_keys),
-            share: Share::of(config.publish.max_in_flight, bytes_max),
             properties_max: keeping::properties_max(frame_max),
             tasks: Tasks::default(),
             spool,
@@ -103,10 +101,10 @@ impl PublishService {
         self.0.link.draining().await;
     }
 
-    /// Takes an order to its outcome, by its deadline. Dropped, a direct order without a key is withdrawn where
-    /// that is possible; any other comes to its end without its client.
+    /// Takes an order to its outcome, by its deadline. If the future is dropped, a direct order without a key is withdrawn
+    /// where that is possible; any other order is taken to its end without its client.
     ///
-    /// Not an `async fn`, which would keep the whole order beside the future that has it.
+    /// Not an `async fn`, which would store the order and the future that it was moved into.
     pub fn publish(&self, order: Order, permit: Permit) -> impl Future<Output = Settlement> + Send + '_ {
         let message_id = order.message_id().clone();
         if order.mode == Mode::Direct && order.key.is_none() {
@@ -117,7 +115,7 @@ impl PublishService {
         let (reply, settled) = oneshot::channel();
         let course = Course::new(Arc::clone(&self.0), order, permit, reply);
         self.0.tasks.spawn(course.run());
-        // Without an answer the task has panicked, and nobody knows how far it came.
+        // Without an answer the task has panicked, and it is not known how far it came.
         let unsure = || Settlement::of(Outcome::SpoolUnsure).about(message_id);
         Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| unsure())))
     }

@@ -1,4 +1,4 @@
-//! Which mode a request has: what it asks for, or what the first route that fits its exchange says.
+//! The mode of a request: the mode that it asks for, or that of the first route that matches its exchange.
 
 use crate::config::RouteConfig;
 use crate::message::{DEFAULT_EXCHANGE, Mode, ShortText};
@@ -55,7 +55,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(first) else { return false };
     let (middle, last) = rest.rsplit_once('*').map_or(("", rest), |(middle, last)| (middle, last));
-    // The earliest place for each part leaves the most for those behind it.
+    // Taking the earliest place for each part leaves the most for the parts behind it.
     for part in middle.split('*') {
         match name.find(part) {
             Some(found) => name = &name[found + part.len()..],

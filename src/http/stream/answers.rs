@@ -1,21 +1,21 @@
 //! The answers of a stream as text: one a line as they come, or an array in its order.
 
-use crate::http::respond;
+use crate::http::dialect::Entries;
 use crate::message::Settlement;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 
-/// Answers written and not handed over yet.
-#[derive(Debug)]
+/// Answers that are written and not yet handed over.
 pub(super) struct Answers {
     pub(super) text: BytesMut,
     form: Form,
+    entries: Entries,
 }
 
 #[derive(Debug)]
 enum Form {
     Lines,
-    /// The next one to be written, and those behind it that came before it.
+    /// The index to be written next, and later answers that were known earlier.
     Array {
         next: u64,
         early: BTreeMap<u64, Bytes>,
@@ -23,24 +23,24 @@ enum Form {
 }
 
 impl Answers {
-    pub(super) fn as_lines() -> Self {
-        Self { text: BytesMut::new(), form: Form::Lines }
+    pub(super) fn as_lines(entries: Entries) -> Self {
+        Self { text: BytesMut::new(), form: Form::Lines, entries }
     }
 
-    pub(super) fn as_array() -> Self {
-        Self { text: BytesMut::new(), form: Form::Array { next: 0, early: BTreeMap::new() } }
+    pub(super) fn as_array(entries: Entries) -> Self {
+        Self { text: BytesMut::new(), form: Form::Array { next: 0, early: BTreeMap::new() }, entries }
     }
 
     pub(super) fn add(&mut self, index: u64, settlement: &Settlement) {
-        let Self { text, form } = self;
+        let Self { text, form, entries } = self;
         match form {
             Form::Lines => {
-                respond::write_line(settlement, index, false, text);
+                (entries.encode)(settlement, index, false, text);
                 text.extend_from_slice(b"\n");
             }
             Form::Array { next, early } => {
                 let mut line = BytesMut::new();
-                respond::write_line(settlement, index, false, &mut line);
+                (entries.encode)(settlement, index, false, &mut line);
                 early.insert(index, line.freeze());
                 while let Some(line) = early.remove(next) {
                     text.extend_from_slice(if *next == 0 { b"[" } else { b",\n" });
@@ -53,7 +53,7 @@ impl Answers {
 
     /// The line that says why no more were taken from `index` on.
     pub(super) fn add_last(&mut self, index: u64, settlement: &Settlement) {
-        respond::write_line(settlement, index, true, &mut self.text);
+        (self.entries.encode)(settlement, index, true, &mut self.text);
         self.text.extend_from_slice(b"\n");
     }
 
@@ -66,7 +66,7 @@ impl Answers {
         }
     }
 
-    /// How many of `taken` lines, with `under_way` of them without an outcome, take room here or will.
+    /// How many of the `taken` lines take room here, or will: `under_way` of them have no outcome yet.
     pub(super) fn owed(&self, taken: u64, under_way: usize) -> usize {
         match &self.form {
             Form::Lines => under_way,
@@ -78,19 +78,22 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::dialect::envelope;
     use crate::outcome::Outcome;
     use proptest::prelude::*;
 
+    const ENTRIES: Entries = envelope::entries("");
+
     #[test]
     fn an_array_of_nothing_is_empty() {
-        let mut answers = Answers::as_array();
+        let mut answers = Answers::as_array(ENTRIES);
         answers.end();
         assert_eq!(answers.text, "[]");
     }
 
     #[test]
     fn lines_are_written_as_they_come_and_the_last_says_so() {
-        let mut answers = Answers::as_lines();
+        let mut answers = Answers::as_lines(ENTRIES);
         answers.add(1, &Settlement::of(Outcome::Confirmed));
         answers.add(0, &Settlement::of(Outcome::LinkLost));
         answers.add_last(2, &Settlement::of(Outcome::Draining));
@@ -112,7 +115,7 @@ mod tests {
         fn an_array_is_in_its_order_whatever_the_order_of_outcomes(
             order in Just((0..20_u64).collect::<Vec<_>>()).prop_shuffle(),
         ) {
-            let mut answers = Answers::as_array();
+            let mut answers = Answers::as_array(ENTRIES);
             for index in order {
                 answers.add(index, &Settlement::of(Outcome::Confirmed));
             }

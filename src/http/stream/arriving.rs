@@ -1,8 +1,8 @@
-//! The lines of a body as they arrive, long ones with the room that they take in memory.
+//! The lines of a body as they arrive. A long line has room in memory reserved for it.
 
 use super::engine::Ending;
 use super::lines::{Cut, Splitter};
-use super::places::{Places, Room};
+use crate::http::places::{Places, Room, no_room};
 use crate::http::rejection::Rejection;
 use crate::listener::RequestBody;
 use crate::message::Deadline;
@@ -16,16 +16,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-/// A line may have so many bytes in memory before there is room for it: what a connection's buffers hold anyway.
+/// The bytes that a line may have in memory without a reservation: a connection's buffers hold as many anyway.
 const UNCOUNTED: usize = 64 * 1024;
 
-/// Frames read in one turn without a whole line in them, after which others come first.
+/// Frames read in one turn without completing a line, after which other tasks have their turn.
 const FRAMES_MAX: usize = 16;
 
-/// What comes next.
+/// What comes next in a stream.
 #[derive(Debug)]
-pub(super) enum Arrival {
-    /// A line, with its room in memory where it is long.
+pub(super) enum Upcoming {
+    /// A line, with its room in memory if it is long.
     Line(Bytes, Option<Room>),
     /// A line that is not to be published.
     Refused(Rejection),
@@ -41,13 +41,13 @@ pub(super) struct ArrivingLines {
     places: Places,
     /// The time a long line has to arrive whole.
     patience: Duration,
-    /// The room of the long line that has not arrived whole, and its bytes.
+    /// The room of the long line that is still arriving, and how many bytes it covers.
     room: Option<Room>,
     counted: usize,
     growing: Option<BoxFuture<'static, Option<Room>>>,
-    /// When the long line is given up.
+    /// The moment at which the long line is given up.
     until: Option<Pin<Box<Sleep>>>,
-    /// Since when the body is asked for and nothing arrives.
+    /// The moment since which nothing has arrived.
     waiting_since: Option<Instant>,
     is_over: bool,
 }
@@ -69,7 +69,7 @@ impl ArrivingLines {
         }
     }
 
-    /// Waits for the first chunk, until `deadline` at most.
+    /// Waits for the first chunk until `deadline`.
     pub(super) async fn first(&mut self, deadline: Deadline) {
         if let Ok(Some(Ok(frame))) = timeout_at(deadline.instant(), self.body.frame()).await
             && let Ok(data) = frame.into_data()
@@ -87,7 +87,7 @@ impl ArrivingLines {
         self.body
     }
 
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Upcoming> {
         for _ in 0..FRAMES_MAX {
             if let Some(growing) = &mut self.growing {
                 let Poll::Ready(room) = growing.as_mut().poll(cx) else { return Poll::Pending };
@@ -105,7 +105,7 @@ impl ArrivingLines {
                 continue;
             }
             if self.is_over {
-                return Poll::Ready(Arrival::End(Ending::Complete));
+                return Poll::Ready(Upcoming::End(Ending::Complete));
             }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
                 self.waiting_since.get_or_insert_with(Instant::now);
@@ -113,9 +113,9 @@ impl ArrivingLines {
             };
             self.waiting_since = None;
             match frame {
-                // Trailers carry nothing that a message has a place for.
+                // A message has no place for trailers.
                 Some(Ok(frame)) => self.splitter.feed(frame.into_data().unwrap_or_default()),
-                Some(Err(error)) => return Poll::Ready(Arrival::End(Ending::Broken(error.to_string()))),
+                Some(Err(error)) => return Poll::Ready(Upcoming::End(Ending::Broken(error.to_string()))),
                 None => {
                     self.is_over = true;
                     if let Some(cut) = self.splitter.finish() {
@@ -128,18 +128,18 @@ impl ArrivingLines {
         Poll::Pending
     }
 
-    fn arrived(&mut self, cut: Cut) -> Arrival {
+    fn arrived(&mut self, cut: Cut) -> Upcoming {
         let room = self.long_ended();
         match cut {
-            Cut::Line(line) => Arrival::Line(line, room),
+            Cut::Line(line) => Upcoming::Line(line, room),
             Cut::TooLong => {
                 let detail = format!("the line has more than {} bytes (publish.max_body)", self.max);
-                Arrival::Refused(Rejection::new(Outcome::PayloadTooLarge, detail))
+                Upcoming::Refused(Rejection::new(Outcome::PayloadTooLarge, detail))
             }
         }
     }
 
-    /// Room for twice of what has arrived, so that a long line asks a few times only.
+    /// Asks for room for twice the bytes that have arrived, so that a long line asks only a few times.
     fn make_room(&mut self) {
         let wanted = (self.splitter.held() * 2).min(self.max);
         let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + self.patience)));
@@ -149,8 +149,8 @@ impl ArrivingLines {
         self.counted = wanted;
     }
 
-    /// A long line that has not arrived in time keeps others from their room.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+    /// Gives up a long line that has not arrived in time: it keeps others from their room.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Upcoming> {
         let Some(until) = &mut self.until else { return Poll::Pending };
         if until.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
@@ -159,10 +159,10 @@ impl ArrivingLines {
         Poll::Ready(self.give_up(Rejection::new(Outcome::RequestTimeout, detail)))
     }
 
-    fn give_up(&mut self, rejection: Rejection) -> Arrival {
+    fn give_up(&mut self, rejection: Rejection) -> Upcoming {
         drop(self.long_ended());
         self.splitter.skip();
-        Arrival::Refused(rejection)
+        Upcoming::Refused(rejection)
     }
 
     fn long_ended(&mut self) -> Option<Room> {
@@ -170,10 +170,4 @@ impl ArrivingLines {
         self.counted = UNCOUNTED;
         self.room.take()
     }
-}
-
-/// Why a line is not published that has waited for its place until its deadline.
-pub(super) fn no_room() -> Rejection {
-    let detail = "the limits on what is in flight left no room for it before its deadline";
-    Rejection::new(Outcome::DeadlineNotSent, detail)
 }

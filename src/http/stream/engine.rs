@@ -1,14 +1,16 @@
 //! The task of one stream: takes lines while there is room, publishes them side by side, and answers each.
 
+use super::Connection;
 use super::answers::Answers;
-use super::arriving::{Arrival, ArrivingLines, no_room};
+use super::arriving::{ArrivingLines, Upcoming};
 use super::elements::Elements;
-use super::outbox::{FULL, Outbox, Reading};
-use super::places::Room;
-use super::{Connection, Door};
+use super::outbox::{ClientState, FULL, Outbox};
 use crate::admission::Permit;
-use crate::http::draft::Defaults;
+use crate::http::dialect::Entries;
+use crate::http::door::Door;
+use crate::http::places::{Room, no_room};
 use crate::http::rejection::Rejection;
+use crate::http::terms::Defaults;
 use crate::http::upload::Upload;
 use crate::message::{Deadline, Order, Settlement};
 use crate::outcome::Outcome;
@@ -23,20 +25,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Rounds in one turn, after which other tasks of the thread come first.
+/// Rounds in one turn, after which other tasks have their turn.
 const ROUNDS_MAX: usize = 32;
 
-/// Lines taken in one round, after which outcomes are looked for.
+/// Lines taken in one round, after which outcomes are collected.
 const TAKEN_MAX: usize = 64;
 
-/// A stream that ends early lets its client finish a chunk, for so long at most.
+/// The longest time that a stream that ends early lets its client finish a chunk.
 const COURTESY: Duration = Duration::from_secs(1);
 
 /// Where the lines come from.
 pub(super) enum Source {
     /// A body that is still arriving.
     Lines(ArrivingLines),
-    /// An array that is there.
+    /// An array that has arrived.
     Elements(Elements),
 }
 
@@ -56,7 +58,7 @@ pub(super) enum Ending {
     Complete,
     /// The body did not arrive whole.
     Broken(String),
-    /// Nothing has arrived for so long.
+    /// Nothing has arrived for this long.
     Idle(Duration),
     /// The sidecar is shutting down.
     Stopping,
@@ -83,16 +85,17 @@ struct Blocked {
 pub(super) struct Engine {
     door: Arc<Door>,
     source: Source,
+    entries: Entries,
     defaults: Defaults,
     begins: Begins,
     outbox: Arc<Outbox>,
     connection: Connection,
     under_way: FuturesUnordered<BoxFuture<'static, Line>>,
-    /// There until the line that was taken last has its place.
+    /// `Some` until the line that was taken last has its place.
     blocked: Option<Blocked>,
     taken: u64,
     answers: Answers,
-    reading: Reading,
+    client: ClientState,
     ending: Option<Ending>,
     stopping: BoxFuture<'static, ()>,
     /// The next look at whether the client still sends and reads.
@@ -100,7 +103,7 @@ pub(super) struct Engine {
 }
 
 impl Ending {
-    /// What the last line says where it is not expected.
+    /// What the last answer says if the stream ends early.
     fn last_line(&self) -> Option<Rejection> {
         match self {
             Ending::Complete | Ending::ClientLeft | Ending::Deaf => None,
@@ -121,7 +124,7 @@ impl Ending {
 }
 
 impl Source {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Upcoming> {
         match self {
             Source::Lines(lines) => lines.poll_next(cx),
             Source::Elements(elements) => Poll::Ready(elements.next()),
@@ -133,6 +136,7 @@ impl Engine {
     pub(super) fn new(
         door: Arc<Door>,
         source: Source,
+        entries: Entries,
         defaults: Defaults,
         begins: Begins,
         outbox: Arc<Outbox>,
@@ -140,8 +144,8 @@ impl Engine {
     ) -> Self {
         let mut stop = door.stopping.clone();
         let answers = match source {
-            Source::Lines(_) => Answers::as_lines(),
-            Source::Elements(_) => Answers::as_array(),
+            Source::Lines(_) => Answers::as_lines(entries),
+            Source::Elements(_) => Answers::as_array(entries),
         };
         Self {
             // Without a sender the sidecar itself is gone.
@@ -149,6 +153,7 @@ impl Engine {
             look: Box::pin(sleep_until(Instant::now() + door.idle_timeout)),
             door,
             source,
+            entries,
             defaults,
             begins,
             outbox,
@@ -157,12 +162,12 @@ impl Engine {
             blocked: None,
             taken: 0,
             answers,
-            reading: Reading { is_full: false, client_left: false },
+            client: ClientState { is_full: false, client_left: false },
             ending: None,
         }
     }
 
-    /// Runs until every line taken is answered, and no more are.
+    /// Runs until no more lines are taken and each line taken is answered.
     pub(super) async fn run(mut self) {
         let ending = poll_fn(|cx| self.poll(cx)).await;
         if let Some(rejection) = ending.last_line() {
@@ -182,11 +187,11 @@ impl Engine {
         self.outbox.complete();
     }
 
-    /// One turn: everything that can be done now is done.
+    /// One turn: does everything that can be done now.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         for _ in 0..ROUNDS_MAX {
             let settled = self.poll_settled(cx);
-            self.reading = self.outbox.hand_over(&mut self.answers.text, cx);
+            self.client = self.outbox.hand_over(&mut self.answers.text, cx);
             if self.ending.is_none() {
                 self.ending = self.poll_ending(cx);
             }
@@ -213,12 +218,12 @@ impl Engine {
     }
 
     fn poll_ending(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        if self.reading.client_left {
-            // What has no place yet is not begun: clients come and go faster than deadlines pass.
+        if self.client.client_left {
+            // A line without a place is not begun: clients come and go faster than deadlines pass.
             self.blocked = None;
             return Some(Ending::ClientLeft);
         }
-        // An array is there already: it is a request under way.
+        // An array has arrived already: it is a request under way.
         let is_stopping =
             matches!(self.source, Source::Lines(_)) && self.stopping.as_mut().poll(cx).is_ready();
         is_stopping.then_some(Ending::Stopping)
@@ -231,12 +236,12 @@ impl Engine {
             }
             let Poll::Ready(arrival) = self.source.poll_next(cx) else { return taken > 0 };
             match arrival {
-                Arrival::Line(text, room) => self.take(&text, room),
-                Arrival::Refused(rejection) => {
+                Upcoming::Line(text, room) => self.take(&text, room),
+                Upcoming::Refused(rejection) => {
                     let index = self.next_index();
                     self.answer(index, Instant::now(), &rejection.into());
                 }
-                Arrival::End(ending) => self.ending = Some(ending),
+                Upcoming::End(ending) => self.ending = Some(ending),
             }
         }
         true
@@ -244,7 +249,7 @@ impl Engine {
 
     fn may_take(&mut self, cx: &mut Context<'_>) -> bool {
         let owed = self.answers.owed(self.taken, self.under_way.len());
-        let has_room = !self.reading.is_full && self.answers.text.len() < FULL;
+        let has_room = !self.client.is_full && self.answers.text.len() < FULL;
         if self.ending.is_some() || !has_room || owed >= self.door.stream_in_flight {
             return false;
         }
@@ -264,12 +269,12 @@ impl Engine {
             Begins::WhenTaken => Instant::now(),
             Begins::At(start) => start,
         };
-        let order = match self.door.draft(text, &self.defaults, began) {
+        let order = match (self.entries.decode)(&self.door.terms, &self.defaults, text, began) {
             Ok(order) => order,
             Err(rejection) => return self.answer(index, began, &rejection.into()),
         };
-        if let Some(outcome) = self.door.service.refusal(Some(order.mode), order.key.is_some()) {
-            let settlement = Settlement::of(outcome).about(order.message_id().clone());
+        if let Some(rejection) = self.door.refusal(Some(order.mode), order.key.is_some()) {
+            let settlement = Settlement::from(rejection).about(order.message_id().clone());
             return self.answer(index, began, &settlement);
         }
         let publishing = match self.door.places.take(text.len()) {
@@ -329,12 +334,12 @@ impl Engine {
 
     fn answer(&mut self, index: u64, began: Instant, settlement: &Settlement) {
         self.door.told(began, settlement);
-        if !self.reading.client_left {
+        if !self.client.client_left {
             self.answers.add(index, settlement);
         }
     }
 
-    /// Looks whether the client has stopped sending or reading; whether anything is different now.
+    /// Checks whether the client has stopped sending or reading. Returns whether it has checked.
     fn poll_look(&mut self, cx: &mut Context<'_>) -> bool {
         if self.look.as_mut().poll(cx).is_pending() {
             return false;

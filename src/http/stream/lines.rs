@@ -1,4 +1,4 @@
-//! Cuts chunks into lines, however they are chunked: each at most so long, and what is longer skipped in constant memory.
+//! Cuts chunks into lines of a largest length, wherever the chunks end. Longer lines are skipped in constant memory.
 
 use bytes::{Bytes, BytesMut};
 
@@ -32,7 +32,7 @@ impl Splitter {
         self.chunk = chunk;
     }
 
-    /// The next line; `None` once more has to be fed. Lines of nothing but white space are none.
+    /// The next line; `None` if more has to be fed. Blank lines are skipped.
     pub(super) fn cut(&mut self) -> Option<Cut> {
         while !self.chunk.is_empty() {
             let Some(end) = memchr::memchr(b'\n', &self.chunk) else { return self.keep() };
@@ -48,7 +48,7 @@ impl Splitter {
         None
     }
 
-    /// The line that no line break ended. Nothing is fed after that.
+    /// The last line, if no line break ends it. Nothing is fed after that.
     pub(super) fn finish(&mut self) -> Option<Cut> {
         if self.skipping { None } else { self.whole(Bytes::new()) }
     }

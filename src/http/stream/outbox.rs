@@ -1,4 +1,4 @@
-//! Answers between the engine that writes them and the response that is read: what is ready goes out as one frame.
+//! The answers between the engine that writes them and the response. All answers that are ready go out as one frame.
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
-/// With so many bytes not taken no more lines are taken; the answers of those under way still find room.
+/// With this many unread bytes of answers no more lines are taken. The answers of lines under way still find room.
 pub(super) const FULL: usize = 64 * 1024;
 
 /// Shared by an engine and the response of its stream.
@@ -18,7 +18,7 @@ pub(super) struct Outbox(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     ready: BytesMut,
-    /// Since when something is ready and nothing was taken.
+    /// The moment since which something is ready and nothing has been read.
     untaken_since: Option<Instant>,
     is_complete: bool,
     client_left: bool,
@@ -26,16 +26,16 @@ struct State {
     reader: Option<Waker>,
 }
 
-/// What an engine has to know of its client.
+/// What an engine knows of its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct ClientState {
     pub(super) is_full: bool,
     pub(super) client_left: bool,
 }
 
 impl Outbox {
     /// Hands `answers` over; it is empty afterwards. Wakes the caller's task when the client makes room or leaves.
-    pub(super) fn hand_over(&self, answers: &mut BytesMut, cx: &Context<'_>) -> Reading {
+    pub(super) fn hand_over(&self, answers: &mut BytesMut, cx: &Context<'_>) -> ClientState {
         let mut state = self.lock();
         if state.client_left {
             answers.clear();
@@ -54,15 +54,15 @@ impl Outbox {
         if !state.engine.as_ref().is_some_and(|engine| engine.will_wake(cx.waker())) {
             state.engine = Some(cx.waker().clone());
         }
-        Reading { is_full: state.ready.len() >= FULL, client_left: state.client_left }
+        ClientState { is_full: state.ready.len() >= FULL, client_left: state.client_left }
     }
 
-    /// Since when the client has taken nothing of what is ready.
+    /// The moment since which the client has read nothing of what is ready.
     pub(super) fn untaken_since(&self) -> Option<Instant> {
         self.lock().untaken_since
     }
 
-    /// There is no more after what was handed over.
+    /// Nothing follows the answers that were handed over.
     pub(super) fn complete(&self) {
         let mut state = self.lock();
         state.is_complete = true;

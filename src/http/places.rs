@@ -1,24 +1,26 @@
-//! Room for the lines of streams: in flight within their share of the limits, and in memory while a long one arrives.
+//! Room for the lines of streams: in flight, within their share of the limits, and in memory while a long line arrives.
 
+use super::rejection::Rejection;
 use crate::admission::{Admission, Permit, Share};
+use crate::outcome::Outcome;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Lines that are arriving have this part of the bytes in flight, besides them.
+/// Arriving lines may take this part of the limit on bytes in flight, in addition to it.
 const ARRIVING_PART: usize = 4;
 
 /// The places of all streams. Cloning shares them.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Places(Arc<Limits>);
+pub(super) struct Places(Arc<Limits>);
 
 #[derive(Debug)]
 struct Limits {
     admission: Admission,
     share: Share,
-    /// KiB of long lines that have not arrived whole.
+    /// KiB of long lines that are still arriving.
     arriving: Arc<Semaphore>,
-    /// One of them at a time needs none of these: whoever waits for more holds some, and all would wait for ever.
+    /// One line at a time needs no KiB: every line that waits for more holds some, and otherwise all could wait for ever.
     elder: Arc<Semaphore>,
 }
 
@@ -30,8 +32,8 @@ pub(super) struct Room {
 }
 
 impl Places {
-    pub(in crate::http) fn new(admission: Admission) -> Self {
-        let share = Share::of(admission.limit(), admission.bytes_limit());
+    pub(super) fn new(admission: Admission) -> Self {
+        let share = admission.share();
         let arriving = admission.bytes_limit() / ARRIVING_PART / 1024;
         Self(Arc::new(Limits {
             admission,
@@ -46,12 +48,12 @@ impl Places {
         self.0.admission.admit_to(&self.0.share, bytes).ok()
     }
 
-    /// The same once there is one, before `until`.
+    /// The same, waiting for it until `until`.
     pub(super) async fn take_by(self, bytes: usize, until: Instant) -> Option<Permit> {
         timeout_at(until, self.0.admission.admit_to_when_free(&self.0.share, bytes)).await.ok()
     }
 
-    /// Room for `bytes` more of a line that is arriving, before `until`; otherwise what it had is lost as well.
+    /// Room for `bytes` more of an arriving line, waiting until `until`. `None` gives back the room that it had, too.
     pub(super) async fn make_room(self, mut room: Room, bytes: usize, until: Instant) -> Option<Room> {
         if room.elder.is_some() {
             return Some(room);
@@ -77,10 +79,16 @@ impl Places {
 }
 
 impl Room {
-    /// Room for nothing yet.
+    /// No room yet.
     pub(super) fn none() -> Self {
         Self { kib: None, elder: None }
     }
+}
+
+/// Why a message that has waited for its place until its deadline is not published.
+pub(super) fn no_room() -> Rejection {
+    let detail = "the limits on what is in flight left no room for it before its deadline";
+    Rejection::new(Outcome::DeadlineNotSent, detail)
 }
 
 #[cfg(test)]

@@ -1,41 +1,65 @@
-//! The raw form: path, query and headers in, everything but the payload of a message out.
+//! The body is the message: path, query and headers are all of it but its payload.
 
-use super::percent;
-use super::rejection::Rejection;
-use crate::envelope::{self, PublishOptions, client_key, message_id, short};
+use super::{Decoding, Dialect, Head, answer};
+use crate::envelope::{Envelope, PublishOptions, client_key, message_id, short};
+use crate::http::headers::{CONTROL_PREFIX, PROPERTY_PREFIX, add_trace_context, control_value, single};
+use crate::http::percent;
+use crate::http::rejection::Rejection;
+use crate::http::terms::Terms;
 use crate::message::{
-    ClientKey, DeliveryMode, Destination, HeaderTable, HeaderValue, Properties, ShortText, TRACE_CONTEXT,
+    ClientKey, DeliveryMode, Destination, HeaderValue, Message, Properties, ShortText, TRACE_CONTEXT,
     exchange_on_the_wire, new_message_id,
 };
-use hyper::header::{HeaderMap, HeaderName};
-use std::collections::btree_map::Entry;
+use bytes::Bytes;
+use hyper::header::HeaderMap;
 
 /// Prefix of headers that become entries of the headers table.
 const TABLE_PREFIX: &str = "amqp-header-";
-/// Prefix of headers that become properties.
-const PROPERTY_PREFIX: &str = "amqp-";
-/// Prefix of headers that say how to publish.
-const CONTROL_PREFIX: &str = "amqpost-";
-
 /// What the headers of a request say.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Head {
-    pub(super) properties: Properties,
-    pub(super) options: PublishOptions,
-    pub(super) key: Option<ClientKey>,
+pub(in crate::http) struct Said {
+    properties: Properties,
+    options: PublishOptions,
+    key: Option<ClientKey>,
     /// Whether the request brings no message id, and one is assigned.
-    pub(super) id_is_assigned: bool,
+    id_is_assigned: bool,
+}
+
+/// `POST /v1/exchanges/{exchange}/messages?routing_key={key}`.
+pub(in crate::http) const TO_EXCHANGE: Dialect = Dialect { decode: to_exchange, encode: answer::encode };
+
+/// `POST /v1/queues/{queue}/messages`.
+pub(in crate::http) const TO_QUEUE: Dialect = Dialect { decode: to_queue, encode: answer::encode };
+
+fn to_exchange(terms: &Terms, head: &Head) -> Result<Decoding, Rejection> {
+    message(terms, head, exchange_destination(head.name(), head.parts.uri.query())?)
+}
+
+fn to_queue(terms: &Terms, head: &Head) -> Result<Decoding, Rejection> {
+    message(terms, head, queue_destination(head.name(), head.parts.uri.query())?)
+}
+
+fn message(terms: &Terms, head: &Head, destination: Destination) -> Result<Decoding, Rejection> {
+    let Said { properties, options, key, id_is_assigned } = said(&head.parts.headers)?;
+    let Destination { exchange, routing_key } = destination;
+    let message = Message { exchange, routing_key, mandatory: true, properties, payload: Bytes::new() };
+    let envelope = Envelope { message, options, key, id_is_assigned };
+    let fields = ["amqpost-timeout", "amqpost-mode"];
+    terms.order(head.client, envelope, head.start, fields).map(Decoding::Payload)
 }
 
 /// `/v1/exchanges/{exchange}/messages?routing_key={key}`, where `exchange` is not decoded yet.
-pub(super) fn exchange_destination(exchange: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+pub(in crate::http) fn exchange_destination(
+    exchange: &str,
+    query: Option<&str>,
+) -> Result<Destination, Rejection> {
     let exchange = name("exchange", exchange)?;
     let routing_key = routing_key_in_query(query)?;
     Ok(Destination { exchange: exchange_on_the_wire(exchange), routing_key })
 }
 
 /// `/v1/queues/{queue}/messages`, where `queue` is not decoded yet.
-pub(super) fn queue_destination(queue: &str, query: Option<&str>) -> Result<Destination, Rejection> {
+fn queue_destination(queue: &str, query: Option<&str>) -> Result<Destination, Rejection> {
     if let Some(parameter) = query.unwrap_or_default().split('&').find(|pair| !pair.is_empty()) {
         let name = parameter.split('=').next().unwrap_or_default();
         return Err(Rejection::invalid(name, "a queue takes no query parameters"));
@@ -45,7 +69,7 @@ pub(super) fn queue_destination(queue: &str, query: Option<&str>) -> Result<Dest
 
 fn name(field: &str, segment: &str) -> Result<ShortText, Rejection> {
     let name = percent::decode(segment).map_err(|broken| Rejection::invalid(field, broken))?;
-    // The route lets it through; it would be a message to the default exchange that nobody asked for.
+    // The route accepts an empty name, which would mean the default exchange.
     if name.is_empty() {
         return Err(Rejection::invalid(field, "the name is missing"));
     }
@@ -70,8 +94,8 @@ fn routing_key_in_query(query: Option<&str>) -> Result<ShortText, Rejection> {
     Ok(routing_key.unwrap_or_default())
 }
 
-/// Properties, control values and idempotency key of a raw request. The message id is assigned here when there is none.
-pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
+/// Properties, options and idempotency key of a raw request. A missing message id is assigned here.
+pub(in crate::http) fn said(headers: &HeaderMap) -> Result<Said, Rejection> {
     let mut properties = Properties::default();
     let mut options = PublishOptions::default();
     let (mut key, mut is_traced) = (None, false);
@@ -102,43 +126,7 @@ pub(super) fn head(headers: &HeaderMap) -> Result<Head, Rejection> {
     if id_is_assigned {
         properties.message_id = new_message_id();
     }
-    Ok(Head { properties, options, key, id_is_assigned })
-}
-
-/// Control values of a request whose message comes in an envelope: `Amqp-` headers would be ignored silently.
-pub(super) fn envelope_options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> {
-    let mut options = PublishOptions::default();
-    for name in headers.keys() {
-        let text = name.as_str();
-        if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
-            control_value(&mut options, control_name, text, single(headers, name)?)?;
-        } else if text.starts_with(PROPERTY_PREFIX) {
-            return Err(Rejection::invalid(text, "an envelope carries its properties itself"));
-        }
-    }
-    Ok(options)
-}
-
-/// The trace context of a request, where the message does not carry one of its own.
-pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) -> Result<(), Rejection> {
-    for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
-        if headers.contains_key(&name) {
-            let entry = ShortText::new(name.as_str()).expect("the names are short");
-            if let Entry::Vacant(vacant) = table.entry(entry) {
-                vacant.insert(HeaderValue::Text(joined(headers, &name)?));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The request's idempotency key, if it has one.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, Rejection> {
-    let name = HeaderName::from_static("idempotency-key");
-    if !headers.contains_key(&name) {
-        return Ok(None);
-    }
-    Ok(Some(client_key(name.as_str(), single(headers, &name)?)?))
+    Ok(Said { properties, options, key, id_is_assigned })
 }
 
 fn property_value(
@@ -168,17 +156,6 @@ fn property_value(
     Ok(())
 }
 
-fn control_value(options: &mut PublishOptions, name: &str, field: &str, text: &str) -> Result<(), Rejection> {
-    match name {
-        "timeout" => options.timeout = Some(envelope::timeout(field, text)?),
-        "mandatory" => options.mandatory = Some(envelope::mandatory(field, text)?),
-        "mode" => options.mode = Some(envelope::mode(field, text)?),
-        "retry" => options.retry = Some(envelope::retry(field, text)?),
-        _ => return Err(Rejection::invalid(field, "unknown control header")),
-    }
-    Ok(())
-}
-
 fn table_name(field: &str, entry: &str) -> Result<ShortText, Rejection> {
     if entry.is_empty() {
         return Err(Rejection::invalid(field, "the name of the entry is missing"));
@@ -190,21 +167,6 @@ fn number<N: std::str::FromStr>(field: &str, text: &str, expected: &str) -> Resu
     let digits_only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = text.parse().ok().filter(|_| digits_only);
     parsed.ok_or_else(|| Rejection::invalid(field, format_args!("expected {expected}")))
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Rejection> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().map(hyper::header::HeaderValue::as_bytes).unwrap_or_default();
-    if values.next().is_some() {
-        return Err(Rejection::invalid(name.as_str(), "given twice"));
-    }
-    std::str::from_utf8(value).map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))
-}
-
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Result<String, Rejection> {
-    let values: Result<Vec<_>, _> =
-        headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes())).collect();
-    Ok(values.map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))?.join(","))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What the headers of a raw request become, and which of them are refused.
 
 use super::*;
-use crate::message::{Mode, RetryPolicy};
+use crate::http::headers;
+use crate::message::{HeaderTable, Mode, RetryPolicy};
 use crate::outcome::Outcome;
+use hyper::header::HeaderName;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -46,8 +48,8 @@ fn header_map<V: AsRef<[u8]>>(pairs: &[(&str, V)]) -> HeaderMap {
     headers
 }
 
-fn head_of(pairs: &[(&str, &str)]) -> Head {
-    head(&header_map(pairs)).unwrap()
+fn head_of(pairs: &[(&str, &str)]) -> Said {
+    said(&header_map(pairs)).unwrap()
 }
 
 /// The detail of a 400.
@@ -58,7 +60,7 @@ fn detail_of<T: std::fmt::Debug>(refused: Result<T, Rejection>) -> String {
 }
 
 fn details_of(pairs: &[(&str, &str)]) -> String {
-    let lines = pairs.iter().map(|(name, value)| detail_of(head(&header_map(&[(name, value)]))));
+    let lines = pairs.iter().map(|(name, value)| detail_of(said(&header_map(&[(name, value)]))));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -174,14 +176,14 @@ fn values_outside_their_range_are_refused_under_the_name_of_their_header() {
 #[test]
 fn a_text_of_255_bytes_is_taken() {
     for name in TEXT_HEADERS {
-        assert!(head(&header_map(&[(name, "é".repeat(127) + "x")])).is_ok(), "{name}");
+        assert!(said(&header_map(&[(name, "é".repeat(127) + "x")])).is_ok(), "{name}");
     }
 }
 
 #[test]
 fn a_text_of_256_bytes_is_refused_under_the_name_of_its_header() {
     for name in TEXT_HEADERS {
-        let detail = detail_of(head(&header_map(&[(name, "é".repeat(128))])));
+        let detail = detail_of(said(&header_map(&[(name, "é".repeat(128))])));
         assert_eq!(detail, format!("{name}: has 256 bytes, at most 255 are allowed"));
     }
 }
@@ -190,7 +192,7 @@ fn a_text_of_256_bytes_is_refused_under_the_name_of_its_header() {
 fn a_header_given_twice_is_refused_even_when_the_values_agree() {
     let texts = TEXT_HEADERS.map(|name| (name, "same"));
     for (name, value) in texts.into_iter().chain(VALUE_HEADERS) {
-        let detail = detail_of(head(&header_map(&[(name, value), (name, value)])));
+        let detail = detail_of(said(&header_map(&[(name, value), (name, value)])));
         assert_eq!(detail, format!("{name}: given twice"));
     }
 }
@@ -199,7 +201,7 @@ fn a_header_given_twice_is_refused_even_when_the_values_agree() {
 fn a_value_that_is_not_utf_8_is_refused_under_the_name_of_its_header() {
     let others = VALUE_HEADERS.map(|(name, _)| name).into_iter().chain(TRACE_CONTEXT);
     for name in TEXT_HEADERS.into_iter().chain(others) {
-        let detail = detail_of(head(&header_map(&[(name, b"caf\xe9")])));
+        let detail = detail_of(said(&header_map(&[(name, b"caf\xe9")])));
         assert_eq!(detail, format!("{name}: is not UTF-8"));
     }
 }
@@ -286,7 +288,7 @@ fn every_control_header_arrives_in_its_place() {
         retry: Some(RetryPolicy::Off),
     };
     assert_eq!(head_of(&controls).options, expected);
-    assert_eq!(envelope_options(&header_map(&controls)), Ok(expected));
+    assert_eq!(headers::options(&header_map(&controls)), Ok(expected));
 }
 
 #[test]
@@ -313,27 +315,27 @@ fn unknown_control_values_and_headers_are_refused_by_name() {
     amqpost-prioritty: unknown control header
     ");
     for pair in wrong {
-        let in_envelope = detail_of(envelope_options(&header_map(&[pair])));
+        let in_envelope = detail_of(headers::options(&header_map(&[pair])));
         assert_eq!(in_envelope, details_of(&[pair]));
     }
 }
 
 #[test]
 fn an_idempotency_key_is_taken_bare_and_quoted_and_anything_else_is_refused() {
-    let key = |value: &str| idempotency_key(&header_map(&[("Idempotency-Key", value)]));
+    let key = |value: &str| headers::idempotency_key(&header_map(&[("Idempotency-Key", value)]));
     assert_eq!(key("\"8e03978e\""), key("8e03978e"));
     assert!(key("8e03978e").unwrap().is_some());
-    assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
+    assert_eq!(headers::idempotency_key(&HeaderMap::new()), Ok(None));
     let expected = "idempotency-key: expected 1 to 255 printable ASCII characters, bare or in double quotes";
     assert_eq!(detail_of(key("\"open")), expected);
     let twice = header_map(&[("Idempotency-Key", "a"), ("Idempotency-Key", "b")]);
-    assert_eq!(detail_of(idempotency_key(&twice)), "idempotency-key: given twice");
+    assert_eq!(detail_of(headers::idempotency_key(&twice)), "idempotency-key: given twice");
 }
 
 #[test]
 fn property_headers_beside_an_envelope_are_refused_and_not_ignored() {
     for name in ["amqp-priority", "amqp-header-tenant", "amqp-message-id"] {
-        let detail = detail_of(envelope_options(&header_map(&[(name, "1")])));
+        let detail = detail_of(headers::options(&header_map(&[(name, "1")])));
         assert_eq!(detail, format!("{name}: an envelope carries its properties itself"));
     }
 }
@@ -371,14 +373,14 @@ proptest! {
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value)).collect();
         let headers = header_map(&pairs);
         let named = |detail: &str| headers.keys().any(|name| detail.starts_with(&format!("{name}: ")));
-        match head(&headers) {
+        match said(&headers) {
             Ok(head) => prop_assert!(!head.properties.message_id.is_empty()),
             Err(rejection) => {
                 prop_assert_eq!(rejection.outcome, Outcome::InvalidRequest);
                 prop_assert!(named(&rejection.to_string()), "{rejection}");
             }
         }
-        if let Err(rejection) = envelope_options(&headers) {
+        if let Err(rejection) = headers::options(&headers) {
             prop_assert!(named(&rejection.to_string()), "{rejection}");
         }
     }

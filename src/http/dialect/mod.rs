@@ -1,0 +1,91 @@
+//! A dialect: how a request's messages are written and how its answer is. A pair of functions, in one file here.
+//!
+//! The pipeline does everything else, for every dialect alike: it admits a request, reads its body, publishes its orders,
+//! counts, logs, and puts the `Amqpost-` headers on the answer. A dialect becomes a door with its line in the table of `routes`.
+
+pub(super) mod answer;
+pub(super) mod envelope;
+pub(super) mod raw;
+#[cfg(test)]
+#[path = "telegram_tests.rs"]
+mod telegram;
+
+pub use answer::PROBLEM_TYPE_BASE;
+
+use super::rejection::Rejection;
+use super::terms::{Defaults, Terms};
+use crate::message::{Client, Order, Settlement};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use hyper::http::request::Parts;
+use std::ops::Range;
+use tokio::time::Instant;
+
+/// A pair of functions.
+#[derive(Clone, Copy)]
+pub(super) struct Dialect {
+    /// Reads the head of a request: how its messages are decoded.
+    pub(super) decode: fn(&Terms, &Head) -> Result<Decoding, Rejection>,
+    /// Writes the answer about one message, or about a request without one.
+    pub(super) encode: fn(&Settlement) -> Response,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) parts: Parts,
+    /// Where the name stands in the path.
+    pub(super) name: Range<usize>,
+    pub(super) client: Client,
+    /// The first byte of the request: its deadline counts from there.
+    pub(super) start: Instant,
+}
+
+impl Head {
+    /// What the path has in place of the template's `{name}`, undecoded; of several names all, with the `/` between them.
+    pub(super) fn name(&self) -> &str {
+        &self.parts.uri.path()[self.name.clone()]
+    }
+}
+
+/// How the messages of a request are decoded.
+pub(super) enum Decoding {
+    /// The head was the message; the body is its payload.
+    Payload(Order),
+    /// The body is a document, which is read whole.
+    Document(DecodeDocument),
+    /// Each line of the body is a message, published as it comes.
+    Lines(Entries),
+}
+
+/// Reads a document.
+pub(super) type DecodeDocument = fn(&Terms, &Expected, &Bytes) -> Result<Orders, Rejection>;
+
+/// What the head of a request says of the messages in its body.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) head: Head,
+    pub(super) defaults: Defaults,
+}
+
+/// What a document holds.
+pub(super) enum Orders {
+    /// One message.
+    One(Order),
+    /// A JSON array: each element is a message, decoded when there is room for it.
+    Elements(Entries),
+    /// Several messages, every one of them valid. They are published side by side and answered together.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no dialect in the table has batches"))]
+    All(Vec<Order>, fn(&[Settlement]) -> Response),
+}
+
+/// One of many messages in a request, each with an answer of its own: a pair of functions as well.
+#[derive(Clone, Copy)]
+pub(super) struct Entries {
+    /// Reads one whose deadline counts from the moment given.
+    pub(super) decode: fn(&Terms, &Defaults, &[u8], Instant) -> Result<Order, Rejection>,
+    /// Writes the answer to the one with this index; `true`: it stands for all behind it as well.
+    pub(super) encode: fn(&Settlement, u64, bool, &mut BytesMut),
+    /// That of all the answers together.
+    pub(super) media_type: &'static str,
+}

@@ -1,0 +1,81 @@
+//! What headers say in every dialect: how to publish, the idempotency key, the trace context.
+
+use super::rejection::Rejection;
+use crate::envelope::{self, PublishOptions, client_key};
+use crate::message::{ClientKey, HeaderTable, HeaderValue, ShortText, TRACE_CONTEXT};
+use hyper::header::{HeaderMap, HeaderName};
+use std::collections::btree_map::Entry;
+
+/// Prefix of headers that become properties.
+pub(super) const PROPERTY_PREFIX: &str = "amqp-";
+/// Prefix of headers that say how to publish.
+pub(super) const CONTROL_PREFIX: &str = "amqpost-";
+
+/// How the messages in the body of a request are published. An `Amqp-` header would be ignored silently: it is refused.
+pub(super) fn options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> {
+    let mut options = PublishOptions::default();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if let Some(control_name) = text.strip_prefix(CONTROL_PREFIX) {
+            control_value(&mut options, control_name, text, single(headers, name)?)?;
+        } else if text.starts_with(PROPERTY_PREFIX) {
+            return Err(Rejection::invalid(text, "an envelope carries its properties itself"));
+        }
+    }
+    Ok(options)
+}
+
+/// The trace context of a request, where the message does not carry one of its own.
+pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) -> Result<(), Rejection> {
+    for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
+        if headers.contains_key(&name) {
+            let entry = ShortText::new(name.as_str()).expect("the names are short");
+            if let Entry::Vacant(vacant) = table.entry(entry) {
+                vacant.insert(HeaderValue::Text(joined(headers, &name)?));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The request's idempotency key, if it has one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, Rejection> {
+    let name = HeaderName::from_static("idempotency-key");
+    if !headers.contains_key(&name) {
+        return Ok(None);
+    }
+    Ok(Some(client_key(name.as_str(), single(headers, &name)?)?))
+}
+
+/// Reads one control header; `name` is what stands behind the prefix.
+pub(super) fn control_value(
+    options: &mut PublishOptions,
+    name: &str,
+    field: &str,
+    text: &str,
+) -> Result<(), Rejection> {
+    match name {
+        "timeout" => options.timeout = Some(envelope::timeout(field, text)?),
+        "mandatory" => options.mandatory = Some(envelope::mandatory(field, text)?),
+        "mode" => options.mode = Some(envelope::mode(field, text)?),
+        "retry" => options.retry = Some(envelope::retry(field, text)?),
+        _ => return Err(Rejection::invalid(field, "unknown control header")),
+    }
+    Ok(())
+}
+
+/// The value of a header that may be given once.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Rejection> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(hyper::header::HeaderValue::as_bytes).unwrap_or_default();
+    if values.next().is_some() {
+        return Err(Rejection::invalid(name.as_str(), "given twice"));
+    }
+    std::str::from_utf8(value).map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Result<String, Rejection> {
+    let values: Result<Vec<_>, _> =
+        headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes())).collect();
+    Ok(values.map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))?.join(","))
+}

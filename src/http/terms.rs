@@ -1,0 +1,106 @@
+//! The terms of publishing: what the configuration and the head of a request say of messages that do not say it themselves.
+
+use super::headers;
+use super::rejection::Rejection;
+use crate::config::Config;
+use crate::envelope::{Envelope, PublishOptions};
+use crate::message::{Client, ClientKey, Deadline, HeaderTable, Order};
+use crate::publishing::PublishService;
+use hyper::header::HeaderMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The terms of the configuration.
+#[derive(Debug)]
+pub(super) struct Terms {
+    /// Knows the mode of each exchange.
+    service: PublishService,
+    timeout: Duration,
+    max_timeout: Duration,
+    /// The JSON text of a headers table may have this many bytes.
+    pub(super) headers_text_max: usize,
+}
+
+/// What the head of a request says of the messages in its body. The members of each message win.
+#[derive(Clone, Debug)]
+pub(super) struct Defaults {
+    pub(super) client: Client,
+    pub(super) options: PublishOptions,
+    pub(super) key: Option<ClientKey>,
+    /// The trace context, for messages that carry none of their own.
+    trace: HeaderTable,
+}
+
+impl Terms {
+    pub(super) fn new(config: &Config, service: PublishService) -> Self {
+        // The longest way to write a byte in JSON is `\u0000`.
+        const JSON_BYTES_PER_BYTE_MAX: usize = 6;
+        let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
+        Self {
+            service,
+            timeout: config.publish.timeout,
+            max_timeout: config.publish.max_timeout,
+            headers_text_max: frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
+        }
+    }
+
+    /// The deadline of a request whose own is not known.
+    pub(super) fn default_deadline(&self, start: Instant) -> Deadline {
+        Deadline::after(start, self.timeout)
+    }
+
+    /// The time from the start of a request with these options to its deadline. `field` is what the client calls it.
+    pub(super) fn timeout(&self, field: &str, options: PublishOptions) -> Result<Duration, Rejection> {
+        Ok(options.timeout_within(field, self.timeout, self.max_timeout)?)
+    }
+
+    /// The order to publish a message, with a deadline that counts from `start`. The fields are what the client calls the
+    /// timeout and the mode.
+    pub(super) fn order(
+        &self,
+        client: Client,
+        envelope: Envelope,
+        start: Instant,
+        [timeout, mode_field]: [&str; 2],
+    ) -> Result<Order, Rejection> {
+        let Envelope { mut message, options, key, id_is_assigned } = envelope;
+        let timeout = self.timeout(timeout, options)?;
+        let mode = self.service.of(&message.exchange, options.mode);
+        let mode = mode.map_err(|refused| Rejection::invalid(mode_field, refused))?;
+        message.mandatory = options.mandatory.unwrap_or(true);
+        let retry = options.retry.unwrap_or_default();
+        let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
+        Ok(Order { client, message, deadline, retry, mode, key, id_is_assigned })
+    }
+}
+
+impl Defaults {
+    pub(super) fn of(client: Client, headers: &HeaderMap) -> Result<Self, Rejection> {
+        let mut trace = HeaderTable::new();
+        headers::add_trace_context(&mut trace, headers)?;
+        let options = headers::options(headers)?;
+        Ok(Self { client, options, key: headers::idempotency_key(headers)?, trace })
+    }
+
+    /// The same, where the request has many messages, of which each has its own key or none.
+    pub(super) fn for_many(self) -> Result<Self, Rejection> {
+        let problem = "is of one message: here each envelope has its own, as the member idempotency_key";
+        match self.key {
+            None => Ok(self),
+            Some(_) => Err(Rejection::invalid("idempotency-key", problem)),
+        }
+    }
+
+    /// Adds to a message what it does not say itself.
+    pub(super) fn complete(&self, envelope: &mut Envelope) {
+        let headers = &mut envelope.message.properties.headers;
+        for (name, value) in &self.trace {
+            headers.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        envelope.options = envelope.options.or(self.options);
+        if envelope.key.is_none() {
+            envelope.key.clone_from(&self.key);
+        }
+    }
+}
