@@ -21,7 +21,7 @@ pub struct Row {
     pub recourse: Recourse,
     /// What it proves about the message's destination.
     pub evidence: Evidence,
-    /// What becomes of a spooled record whose delivery ended so.
+    /// What the drain does with a spooled record whose delivery had this outcome.
     pub redelivery: Redelivery,
 }
 
@@ -178,10 +178,10 @@ outcomes! {
     /// The spool has no room for the message.
     SpoolFull = "spool_full": "The spool has no room for the message",
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
-    /// The spool takes nothing: its disk has failed it, or it is closed.
+    /// The spool takes nothing: its disk has failed, or it is closed.
     SpoolFailed = "spool_failed": "The spool takes no messages",
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
-    /// Mandatory, and the broker returned it: no queue takes it.
+    /// The message is mandatory and the broker returned it: no queue takes it.
     Unroutable = "unroutable": "No queue takes this message",
     422, NotPublished, Pointless,    None,    Final,        Works,      Undeliverable;
     /// The exchange does not exist.
@@ -301,12 +301,12 @@ mod tests {
             let row = outcome.row();
             let expected = match row.status {
                 200..=299 => Retry::None,
-                // Said to wait, and then the same request may be taken.
+                // `Retry-After` says when the same request may succeed.
                 400..=499 if row.retry_after.is_some() => Retry::Safe,
                 400..=499 => Retry::Pointless,
                 503 => Retry::Safe,
                 502 | 504 => Retry::MayDuplicate,
-                other => panic!("{} has the status {other}, which the contract does not know", row.code),
+                other => panic!("{} has the unexpected status {other}", row.code),
             };
             assert_eq!(row.retry, expected, "{}", row.code);
         }

@@ -1,15 +1,18 @@
-//! What no broker could take, known before anything is sent: such a message costs a connection, not only itself.
+//! Finds messages that no broker accepts before they are sent: sending one costs a whole
+//! connection.
 
 use crate::message::{HeaderValue, Message};
 
-/// What the properties of a message may take, in bytes, where a frame takes `frame_max`: they have one of their own.
+/// The most bytes that the properties of a message may take. They travel in a frame of their own,
+/// which has at most `frame_max` bytes.
 #[must_use]
 pub const fn properties_max(frame_max: usize) -> usize {
     const FRAME_ENVELOPE: usize = 8;
     frame_max.saturating_sub(FRAME_ENVELOPE)
 }
 
-/// What is wrong with a message whose properties may take `properties_max` bytes, if anything is.
+/// Why no broker accepts this message; `None` if one may. `properties_max` is the limit on its
+/// properties, in bytes.
 #[must_use]
 pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> {
     let size = message.properties.encoded_len();
@@ -19,17 +22,17 @@ pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> 
     is_a_reply_address(message).map(str::to_owned)
 }
 
-/// Payloads from this size on go alone: the broker closes the channel when one exceeds its
-/// `max_message_size` (16 MiB on RabbitMQ 4, 128 MiB before), which clients cannot see beforehand.
+/// Payloads of at least this size travel alone, since the broker closes the channel if one exceeds
+/// its `max_message_size` (16 MiB on RabbitMQ 4, 128 MiB before), which a client cannot ask for.
 const LARGE_PAYLOAD: usize = 8 * 1024 * 1024;
 
-/// The reply address that works only for a consumer on the same channel, which a sidecar never is.
+/// The reply address that works only for a consumer on the same channel. A sidecar never consumes.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Why a message to this address is refused: a direct reply-to address among its routing keys.
+/// Why the message is refused if one of its routing keys is a direct reply-to address.
 ///
-/// The broker reports such a message as returned even when it was delivered, so no answer would be the truth, and a
-/// malformed one makes it close the whole connection (541).
+/// The broker reports such a message as returned even if it was delivered, so no answer would be
+/// true. A malformed address makes the broker close the whole connection (541).
 fn is_a_reply_address(message: &Message) -> Option<&'static str> {
     fn is_reply(key: &str) -> bool {
         key.starts_with(DIRECT_REPLY_TO)
@@ -55,8 +58,8 @@ fn is_a_reply_address(message: &Message) -> Option<&'static str> {
 
 /// Whether the broker may close the channel because of this message, whatever its destination.
 ///
-/// It does (406) for a user id that is not the connection's, for a `CC` or `BCC` header that is not a list of
-/// texts, for a direct reply-to, and for a payload above its limit.
+/// It does so (406) for a user id that is not the connection's, for a `CC` or `BCC` header that is
+/// not a list of texts, for a direct reply-to, and for a payload above its limit.
 pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
     let properties = &message.properties;
     properties.user_id.as_ref().is_some_and(|id| id.as_str() != user)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Delays drawn evenly from zero up to a ceiling that doubles with each failure, so that a thousand sidecars
-/// whose broker restarts do not come back in step.
+/// Delays are drawn evenly from zero up to a ceiling that doubles with each failure, so that a
+/// thousand sidecars do not reconnect in step after their broker restarts.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
@@ -25,7 +25,7 @@ impl Backoff {
         ceiling.mul_f64(fastrand::f64())
     }
 
-    /// The last attempt held: start over.
+    /// The last attempt succeeded: starts over with `min`.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }

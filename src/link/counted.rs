@@ -1,4 +1,5 @@
-//! What `scripts/instructions` counts of the link: what the owner of a connection's channels does with each publish.
+//! The work of the link that `scripts/instructions` counts: what a publisher does with each
+//! publish.
 
 use super::acceptance::{may_close_its_channel, unacceptable};
 use super::destinations::{Breakers, FaultScope, ProvenDestinations, Standing, Standstill, Thresholds};
@@ -20,7 +21,7 @@ const TOGETHER: usize = 32;
 
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Does it as often as the script says; once in an ordinary run of the tests.
+/// Repeats the work as often as the script asks; in an ordinary test run it runs once.
 fn repeat<T>(mut work: impl FnMut() -> T) {
     let times = std::env::var("COUNTED_TIMES").map_or(1, |times| times.parse().unwrap());
     for _ in 0..times {
@@ -43,7 +44,7 @@ fn message(number: usize) -> Message {
 #[test]
 fn a_pass_of_attribution() {
     let ids: Vec<ShortText> = (0..TOGETHER).map(|number| message(number).properties.message_id).collect();
-    // Each has maps with seeds of their own, so that the count is one of many seeds.
+    // Each one's maps have their own seeds, so that the count is an average over many seeds.
     let mut attributions: Vec<Attribution> = (0..64).map(|_| Attribution::default()).collect();
     let mut turns = (0..attributions.len()).cycle();
     let mut verdicts = Vec::new();
@@ -61,7 +62,7 @@ fn a_pass_of_attribution() {
     });
 }
 
-/// From a ticket to its reply, as the owner sees it: judged, queued, handed over, answered.
+/// A ticket is judged, queued, handed over and answered.
 #[test]
 fn a_ticket_to_its_reply() {
     let (admission, metrics, message) = (Admission::new(1, 1 << 20), Metrics::new(&[]), Arc::new(message(0)));
@@ -90,7 +91,7 @@ fn a_ticket_to_its_reply() {
     });
 }
 
-/// Past the breakers, of which another destination has one.
+/// A publish passes the breakers while another destination has one.
 #[test]
 fn a_passage_of_the_breakers() {
     let thresholds = Thresholds {

@@ -1,13 +1,13 @@
-//! The link: everything between us and the broker. The only room that names lapin.
+//! The link: everything between the sidecar and the broker. The only room that names lapin.
 //!
 //! * `sending` takes one message through its attempts, past its destination's circuit breaker;
 //! * `ticket` is a publish between its request and a channel: the hand-over is there;
 //! * `publisher` is the task that owns a connection's channels and decides which of them a message goes to;
 //! * `lanes` are these channels: they publish, and hand out exact verdicts;
-//! * `destinations` is what is known of the places that messages go to;
-//! * `connection` keeps connections alive, and says how they are;
-//! * `acceptance` knows messages that no broker takes, `backoff` the pauses between attempts, `stage` whether the
-//!   link is to end.
+//! * `destinations` remembers which destinations work and which are at fault;
+//! * `connection` keeps connections alive and reports their state;
+//! * `acceptance` finds messages that no broker accepts, `backoff` computes the pauses between
+//!   attempts, and `stage` says whether the link is draining.
 
 mod acceptance;
 mod backoff;
@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What the link needs to know of the configuration.
+/// The part of the configuration that connections need.
 #[derive(Debug)]
 struct LinkSettings {
     broker: BrokerConfig,
@@ -69,7 +69,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Starts a supervisor for each connection and returns at once: a broker that is away is ordinary.
+    /// Starts a supervisor for each connection and returns at once: an unreachable broker is an
+    /// ordinary state.
     #[must_use]
     pub fn start(config: &Config, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
         let Config { broker, publish, breaker, .. } = config;
@@ -112,7 +113,8 @@ impl Link {
     /// Refuses new publishes, lets those in flight finish, closes the connections; all within `budget`.
     pub async fn drain(mut self, budget: Duration) {
         self.stage.send_replace(Stage::Draining(Instant::now() + budget));
-        // Every supervisor bounds its own drain; the margin is for a polite close that the broker ignores.
+        // Every supervisor bounds its own drain; the margin covers a close that the broker does not
+        // answer.
         let everything = async { while self.supervisors.join_next().await.is_some() {} };
         if tokio::time::timeout(budget + Duration::from_secs(2), everything).await.is_err() {
             tracing::warn!("connections did not close within their budget and are dropped");
@@ -121,7 +123,8 @@ impl Link {
 }
 
 impl LinkHandle {
-    /// Why a publish would be refused right now, if it would be.
+    /// The outcome of a publish that would be refused right now; `None` while the link takes
+    /// publishes.
     #[must_use]
     pub fn refusal(&self) -> Option<Outcome> {
         let state = self.state.look().status.state;
@@ -153,15 +156,15 @@ impl LinkHandle {
         stage::draining(&mut stage).await;
     }
 
-    /// Waits until the link is up or `deadline` has passed; whether it is up.
+    /// Waits until the link is up or `deadline` has passed. Returns whether it is up.
     pub async fn wait_until_up(&self, deadline: Instant) -> bool {
         let mut state = self.state.clone();
         let up = state.wait_until(|published| published.status.state == ConnectionState::Up);
         tokio::time::timeout_at(deadline, up).await.unwrap_or(false)
     }
 
-    /// The way to a connection that is up, taking turns in bursts; else the refusal. No wait, no queue. The next
-    /// attempt at a message, numbered by `attempt`, goes to the next connection.
+    /// Picks a connection that is up, or returns the refusal; it never waits. Connections take
+    /// turns in bursts, and each further `attempt` at a message goes to the next connection.
     fn lane(&self, attempt: u32, bytes: usize) -> Result<mpsc::Sender<Job>, Outcome> {
         let published = self.state.look();
         if published.status.state != ConnectionState::Up {

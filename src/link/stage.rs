@@ -1,4 +1,4 @@
-//! What the whole link is asked to do: serve, or finish and end.
+//! What the whole link is asked to do: serve, or finish and stop.
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 pub(super) enum Stage {
     /// Serve.
     Serving,
-    /// Finish what is in flight by then, close the connections, end.
+    /// Finish what is in flight by this moment, close the connections, and stop.
     Draining(Instant),
 }
 
 /// Ends when the link is asked to drain.
 pub(super) async fn draining(stage: &mut watch::Receiver<Stage>) {
-    // Without a sender the link itself is gone: that is the end, too.
+    // Without a sender the link itself is gone, which is the end as well.
     drop(stage.wait_for(|stage| *stage != Stage::Serving).await);
 }

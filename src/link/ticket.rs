@@ -1,4 +1,5 @@
-//! One publish between its request and a channel, and the hand-over: the one place where it stops being cancellable.
+//! One publish between its request and a channel, and the hand-over: the point after which it
+//! cannot be cancelled.
 
 use crate::admission::Permit;
 use crate::locking::lock;
@@ -28,18 +29,19 @@ pub(super) enum GaveUp {
 pub(super) enum Withdrawal {
     /// No byte of the message reaches the broker.
     InTime,
-    /// It was handed over before: it may reach the broker.
+    /// It was handed over already and may reach the broker.
     TooLate,
 }
 
-/// What a channel answers a request.
+/// The answer of a channel to a request.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// What became of the message, with a text for the client where there is more to say than the outcome.
+    /// The outcome, with a detail for the client where the outcome does not say everything.
     Settled(Outcome, Option<String>),
-    /// It was never handed over, and is given back for another connection.
+    /// The message was never handed over, and comes back for another attempt.
     NotHandedOver(Parcel, Outcome),
-    /// Another publish closed its channel before the broker came to it: given back, and no attempt.
+    /// Another publish closed its channel before the broker processed this one. The message comes
+    /// back, and this does not count as an attempt.
     Displaced(Parcel),
 }
 
@@ -54,12 +56,13 @@ enum TicketState {
 #[derive(Debug)]
 pub(super) struct Ticket(Mutex<TicketState>);
 
-/// A ticket on its way to a channel, with the way back.
+/// A ticket on its way to a channel, with the channel for its reply.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) ticket: Arc<Ticket>,
     pub(super) reply: oneshot::Sender<Reply>,
-    /// Whether it goes over a channel of its own whatever its destination: a breaker's probe.
+    /// Whether it travels over a channel of its own whatever its destination, as a breaker's probe
+    /// does.
     pub(super) alone: bool,
 }
 
@@ -68,11 +71,12 @@ impl Ticket {
         Arc::new(Self(Mutex::new(TicketState::Waiting(parcel))))
     }
 
-    /// **The hand-over** (contract §2): takes the message out for the channel that polls its publish next.
+    /// **The hand-over**: takes the message out for the channel that publishes it.
     ///
-    /// Before this call a request can withdraw its message and nothing of it is ever sent. After it, no
-    /// cancellation is possible: lapin's queue does not give frames back (ADR-0001). `None` when the
-    /// request has withdrawn. Nothing else in the program takes a message out of a ticket for sending.
+    /// Before this call a request can withdraw its message, and then no byte of it is ever sent.
+    /// After this call nothing can cancel it, because lapin's queue does not give frames back
+    /// (ADR-0001). Returns `None` if the request has withdrawn. Nothing else in the program takes a
+    /// message out of a ticket for sending.
     pub(super) fn hand_over(&self) -> Option<Parcel> {
         let mut state = lock(&self.0);
         match std::mem::replace(&mut *state, TicketState::HandedOver) {
@@ -84,7 +88,8 @@ impl Ticket {
         }
     }
 
-    /// The request stops waiting. What is not handed over yet is dropped here, its permit with it.
+    /// The request stops waiting. A message that is not handed over yet is dropped here together
+    /// with its permit.
     pub(super) fn withdraw(&self, why: GaveUp) -> Withdrawal {
         let mut state = lock(&self.0);
         let (handed_over, withdrawal) = match &*state {
@@ -98,7 +103,7 @@ impl Ticket {
         withdrawal
     }
 
-    /// Looks at a message that still waits; `None` when it does not.
+    /// Looks at the message while it still waits; `None` once it is handed over or withdrawn.
     pub(super) fn peek<T>(&self, look: impl FnOnce(&Message) -> T) -> Option<T> {
         match &*lock(&self.0) {
             TicketState::Waiting(parcel) => Some(look(&parcel.message)),
@@ -106,7 +111,7 @@ impl Ticket {
         }
     }
 
-    /// Why nobody listens any more, when nobody does.
+    /// Why the request gave up; `None` if it still waits.
     pub(super) fn given_up(&self) -> Option<GaveUp> {
         match &*lock(&self.0) {
             TicketState::GivenUp { why, .. } => Some(*why),
@@ -116,15 +121,16 @@ impl Ticket {
 }
 
 impl Job {
-    /// Answers the request without publishing, when it still waits for that.
+    /// Gives the message back to its request unpublished, if the request still waits.
     pub(super) fn give_back(self, outcome: Outcome) {
         if let Some(parcel) = self.ticket.hand_over() {
-            // The request may have left in this very moment: then the message is dropped, unpublished.
+            // The request may have left at this very moment; then the message is dropped
+            // unpublished.
             drop(self.reply.send(Reply::NotHandedOver(parcel, outcome)));
         }
     }
 
-    /// Answers the request that its message cannot be published, with the reason.
+    /// Answers the request that its message cannot be published, and why.
     pub(super) fn reject(self, outcome: Outcome, detail: Option<String>) {
         if self.ticket.hand_over().is_some() {
             drop(self.reply.send(Reply::Settled(outcome, detail)));

@@ -1,8 +1,8 @@
-//! How long the link has not been up.
+//! Measures how long the link has not been up.
 
 use std::time::{Duration, Instant};
 
-/// Adds up the time the link is not up. Pure: the caller brings the clock.
+/// Adds up the time in which the link is not up. Pure: the caller provides the clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Downtime {
     down_since: Option<Instant>,

@@ -39,21 +39,21 @@ pub struct Observed {
 /// What is read of the spool at the moment of a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedSpool {
-    /// Messages to be delivered.
+    /// Messages that wait for delivery.
     pub messages: u64,
     /// Bytes in use on disk.
     pub bytes: u64,
-    /// Bytes on disk, at most.
+    /// The limit on bytes on disk.
     pub bytes_limit: u64,
-    /// The age of the oldest message that is to be delivered; zero without one.
+    /// The age of the oldest message that waits for delivery; zero without one.
     pub oldest_age: Duration,
     /// The age at which a message is parked.
     pub age_limit: Duration,
     /// Messages kept for an operator.
     pub parked: u64,
-    /// Messages that were stored and were missing when the spool was opened.
+    /// Stored messages that were missing when the spool was opened.
     pub lost: u64,
-    /// Whether its disk has failed it.
+    /// Whether its disk has failed.
     pub failed: bool,
 }
 
@@ -79,7 +79,7 @@ impl Metrics {
     /// ordinary answers are counted without a look-up.
     ///
     /// # Panics
-    /// When two families share a name, which the tests exclude.
+    /// If two families share a name, which the tests exclude.
     #[must_use]
     pub fn new(routes: &[(&'static str, &'static str)]) -> Self {
         let registry = Registry::new();
@@ -89,7 +89,7 @@ impl Metrics {
         Self(Arc::new(Inner { registry, families, usual_requests, downtime }))
     }
 
-    /// A message's outcome is known and no request waits for it: only the count.
+    /// Counts a message whose outcome is known while no request waits for it any more.
     pub fn published(&self, outcome: Outcome) {
         if let Some(publishes) = self.0.families.publishes.of(outcome) {
             publishes.inc();
@@ -122,7 +122,7 @@ impl Metrics {
         self.0.families.retries.of(failed).inc();
     }
 
-    /// The outcome of an earlier request was given again.
+    /// A request was answered with the outcome of an earlier one.
     pub fn replayed(&self) {
         self.0.families.replays.inc();
     }
@@ -167,7 +167,7 @@ impl Metrics {
         downtime.changed(state == ConnectionState::Up, Instant::now());
     }
 
-    /// The text exposition, with what is observed now.
+    /// The text for a scrape, with the gauges as observed now.
     #[must_use]
     pub fn render(&self, observed: &Observed) -> String {
         let Inner { registry, families, downtime, .. } = &*self.0;

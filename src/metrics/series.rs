@@ -134,7 +134,8 @@ impl Family for Publishes {
 pub(super) struct Retries(IntCounterVec);
 
 impl Retries {
-    /// Retries are rare, and each pays for a look-up: whatever the table of outcomes says, none is lost.
+    /// Looks the counter up by its name, so that every retry is counted, whatever the table of
+    /// outcomes says. Retries are rare.
     pub(super) fn of(&self, failed: Outcome) -> IntCounter {
         self.0.with_label_values(&[failed.code()])
     }

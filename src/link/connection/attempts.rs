@@ -1,4 +1,5 @@
-//! Several attempts to connect side by side: a silent endpoint holds up none that answers.
+//! Connects with several attempts side by side, so that a silent endpoint does not delay one that
+//! answers.
 
 use super::dial::{Dialled, dial};
 use super::failure::DialError;
@@ -7,19 +8,20 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// An attempt that has not ended after this gets company, and so does that one. A lost packet of a handshake is sent again after one,
-/// three, seven seconds, which is too long to wait for when the network is back.
+/// If an attempt has not ended after this, another one starts beside it. A lost packet of a
+/// handshake is sent again only after one, three and seven seconds, which is too long to wait once
+/// the network is back.
 const COMPANY_AFTER: Duration = Duration::from_secs(1);
 
-/// Attempts at a time.
+/// The most attempts at the same time.
 const SIDE_BY_SIDE_MAX: usize = 3;
 
-/// The endpoints of a link in turn, starting where this connection's place is. In each round, those that another
-/// connection is up at come last: two connections to one node are lost with it together.
+/// The endpoints in turn, starting at this connection's own place. In each round, endpoints that
+/// another connection is up at come last, because two connections to one node are lost together.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     next: usize,
-    /// Endpoints of this round that were not tried yet.
+    /// Endpoints that were not tried yet in this round.
     round: Vec<usize>,
 }
 
@@ -29,7 +31,7 @@ impl Rotation {
         Self { next: slot, round: Vec::new() }
     }
 
-    /// Connected: the next round starts behind this endpoint, and weighs anew.
+    /// Connected: the next round starts after this endpoint with all endpoints.
     pub(crate) fn connected(&mut self) {
         self.round.clear();
     }
@@ -46,11 +48,12 @@ impl Rotation {
     }
 }
 
-/// What an attempt came to, and at which endpoint: `host:port`.
+/// The endpoint of an attempt as `host:port`, and its result.
 pub(crate) type Attempted = (String, Result<Dialled, DialError>);
 
-/// Connects to one of the endpoints. Ends with the first connection, or with the first failure while no other
-/// attempt is under way; failures before that go to `failed`. Attempts that lose leave nothing behind.
+/// Connects to one of the endpoints. Returns the first connection, or the first failure while no
+/// other attempt is running; earlier failures go to `failed`. The remaining attempts are dropped
+/// with their sockets.
 pub(crate) async fn connect(
     broker: &BrokerConfig,
     rotation: &mut Rotation,
@@ -67,7 +70,7 @@ pub(crate) async fn connect(
     side_by_side(start, failed).await
 }
 
-/// The attempts that `start` makes, one after the other and a few at a time.
+/// Runs the attempts that `start` makes, a few at a time.
 async fn side_by_side<A, T, E>(mut start: impl FnMut() -> A, mut failed: impl FnMut(&str, &E)) -> A::Output
 where
     A: Future<Output = (String, Result<T, E>)> + Unpin,
@@ -81,8 +84,8 @@ where
                 Err(error) if !attempts.is_empty() => failed(&authority, &error),
                 ended => return (authority, ended),
             },
-            // Counted from the start of the last one, not from the failure of any: one starts every so often for as long as
-            // none ends well.
+            // Counted from the start of the last attempt, not from a failure: attempts keep
+            // starting at this interval until one succeeds.
             () = tokio::time::sleep_until(started + COMPANY_AFTER), if attempts.len() < SIDE_BY_SIDE_MAX => {
                 started = Instant::now();
                 attempts.push(start());

@@ -32,9 +32,9 @@ pub(crate) struct Dialled {
 
 /// The hard abort of a connection: a duplicate of its socket, shut down in both directions.
 ///
-/// lapin's own `close` waits for ever on a broker that does not answer (ADR-0001). After this everything
-/// pending resolves within 3 to 100 ms and lapin's I/O thread ends. Pulled on drop as well, so that an attempt
-/// that is given up leaves no thread behind.
+/// lapin's own `close` waits forever for a broker that does not answer (ADR-0001). After the kill
+/// switch is pulled, everything pending resolves within 3 to 100 ms and lapin's I/O thread ends.
+/// Dropping pulls it as well, so that an abandoned attempt leaves no thread behind.
 pub(crate) struct KillSwitch(StdTcpStream);
 
 impl KillSwitch {
@@ -43,9 +43,9 @@ impl KillSwitch {
         Ok(Self(duplicate.into()))
     }
 
-    /// Shuts the socket down. Bytes the kernel still holds are dropped with it.
+    /// Shuts the socket down. The kernel drops the bytes that it still holds.
     pub(crate) fn pull(&self) {
-        // Both fail only on a socket that is dead already, which is what is wanted.
+        // Both calls fail only on a socket that is dead already, which is the goal.
         drop(socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)));
         drop(self.0.shutdown(Shutdown::Both));
     }
@@ -79,7 +79,7 @@ async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, 
             .await
             .map_err(|error| DialError::new(ConnectFailure::Tls, error))?;
     }
-    // lapin may ask for a second stream when the first one ends early: there is none.
+    // lapin may ask for a second stream if the first one ends early. There is none.
     let stream = Mutex::new(Some(stream));
     let hand_out = async move |_, _| {
         let stream = lock(&stream).take();
@@ -101,7 +101,7 @@ async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpSt
         .await
         .map_err(|error| DialError::new(ConnectFailure::Dns, error))?
         .collect();
-    // A first address that swallows packets must leave time for the second.
+    // A first address that drops packets must leave time for the second.
     let share = broker.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut last = DialError::new(ConnectFailure::Dns, "the name has no address");
     for address in addresses {
@@ -118,7 +118,8 @@ fn prepare(socket: &TcpStream, broker: &BrokerConfig) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = socket2::SockRef::from(socket);
     socket.set_keepalive(true)?;
-    // Written bytes that the peer's kernel does not take for as long as heartbeats allow end the connection.
+    // The connection ends if the peer's kernel does not acknowledge written bytes for as long as
+    // heartbeats allow.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(broker.heartbeat * 2))?;
     Ok(())
@@ -138,8 +139,8 @@ fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
     config.connector_with_no_client_auth().map_err(|error| tls(&error))
 }
 
-/// The URI for lapin, with the credentials as they are now: files are read again at each attempt, so that a
-/// rotated password works without a restart.
+/// The URI for lapin. Files with credentials are read again for each attempt, so that a rotated
+/// password works without a restart.
 fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError> {
     let read = |file: &Option<PathBuf>, otherwise: &str| match file {
         Some(path) => Secret::read(path)

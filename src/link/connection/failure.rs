@@ -51,7 +51,8 @@ pub(crate) fn loss_reason(error: &lapin::Error) -> LossReason {
     match error.kind() {
         ErrorKind::IOError(_) | ErrorKind::RuntimeShutdownError(_) => LossReason::Io,
         ErrorKind::ProtocolError(_) => LossReason::ClosedByBroker,
-        // We never close a connection that is to be used: these states follow the broker's close.
+        // The sidecar never closes a connection that it still uses, so these states follow the
+        // broker's close.
         ErrorKind::InvalidConnectionState(ConnectionState::Closing | ConnectionState::Closed) => {
             LossReason::ClosedByBroker
         }

@@ -1,4 +1,5 @@
-//! Says why there is no connection without filling the log: on every change of the reason, and once a minute.
+//! Keeps an outage from filling the log: a failure is logged when its reason changes, and once a
+//! minute.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,7 +15,8 @@ pub(crate) struct OutageLog {
 }
 
 impl OutageLog {
-    /// Whether this failure is worth a line; then the number of failures since the last one that got none.
+    /// If this failure is worth a line, the number of failures since the last line that were not
+    /// logged; else `None`.
     pub(crate) fn worth_a_line(&mut self, reason: &str) -> Option<u64> {
         let now = Instant::now();
         if let Some((last, logged_at)) = &self.last

@@ -1,17 +1,19 @@
-//! Whether the broker still answers on an open socket: when to probe, when to call it stalled, when to give it up.
+//! Decides whether the broker still answers on an open socket: when to probe it, when to call it
+//! stalled, when to give it up.
 //!
-//! A timer on the oldest unconfirmed publish would flap: a durable queue on a slow disk confirms after 240 ms at
-//! the 99th percentile, and a queue without quorum not at all, on a broker that is otherwise well (ADR-0001). So the
-//! sign is a **probe** on a channel of its own that the broker answers at once, or any verdict in its place.
+//! A timer on the oldest unconfirmed publish would flap: on a healthy broker, a durable queue on a
+//! slow disk confirms after 240 ms at the 99th percentile, and a queue without quorum never
+//! confirms (ADR-0001). So the sign of life is a **probe** on a channel of its own, which the
+//! broker answers at once, or any verdict instead of it.
 //!
-//! Pure: the caller brings the clock and performs what it is told.
+//! Pure: the caller provides the clock and carries out the actions.
 
 use crate::link::lanes::transfer_time;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two looks that must agree before the broker is called stalled: time in which a process that was
-/// itself stopped or starved reads what has arrived meanwhile.
+/// The pause between the two looks that must agree before the broker is called stalled. A sidecar
+/// that was stopped or starved itself reads in this time what has arrived meanwhile.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 /// What to do now.
@@ -23,7 +25,7 @@ pub(crate) enum PulseAction {
     Probe,
     /// The broker has stopped answering: refuse new publishes.
     Stall,
-    /// It does not come back: abort the connection.
+    /// The broker has not come back: abort the connection.
     GiveUp,
 }
 

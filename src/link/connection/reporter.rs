@@ -1,4 +1,4 @@
-//! Tells everybody what happens to one connection: the watch channel, the metrics and the log.
+//! Reports what happens to one connection to the watch channel, the metrics and the log.
 
 use super::state::ConnectionEvent;
 use super::status::{LinkChange, StateWriter};
@@ -38,7 +38,7 @@ impl Reporter {
         self.state.is_taken(endpoint)
     }
 
-    /// Something happened to the connection. `lane` is the way to it while it is up.
+    /// Applies an event to the connection. `lane` is the way to it while it is up.
     pub(crate) fn apply(
         &self,
         event: ConnectionEvent,

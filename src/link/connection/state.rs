@@ -60,11 +60,12 @@ impl ConnectionState {
     }
 }
 
-/// The state of the link: up while one connection is up.
+/// The state of the link: up while at least one connection is up and none is blocked.
 ///
-/// But for a block: RabbitMQ's alarms hold for the whole cluster, and it tells a connection only once that
-/// publishes. So one connection that is blocked speaks for all, and no message is spent on asking another.
-/// Where none is up, it is the state that says most about what an operator can do.
+/// RabbitMQ's alarms hold for the whole cluster, but it tells a connection about one only when that
+/// connection publishes. So one blocked connection speaks for all, and no message is spent on
+/// asking another. If no connection is up, the link has the state that tells an operator most about
+/// what to do.
 #[must_use]
 pub(crate) fn link_state(connections: impl IntoIterator<Item = ConnectionState>) -> ConnectionState {
     const fn precedence(state: ConnectionState) -> u8 {

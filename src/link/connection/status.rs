@@ -1,4 +1,5 @@
-//! The link's state as everybody reads it: one watch channel, each connection's slot with one writer.
+//! The link's state for its readers: one watch channel, in which each connection's slot has one
+//! writer.
 
 use super::state::{ConnectionEvent, link_state};
 use crate::labels::ConnectionState;
@@ -37,7 +38,7 @@ pub(crate) struct Published {
     pub(crate) lanes: Vec<Option<mpsc::Sender<Job>>>,
 }
 
-/// Reads the state. Any number of them.
+/// Reads the state. There may be any number of readers.
 #[derive(Clone, Debug)]
 pub(crate) struct StateReader(watch::Receiver<Published>);
 
@@ -76,19 +77,19 @@ pub(crate) fn channel(connections: usize) -> (Vec<StateWriter>, StateReader) {
 }
 
 impl StateReader {
-    /// A look at the state. Keep it short: a writer waits for it.
+    /// Borrows the state. Keep it short: a writer waits for it.
     pub(crate) fn look(&self) -> watch::Ref<'_, Published> {
         self.0.borrow()
     }
 
-    /// Waits until `reached` holds; `false` when there is no writer left.
+    /// Waits until `reached` holds. Returns `false` if no writer is left.
     pub(crate) async fn wait_until(&mut self, reached: impl FnMut(&Published) -> bool) -> bool {
         self.0.wait_for(reached).await.is_ok()
     }
 }
 
 impl StateWriter {
-    /// Says which endpoint the next attempt goes to.
+    /// Records which endpoint the next attempt goes to.
     pub(crate) fn trying(&self, endpoint: &str) {
         self.sender.send_modify(|published| {
             published.status.connections[self.slot].endpoint = endpoint.to_owned();
@@ -110,7 +111,7 @@ impl StateWriter {
 
     /// Applies an event to this connection. `lane` is the way to it while it is up or blocked.
     ///
-    /// Returns the change of the whole link, if there is one.
+    /// Returns the change of the whole link; `None` if its state stays the same.
     pub(crate) fn apply(
         &self,
         event: ConnectionEvent,

@@ -1,4 +1,4 @@
-//! Keeps one connection alive: dials, serves, kills, and dials again, for ever.
+//! Keeps one connection alive: dials, serves, tears down, and dials again, forever.
 
 use super::attempts::{Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
@@ -20,10 +20,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long a connection that is being replaced may take to finish what it has.
+/// How long a connection that is being replaced may take to finish its publishes.
 const REPLACE_MAX: Duration = Duration::from_secs(5);
 
-/// How long the broker may take to answer a polite close.
+/// How long the broker may take to answer a regular close.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// The owner of one connection slot.
@@ -31,19 +31,19 @@ pub(crate) struct Supervisor {
     pub(crate) settings: Arc<LinkSettings>,
     pub(crate) reporter: Reporter,
     pub(crate) stage: watch::Receiver<Stage>,
-    /// Connections that were replaced and finish what they have.
+    /// Connections that were replaced and finish their publishes.
     pub(crate) retired: JoinSet<()>,
 }
 
 /// How a session with the broker ended.
 enum SessionEnd {
     Lost(Loss),
-    /// Its connection is worn out and goes on publishing until another one takes its place.
+    /// Its connection is worn out and keeps publishing until another one takes its place.
     Retiring(watch::Sender<PublisherMode>),
     Drained,
 }
 
-/// A session whose connection is to be replaced.
+/// A session whose connection will be replaced.
 struct Retiring {
     connection: Arc<Connection>,
     kill_switch: KillSwitch,
@@ -128,7 +128,8 @@ impl Supervisor {
         tracing::warn!(connection, endpoint, reason, cause, "connection lost");
     }
 
-    /// One session: from an open connection to its end, with everybody answered. `replaced` retires with its start.
+    /// One session: serves an open connection until it ends and every request is answered. The
+    /// connection `replaced` starts to finish when this one is ready.
     async fn serve(
         &mut self,
         dialled: Dialled,
@@ -173,7 +174,7 @@ impl Supervisor {
                 tracing::info!(
                     connection = self.reporter.slot(),
                     endpoint,
-                    "its channels are used up or stand still: replacing"
+                    "replacing the connection: its channels are used up or stand still"
                 );
                 let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };
                 self.retired.spawn(retiring.run());
@@ -194,7 +195,7 @@ impl Supervisor {
         end
     }
 
-    /// When a polite close is given up.
+    /// The moment at which a regular close is given up.
     fn close_by(&self) -> Instant {
         match *self.stage.borrow() {
             Stage::Serving => Instant::now() + CLOSE_MAX,
@@ -208,7 +209,8 @@ impl Supervisor {
 }
 
 impl Retiring {
-    /// Publishes until another connection has taken its place, then finishes what it has, in bounded time.
+    /// Publishes until another connection has taken its place, then finishes its publishes in
+    /// bounded time.
     async fn run(mut self) {
         let mut mode = self.mode.clone();
         let finishing = async move {
@@ -227,7 +229,7 @@ impl Retiring {
     }
 }
 
-/// A polite close, never waited for beyond `until`: on a silent broker lapin's close does not end (ADR-0001).
+/// A regular close, given up at `until`: on a silent broker lapin's close never ends (ADR-0001).
 async fn close(connection: &Connection, until: Instant) {
     let closing = connection.close(200, "amqpost shuts down".into());
     match tokio::time::timeout_at(until, closing).await {

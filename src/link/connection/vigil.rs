@@ -1,4 +1,4 @@
-//! Watches an open connection: the broker's events, its pulse, and the link's wish to drain.
+//! Watches an open connection: the broker's events, its pulse, and the request to drain.
 
 use super::pulse::{Pulse, PulseAction};
 use super::reporter::Reporter;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Between two looks at lapin's own connection status, in case an event was lost.
+/// The interval between looks at lapin's own connection status, in case an event was lost.
 const STATUS_CHECK: Duration = Duration::from_millis(250);
 
 /// What is needed to watch one connection.
@@ -32,7 +32,7 @@ pub(crate) struct Vigil<'a> {
     pub(crate) stall_timeout: Duration,
 }
 
-/// Why a connection has to go.
+/// Why a connection was lost.
 pub(crate) type Loss = (LossReason, String);
 
 impl Vigil<'_> {
@@ -50,7 +50,7 @@ impl Vigil<'_> {
         }
         loop {
             tokio::select! {
-                // What has arrived is read before a clock is believed.
+                // Arrived events count before timers, so that a late poll is not taken for silence.
                 biased;
                 event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
                 () = answered(&mut probe) => {
@@ -101,14 +101,14 @@ impl Vigil<'_> {
             Some(Event::Error(error)) if !self.connection.status().connected() => {
                 return Some((super::failure::loss_reason(&error), error.to_string()));
             }
-            // Channel errors are the publisher's: its publishes see them.
+            // The publisher handles channel errors: its publishes see them.
             Some(_) => {}
             None => return Some((LossReason::Io, "the connection is gone".to_owned())),
         }
         None
     }
 
-    /// Whether the broker still answers. A blocked one reads nothing, so it is not asked.
+    /// Checks whether the broker still answers. A blocked broker reads nothing, so it is not asked.
     fn look(&self, pulse: &mut Pulse) -> (PulseAction, Instant) {
         let now = Instant::now();
         if self.connection.status().blocked() {
@@ -119,12 +119,13 @@ impl Vigil<'_> {
         pulse.look(now, self.vitals.owed())
     }
 
-    /// A request that every broker answers at once, to any user, and that changes nothing.
+    /// Sends a request that every broker answers at once for any user, and that changes nothing.
     fn probe(&self) -> BoxFuture<'static, ()> {
         let control = self.control.clone();
         Box::pin(async move {
             if control.basic_qos(0, BasicQosOptions::default()).await.is_err() {
-                // The channel went with its connection, of which the events tell: this is no answer.
+                // The channel died with its connection, which the events report. This is not an
+                // answer.
                 std::future::pending::<()>().await;
             }
         })

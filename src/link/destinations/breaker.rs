@@ -1,8 +1,9 @@
-//! The circuit breaker of one destination: closed, open, half-open. Pure: the caller brings the clock.
+//! The circuit breaker of one destination: closed, open, half-open. Pure: the caller provides the
+//! clock.
 //!
-//! It is about a link that is up and publishes that fail all the same: a full queue that nacks, a quorum queue
-//! without its quorum that never confirms. While it is open such publishes are refused at once; then one at a
-//! time tries whether the destination takes messages again.
+//! It handles publishes that fail although the link is up: to a full queue that nacks, or to a
+//! quorum queue that never confirms because it has lost its quorum. An open breaker refuses
+//! publishes at once. After a while it lets one at a time through, as a probe.
 
 use crate::labels::BreakerState;
 use std::time::Duration;
@@ -11,15 +12,16 @@ use tokio::time::Instant;
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Thresholds {
-    /// Failures within `window`, at least.
+    /// Failures within `window` that open the breaker.
     pub(crate) failures: u32,
-    /// Of all verdicts within `window`, the percentage that failed, at least; unless the last `failures` all did.
+    /// The breaker opens only if at least this percentage of the verdicts within `window` are
+    /// failures, or if the last `failures` verdicts all are.
     pub(crate) percent: u32,
-    /// Verdicts are counted for so long, then anew.
+    /// The length of the window in which verdicts are counted.
     pub(crate) window: Duration,
-    /// From opening to the first probe.
+    /// How long an open breaker rejects publishes before it lets one through as a probe.
     pub(crate) open_for: Duration,
-    /// A probe without a verdict for so long has failed, whatever its own deadline.
+    /// A probe that has no verdict after this long has failed, whatever its own deadline.
     pub(crate) probe_for: Duration,
 }
 
@@ -86,10 +88,10 @@ impl Breaker {
     /// A publish that was admitted as `passage` succeeded.
     pub(crate) fn succeeded(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
-            // HalfOpen, Open => Closed: a probe that was given up may still bring the good news.
+            // HalfOpen, Open => Closed: a probe that was given up may still succeed.
             (Phase::HalfOpen { .. } | Phase::Open { .. }, Passage::Probe) => *self = Self::new(now),
             (Phase::Closed { .. }, _) => self.count(now, thresholds, false),
-            // Admitted before it opened: old news.
+            // Admitted before the breaker opened: its success says nothing new.
             (Phase::Open { .. } | Phase::HalfOpen { .. }, _) => {}
         }
     }
@@ -104,14 +106,14 @@ impl Breaker {
         }
     }
 
-    /// The probe ended without saying anything of the destination: another one may try.
+    /// The probe ended without saying anything about the destination: another one may try.
     pub(crate) fn undecided(&mut self, passage: Passage) {
         if let (Phase::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
             self.0 = Phase::HalfOpen { probe: None };
         }
     }
 
-    /// Whether there is nothing to remember of this destination.
+    /// Whether there is nothing to remember about this destination.
     pub(crate) fn is_forgettable(&self, now: Instant, thresholds: &Thresholds) -> bool {
         match self.0 {
             Phase::Closed { since, failures, .. } => {
@@ -131,7 +133,8 @@ impl Breaker {
         let all = u64::from(failures) + u64::from(successes);
         let many = failures >= thresholds.failures;
         let most = u64::from(failures) * 100 >= u64::from(thresholds.percent) * all;
-        // However well it went before, a destination of which only failures come now has begun to fail.
+        // However well it worked before, a destination whose latest verdicts are all failures has
+        // begun to fail.
         let lately_all = in_a_row >= thresholds.failures;
         // Closed => Open
         self.0 = if failed && ((many && most) || lately_all) {

@@ -1,4 +1,5 @@
-//! The breakers of all destinations that failed of late; the others have none and cost nothing.
+//! The circuit breakers of all destinations that failed recently. Other destinations have none and
+//! cost nothing.
 
 use super::breaker::{Breaker, Passage, Thresholds};
 use super::fault_scope::FaultScope;
@@ -13,22 +14,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Destinations with a breaker, at most. Beyond it the forgettable ones go; one more is then not guarded.
+/// The most destinations with a breaker. At the limit, breakers without recent failures are
+/// dropped; if none can be, a further destination is not guarded.
 const DESTINATIONS_MAX: usize = 1024;
 
 /// All breakers of the link.
 #[derive(Debug)]
 pub(crate) struct Breakers {
     thresholds: Thresholds,
-    /// A missing verdict says something of the destination only after so long: deadlines are the clients' choice.
+    /// A missing verdict counts against the destination only after this long, because clients
+    /// choose their deadlines.
     slow: Duration,
-    /// How many there are, so that a publish looks no further while there is none.
+    /// How many breakers there are. While there is none, publishes skip the lock.
     count: AtomicUsize,
     breakers: Mutex<HashMap<FaultScope, Breaker>>,
     metrics: Metrics,
 }
 
-/// The passage of one publish. Dropped without a verdict it says nothing of the destination.
+/// The passage of one publish. If it is dropped without an outcome, it says nothing about the
+/// destination.
 #[derive(Debug)]
 pub(crate) struct Passing {
     breakers: Arc<Breakers>,
@@ -60,7 +64,8 @@ impl Breakers {
         (passage != Passage::Refused).then_some(passing)
     }
 
-    /// Destinations in each state; those without a breaker are closed and not counted.
+    /// The number of destinations in each state. Those without a breaker are closed and not
+    /// counted.
     pub(crate) fn states(&self) -> HashMap<BreakerState, usize> {
         let mut states = HashMap::new();
         for breaker in lock(&self.breakers).values() {
@@ -109,7 +114,7 @@ impl Breakers {
 }
 
 impl Passing {
-    /// Whether this publish tries whether the destination takes messages again.
+    /// Whether this publish is a probe: it tries whether the destination works again.
     pub(crate) fn is_probe(&self) -> bool {
         self.passage == Passage::Probe
     }
@@ -125,7 +130,7 @@ impl Passing {
 impl Drop for Passing {
     fn drop(&mut self) {
         if !self.decided && self.passage == Passage::Probe {
-            // The request left before its verdict: the next one probes.
+            // The request left before its verdict: the next publish is the probe.
             self.breakers.decide(&self.scope, self.passage, None);
         }
     }

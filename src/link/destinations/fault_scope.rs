@@ -1,8 +1,9 @@
-//! What a fault of the broker's side can be the fault of: an exchange, or one queue on the default exchange.
+//! The unit to which a broker-side fault is attributed: an exchange, or a single queue behind the
+//! default exchange.
 
 use crate::message::{Message, ShortText};
 
-/// An exchange; on the default exchange one of its queues, where the fault is the queue's.
+/// An exchange, or one queue behind the default exchange, where a fault is the queue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FaultScope {
     exchange: ShortText,
@@ -10,7 +11,7 @@ pub(crate) struct FaultScope {
 }
 
 impl FaultScope {
-    /// Where a message goes.
+    /// The scope that a fault of this message's publish is attributed to.
     pub(crate) fn of(message: &Message) -> Self {
         let is_default = message.exchange.is_empty();
         let queue = if is_default { message.routing_key.clone() } else { ShortText::default() };

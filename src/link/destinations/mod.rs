@@ -1,8 +1,10 @@
-//! What is known of destinations: which of them harm nobody, and which are at fault.
+//! What the link knows about destinations: which ones are safe to share a channel, and which ones
+//! are at fault.
 //!
-//! Of one connection: `proven` are open to this user, `standstill` finds those that confirm nothing, `nacking` those
-//! that only nack. Of all connections: `breakers` has a circuit breaker (`breaker`) for each that failed of late.
-//! `destination` is the unit that a fault is attributed to.
+//! Per connection, `proven` knows the destinations that are open to this user, `standstill` finds
+//! those that confirm nothing, and `nacking` those that only nack. For all connections together,
+//! `breakers` has a circuit breaker (`breaker`) for each that failed recently. `fault_scope` is the
+//! unit to which a fault is attributed.
 
 mod breaker;
 mod breakers;

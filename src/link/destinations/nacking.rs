@@ -1,10 +1,12 @@
-//! Destinations that nothing but nacks come from on the shared channel: the channel itself may be the fault.
+//! Destinations that return only nacks on the shared channel. The channel itself may be at fault,
+//! so one publish is tried on a channel of its own.
 //!
-//! A channel of RabbitMQ 3.10 whose first publish to a quorum queue falls into an election nacks that queue for as long
-//! as the killed leader's node is away, while other channels of the same connection are well (ADR-0004). So after a few nacks
-//! in a row one publish goes alone now and then; when it is acked, the shared channel is replaced.
+//! If the first publish of a channel to a quorum queue comes during an election, RabbitMQ 3.10
+//! nacks that queue on this channel for as long as the killed leader's node is away, while other
+//! channels of the same connection work (ADR-0004). So after a few nacks in a row, one publish now
+//! and then travels alone, as a trial. If it is acked, the shared channel is replaced.
 //!
-//! Pure: the caller brings the clock.
+//! Pure: the caller provides the clock.
 
 use super::fault_scope::FaultScope;
 use std::collections::HashMap;
@@ -14,15 +16,16 @@ use tokio::time::Instant;
 /// Nacks in a row after which a destination is tried alone.
 const IN_A_ROW: u32 = 3;
 
-/// After the first trial that was nacked; twice as long after each further one. An election takes a tenth of a second or
-/// several seconds, and the channel should not nack much longer than it took.
+/// The pause after the first nacked trial; it doubles with each further one. An election takes from
+/// a tenth of a second to several seconds, and the channel should not nack much longer than the
+/// election took.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two trials at most. A full queue nacks for long, and each trial costs it a channel. A trial without a verdict
-/// gets company after as long.
+/// The longest pause between two trials. A full queue nacks for a long time, and each nacked trial
+/// costs a channel. If a trial has no verdict after this long, another one starts.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
-/// Destinations kept. Beyond it everything is forgotten.
+/// The most destinations that are kept. Beyond it, everything is forgotten.
 const NAMES_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +33,7 @@ struct Nacked {
     in_a_row: u32,
     /// No trial before this.
     next_trial: Option<Instant>,
-    /// After the next trial that is nacked.
+    /// The pause after the next trial that is nacked.
     pause: Duration,
 }
 
@@ -59,7 +62,8 @@ impl NackingScopes {
         nacked.in_a_row = nacked.in_a_row.saturating_add(1);
     }
 
-    /// Whether the next publish to this destination goes alone, as a trial. It is counted as one.
+    /// Whether the next publish to this destination travels alone, as a trial; then it is noted as
+    /// one.
     pub(crate) fn tries_alone(&mut self, scope: &FaultScope, now: Instant) -> bool {
         let Some(nacked) = self.0.get_mut(scope) else { return false };
         let is_due = nacked.next_trial.is_none_or(|next| now >= next);
@@ -70,7 +74,7 @@ impl NackingScopes {
         tries
     }
 
-    /// A nack on a channel of its own: the next trial comes after a pause, and the one after that after twice as long.
+    /// A trial was nacked: the next one comes after a pause, which doubles each time.
     pub(crate) fn nacked_alone(&mut self, scope: &FaultScope, now: Instant) {
         if let Some(nacked) = self.0.get_mut(scope) {
             nacked.next_trial = Some(now + nacked.pause);
@@ -83,7 +87,7 @@ impl NackingScopes {
         self.0.remove(scope);
     }
 
-    /// An ack on a channel of its own. Whether that makes the shared channel the one at fault.
+    /// A trial was acked. Returns whether the shared channel is at fault.
     pub(crate) fn acked_alone(&mut self, scope: &FaultScope) -> bool {
         let at_fault = self.0.get(scope).is_some_and(|nacked| nacked.in_a_row >= IN_A_ROW);
         if at_fault {
@@ -117,7 +121,8 @@ mod tests {
         nacking
     }
 
-    /// The moments of trials, each answered at once, with publishes every ten milliseconds.
+    /// The moments of the trials when publishes come every ten milliseconds and each trial is
+    /// answered at once.
     fn trials(seconds: u64, mut answer: impl FnMut(&mut NackingScopes, Instant, u64)) -> Vec<u64> {
         let begun = Instant::now();
         let mut nacking = nacked(IN_A_ROW);

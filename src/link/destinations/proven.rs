@@ -1,20 +1,22 @@
-//! Which destinations are proven: known to be open to this user, so that a publish to them harms nobody.
+//! Knows which destinations are proven: they are open to this user, so a publish to them does not
+//! close a shared channel.
 
 use crate::hashing::{Map, Set};
 use crate::message::{Message, ShortText};
 
-/// After so many different routing keys without a refusal an exchange is trusted with any key.
+/// After this many different routing keys without a refusal, an exchange is trusted with any key.
 const KEYS_UNTIL_TRUSTED: usize = 256;
 
-/// Names kept in all. Beyond it everything proves itself again.
+/// The most names that are kept. Beyond it, every destination proves itself again.
 const NAMES_MAX: usize = 16_384;
 
-/// Destinations that the broker gave a verdict for on this connection.
+/// Destinations for which the broker gave a verdict on this connection.
 ///
-/// A 404 or 403 closes the channel, and on a shared channel hundreds of neighbours lose their verdict with
-/// it. So publishes to a destination that is not proven go alone over a channel of their own, where the error
-/// hits exactly the publish that caused it. A destination is an exchange with a routing key, since permissions
-/// can depend on either; an exchange whose keys were never refused becomes trusted as a whole, but for the default one.
+/// A 404 or 403 closes the channel, and on a shared channel hundreds of other publishes lose their
+/// verdict with it. So a publish to an unproven destination travels over a channel of its own,
+/// where the error hits exactly the publish that caused it. A destination here is an exchange with
+/// a routing key, since permissions can depend on both. An exchange whose keys were never refused
+/// becomes trusted as a whole, except the default exchange.
 #[derive(Debug, Default)]
 pub(crate) struct ProvenDestinations {
     exchanges: Map<ShortText, ProvenKeys>,
@@ -25,7 +27,7 @@ pub(crate) struct ProvenDestinations {
 enum ProvenKeys {
     /// Any routing key.
     All,
-    /// These, so far; whether one was ever refused.
+    /// These so far, and whether a key was ever refused.
     These { proven: Set<ShortText>, one_was_refused: bool },
 }
 
@@ -53,8 +55,9 @@ impl ProvenDestinations {
             .or_insert_with(|| ProvenKeys::These { proven: Set::default(), one_was_refused: false });
         if let ProvenKeys::These { proven, one_was_refused } = keys {
             proven.insert(message.routing_key.clone());
-            // On the default exchange every key is a queue, and each may be one without its quorum: the first publish to
-            // it can hang its channel for a minute (ADR-0004).
+            // On the default exchange every key is a queue, and each queue may have lost its
+            // quorum: the first publish to such a queue can hang its channel for a minute
+            // (ADR-0004).
             let is_trusted = proven.len() >= KEYS_UNTIL_TRUSTED && !*one_was_refused;
             if is_trusted && !message.exchange.is_empty() {
                 self.names -= proven.len() - 1;

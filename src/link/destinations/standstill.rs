@@ -1,13 +1,16 @@
-//! Which destinations stand still while the connection is well: much handed over, nothing confirmed.
+//! Finds destinations that stand still on a healthy connection: many publishes handed over, none
+//! confirmed.
 //!
-//! A quorum queue without its quorum confirms nothing. With more than 32 publishes unanswered RabbitMQ's channel takes
-//! credit from its connection, and 200 to 400 publishes later, whosesoever they are, the whole connection is no longer
-//! read (ADR-0004). So before that the destination is **held** (its messages wait, and others move to another channel),
-//! and when it lasts it is **silent** (its messages are refused). Any verdict ends both.
+//! A quorum queue without its quorum confirms nothing. With more than 32 unanswered publishes,
+//! RabbitMQ's channel grants no more credit to its connection, and after 200 to 400 further publishes
+//! to any destination the broker stops reading the whole connection (ADR-0004). So the destination
+//! is **held** before that (its messages wait, and others move to another channel), and if it goes
+//! on it is **silent** (its messages are refused). Any verdict ends both.
 //!
-//! A long way to the broker is no standstill: there nothing that was handed over later is answered earlier.
+//! A long way to the broker is not a standstill: there, no later publish is answered before an
+//! earlier one.
 //!
-//! Pure: the caller brings the clock and what is unanswered.
+//! Pure: the caller provides the clock and the unanswered publishes.
 
 use super::fault_scope::FaultScope;
 use std::collections::HashMap;
@@ -17,38 +20,40 @@ use tokio::time::Instant;
 /// Where RabbitMQ's flow control for quorum queues begins (`rabbit_fifo_client`, its soft limit).
 pub(crate) const MANY: usize = 32;
 
-/// A destination is held without a verdict for so long, when there is little credit left. Two looks apart at least.
+/// With little credit left, a destination is held after this long without a verdict. At least two
+/// looks must see it.
 const HELD_AFTER: Duration = Duration::from_millis(100);
 
-/// So many publishes behind the oldest unanswered one leave little of the 200 to 400 that a channel is sent on credit.
+/// With this many publishes after the oldest unanswered one, little is left of the channel's credit
+/// of 200 to 400.
 const LITTLE_CREDIT: usize = 128;
 
-/// What is owed by a destination: one unanswered publish.
+/// One unanswered publish, for which the destination owes a verdict.
 #[derive(Clone, Debug)]
 pub(crate) struct Owed {
     pub(crate) scope: FaultScope,
     pub(crate) handed_over_at: Instant,
-    /// How many were handed to its channel since.
+    /// How many publishes were handed to its channel since.
     pub(crate) behind: usize,
 }
 
-/// What was heard from the broker on a connection.
+/// When the broker was last heard on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
     /// When it last said anything.
     pub(crate) last_word: Instant,
-    /// The latest moment of a hand-over of what it has answered.
+    /// The latest hand-over among the answered publishes.
     pub(crate) newest_answered: Instant,
 }
 
 /// How a destination stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It confirms, or is owed little.
+    /// It confirms, or owes few verdicts.
     Moving,
     /// It has confirmed nothing for a moment.
     Held,
-    /// It has confirmed nothing for so long that its messages are refused.
+    /// It has confirmed nothing for `silent_after`: its messages are refused.
     Silent,
 }
 
@@ -56,20 +61,21 @@ pub(crate) enum Standing {
 struct Seen {
     oldest: Instant,
     unmoved_since: Instant,
-    /// For how long the broker has spoken to others meanwhile.
+    /// How long the broker has answered others meanwhile.
     heard: Duration,
     standing: Standing,
 }
 
-/// The destinations of one connection that are owed many verdicts.
+/// The destinations of one connection that owe many verdicts.
 #[derive(Debug)]
 pub(crate) struct Standstill {
     silent_after: Duration,
     seen: HashMap<FaultScope, Seen>,
-    /// What was handed over to a destination before a publish that was answered: it waits because of its channel.
+    /// For each destination, the hand-over of an answered publish. Older unanswered publishes wait
+    /// because of their channel, not because of the destination.
     answered: HashMap<FaultScope, Instant>,
     last_word: Option<Instant>,
-    /// Whether any of them is held or silent, so that a publish looks no further while none is.
+    /// Whether any of them is held or silent. While none is, publishes skip the look-up.
     any: bool,
 }
 
@@ -78,7 +84,7 @@ impl Standstill {
         Self { silent_after, seen: HashMap::new(), answered: HashMap::new(), last_word: None, any: false }
     }
 
-    /// How a destination stood at the last look. Verdicts since then count.
+    /// How a destination stands, by the last look and the verdicts since.
     pub(crate) fn of(&self, scope: &FaultScope) -> Standing {
         self.seen.get(scope).map_or(Standing::Moving, |seen| seen.standing)
     }
@@ -98,8 +104,8 @@ impl Standstill {
         }
     }
 
-    /// Looks at every unanswered publish. Whether a destination is held now that was not. A broker that is silent
-    /// altogether is not its destinations' fault.
+    /// Looks at every unanswered publish. Returns whether a destination is newly held. A broker
+    /// that is silent to everybody is not the fault of its destinations.
     pub(crate) fn look(
         &mut self,
         now: Instant,
@@ -142,7 +148,8 @@ impl Standstill {
         newly_held
     }
 
-    /// How much each destination owes, and its oldest publish; what is an older channel's fault is left out.
+    /// How many verdicts each destination owes, and its oldest publish. Publishes that wait because
+    /// of an older channel do not count.
     fn owed(&mut self, unanswered: impl Iterator<Item = Owed>) -> HashMap<FaultScope, (usize, Owed)> {
         let mut owed: HashMap<FaultScope, (usize, Owed)> = HashMap::new();
         let mut answered = HashMap::new();
@@ -165,8 +172,8 @@ impl Standstill {
         owed
     }
 
-    /// For how long the broker has spoken since the last look; `None` when it begins again after a silence of its own,
-    /// in which no destination could be answered.
+    /// How long the broker has spoken since the last look; `None` if it has just begun again after
+    /// a silence of its own, in which it could not answer for any destination.
     fn spoken_until(&mut self, last_word: Instant) -> Option<Duration> {
         let before = self.last_word.replace(last_word);
         let spoken = before.map_or(Duration::ZERO, |before| last_word.saturating_duration_since(before));
@@ -196,7 +203,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// `count` publishes to `name`, one a millisecond from `first` on.
+    /// `count` publishes to `name`, one per millisecond starting at `first`.
     fn unanswered(name: &str, first: Instant, count: u64) -> Vec<Owed> {
         let owed = |n: u64| Owed {
             scope: queue(name),
@@ -206,7 +213,7 @@ mod tests {
         (0..count).map(owed).collect()
     }
 
-    /// The broker said something `at` that moment, to what had just been handed over.
+    /// The broker said something `at` that moment about a publish that had just been handed over.
     fn heard(at: Instant) -> Heard {
         Heard { last_word: at, newest_answered: at }
     }
@@ -274,7 +281,7 @@ mod tests {
         let way = ms(500);
         let mut standstill = Standstill::new(SILENT_AFTER);
         for step in 0..50 {
-            // One a millisecond, the verdicts in batches once a way long.
+            // One publish per millisecond; the verdicts come in batches, one per round trip.
             let now = begun + ms(100 * step);
             let batch = begun + way * u32::try_from(step / 5).unwrap();
             let heard = Heard { last_word: now, newest_answered: batch.checked_sub(way).unwrap() };
@@ -331,7 +338,7 @@ mod tests {
         for at in [400, 500, 600] {
             look(&mut standstill, at, 300);
         }
-        // Paused meanwhile: nobody looked.
+        // The publisher was paused meanwhile: nobody looked.
         assert_eq!(look(&mut standstill, 2000, 2000), Standing::Held);
         assert_eq!(look(&mut standstill, 2300, 2300), Standing::Held);
         assert_eq!(look(&mut standstill, 2600, 2600), Standing::Silent);

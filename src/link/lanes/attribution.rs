@@ -1,23 +1,25 @@
-//! Which publish was returned: exact verdicts although lapin gives a `basic.return` to whichever confirm completes next.
+//! Finds out which publish was returned, although lapin attaches a `basic.return` to whichever
+//! confirm completes next.
 //!
-//! lapin queues returned messages and attaches the oldest one to the next confirm that completes, whatever
-//! its delivery tag (ADR-0001). What can be relied on is the order of events on the socket: a
-//! message's return is read before its own ack. From that follows, for one channel with one poller:
+//! lapin queues returned messages and attaches the oldest one to the next confirm that completes,
+//! whatever its delivery tag (ADR-0001). Only the order of events on the socket is reliable: a
+//! message's return is read before its own ack. For one channel with one poller it follows:
 //!
-//! * A confirm that completes **without** a returned message found the queue empty, so every return read
-//!   until then is attached to some confirm that completed earlier. Once all of those have been looked at (a
-//!   *pass* that ended with nothing ready), a publish without an entry here was not returned.
-//! * A confirm that completes with **another** publish's return proves nothing about its own: that may
-//!   still wait in lapin's queue. Such a publish is kept *suspended* until its return shows up, or a confirm
-//!   of a later pass completes without one, or nothing is in flight any more (a waiting return always belongs
-//!   to a publish whose own ack is still to come, so then none waits).
+//! * A confirm that completes **without** a returned message found the queue empty, so every return
+//!   read until then is attached to some confirm that completed earlier. Once all of those have
+//!   been handled (a *pass* has ended with nothing ready), a publish without an entry here was not
+//!   returned.
+//! * A confirm that completes with **another** publish's return proves nothing about its own, which
+//!   may still wait in lapin's queue. Such a publish stays *suspended* until its return appears, a
+//!   confirm of a later pass completes without one, or nothing is in flight any more (a waiting
+//!   return always belongs to a publish whose own ack has not come yet, so then none waits).
 //!
 //! Pure: no I/O, no clock. The property test drives it with a model of lapin's queue.
 
 use crate::hashing::{Map, Set};
 use crate::message::ShortText;
 
-/// What the broker said of one publish, with its own return attributed.
+/// The broker's verdict on one publish, with its own return attributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Acknowledged and not returned.
@@ -28,7 +30,8 @@ pub(crate) enum Verdict {
     Nacked,
 }
 
-/// Attribution of returns on one channel. Publishes are named by the slot their owner gave them.
+/// Attribution of returns on one channel. A publish is identified by the slot that its lane gave
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Attribution {
     slot_by_id: Map<ShortText, usize>,
@@ -48,12 +51,13 @@ struct Acked {
 }
 
 impl Attribution {
-    /// Whether a publish with this message id is unresolved here: a second one must wait or go elsewhere.
+    /// Whether a publish with this message id is unresolved here. A second one must wait or use
+    /// another channel.
     pub(crate) fn carries(&self, message_id: &ShortText) -> bool {
         self.slot_by_id.contains_key(message_id)
     }
 
-    /// A mandatory publish enters; its return, if any, is recognised by its message id.
+    /// A mandatory publish enters. Its return, if any, is recognised by its message id.
     pub(crate) fn expect(&mut self, message_id: ShortText, slot: usize) {
         self.slot_by_id.insert(message_id, slot);
     }

@@ -8,7 +8,8 @@ fn id(slot: usize) -> ShortText {
     ShortText::new(format!("m{slot}")).unwrap()
 }
 
-/// What lapin does with the frames it reads: returns wait in a queue, each completing confirm takes the oldest.
+/// What lapin does with the frames that it reads: returns wait in a queue, and each completing
+/// confirm takes the oldest.
 #[derive(Default)]
 struct Lapin {
     waiting: VecDeque<usize>,
@@ -37,7 +38,8 @@ fn truth() -> impl Strategy<Value = Truth> {
     prop_oneof![3 => Just(Truth::Stored), 3 => Just(Truth::Returned), 1 => Just(Truth::Nacked)]
 }
 
-/// One run: every publish has a truth, an order in which acks are read, and where passes end.
+/// One run: the truth about every publish, the order in which acks are read, and the ends of the
+/// passes.
 #[derive(Debug)]
 struct Run {
     truths: Vec<Truth>,
@@ -137,7 +139,8 @@ fn a_publish_that_is_not_mandatory_is_never_suspended() {
     assert_eq!(verdicts_of(&mut attribution, 1), [(0, Verdict::Acked)]);
 }
 
-/// Why no two with the same id may be on one channel, shared or solo: the earlier one's verdict takes the id along.
+/// Why two publishes with the same id must not share a channel: the verdict on the first removes
+/// the id.
 #[test]
 fn two_with_the_same_id_on_one_channel_would_turn_a_return_into_an_ack() {
     let mut attribution = Attribution::default();

@@ -1,8 +1,8 @@
-//! What the end of a channel says of each publish that was on it.
+//! What the end of a channel says about each publish that was on it.
 //!
-//! RabbitMQ works through a channel in order. When one publish makes it close the channel, those before it were
-//! processed (their confirms are lost), and those after it were not. The broker's text names the exchange, and
-//! with topic permissions the routing key, of the one that did it.
+//! RabbitMQ processes a channel in order. If it closes the channel because of one publish, the
+//! publishes before that one were processed (their confirms are lost), and those after it were not.
+//! The broker's text names the exchange of the cause, and with topic permissions its routing key.
 
 use crate::message::{DEFAULT_EXCHANGE, Message};
 use lapin::ErrorKind;
@@ -15,26 +15,27 @@ pub(crate) struct Unresolved {
     pub(crate) slot: usize,
     /// Its place in the order on the wire.
     pub(crate) order: usize,
-    /// Whether all of its frames were written. Those that were not written whole were not published.
+    /// Whether all of its frames were written. A publish that was not written completely was not
+    /// published.
     pub(crate) sent: bool,
-    /// Whether the broker is known to have worked through it: then it did not close the channel.
+    /// Whether the broker is known to have processed it: then it is not the cause.
     pub(crate) processed: bool,
     pub(crate) message: Arc<Message>,
 }
 
-/// What is certain of such a publish.
+/// What is certain about such a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// The broker closed the channel because of it.
     Cause,
-    /// The broker never came to it, or never had all of it.
+    /// The broker never processed it, or never received all of it.
     NotProcessed,
     /// It may be in a queue.
     Unknown,
 }
 
-/// The fate of every publish that was unresolved when the channel closed. `text` is the broker's reason when it
-/// closed this channel; `None` when the connection died, which says nothing of anybody.
+/// The fate of every publish that was unresolved when the channel closed. `text` is the broker's
+/// reason when it closed this channel; `None` if the connection died, which accuses no publish.
 pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize, Fate)> {
     let possible: Vec<_> = match text {
         Some(_) => unresolved.iter().filter(|publish| !publish.processed).collect(),
@@ -44,7 +45,8 @@ pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize
     let suspects: Vec<_> = possible.iter().filter(named).collect();
     let cause = match (suspects.as_slice(), possible.as_slice()) {
         ([only], _) => Some(only.slot),
-        // The only one that the broker was still to work through is the cause whatever the text says.
+        // The only publish that the broker had not processed yet is the cause, whatever the text
+        // says.
         ([], [only]) => Some(only.slot),
         (_, _) => None,
     };
@@ -61,7 +63,7 @@ pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize
     unresolved.iter().map(|publish| (publish.slot, fate(publish))).collect()
 }
 
-/// The broker's text, when it closed the channel and not the connection.
+/// The broker's text, if it closed the channel and not the connection.
 pub(crate) fn channel_error_text(error: &lapin::Error) -> Option<&str> {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if matches!(amqp.kind(), AMQPErrorKind::Soft(_)) => {
@@ -77,8 +79,8 @@ pub(crate) fn refuses_a_routing_key(text: &str) -> bool {
     text.strip_prefix("write ").unwrap_or(text).starts_with("access to topic '")
 }
 
-/// Whether the broker's text is about this message's destination: compared from its beginning, since names are
-/// whatever clients choose. A text that was cut off names nobody.
+/// Whether the broker's text is about this message's destination. It is compared from its
+/// beginning, since clients choose the names in it. A truncated text names nobody.
 pub(crate) fn names(text: &str, message: &Message) -> bool {
     if text.ends_with("...") {
         return false;

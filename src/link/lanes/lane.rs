@@ -22,7 +22,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Confirms of a broker that is well come sooner: 440 ms was the worst seen on a slow disk (ADR-0001).
+/// A healthy broker confirms sooner than this: 440 ms was the worst case seen on a slow disk
+/// (ADR-0001).
 const SILENT_AFTER: Duration = Duration::from_secs(1);
 
 /// Which kind of channel a publish travelled on.
@@ -39,17 +40,18 @@ pub(crate) enum LaneKind {
 pub(crate) enum FlightEnd {
     /// The broker's word.
     Verdict(Verdict),
-    /// Its connection died before it was written.
+    /// The connection died before the publish was written.
     NotPublished,
-    /// The broker closed the channel because of another publish, before it came to this one.
+    /// The broker closed the channel because of another publish, before it processed this one.
     Displaced,
-    /// The broker closed the channel because of this publish. Behind a pointer, since every verdict would have the room for it.
+    /// The broker closed the channel because of this publish. Boxed, so that the error does not
+    /// enlarge every value.
     Refused(Box<lapin::Error>),
     /// The channel or connection died before the broker's word.
     Lost,
 }
 
-/// A publish that is with the broker, and who wants to know.
+/// A publish that is with the broker, and where its reply goes.
 #[derive(Debug)]
 pub(crate) struct Flight {
     pub(crate) reply: oneshot::Sender<Reply>,
@@ -61,7 +63,7 @@ pub(crate) struct Flight {
     processed: bool,
 }
 
-/// A publish that has its verdict, and the kind of lane that it was on.
+/// A publish that has ended, and the kind of lane that it was on.
 pub(crate) type EndedFlight = (LaneKind, Flight, FlightEnd);
 
 /// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
@@ -76,7 +78,7 @@ pub(crate) struct Lane {
     /// Counts publishes in the order in which lapin takes them, which is their order on the wire.
     order: Arc<AtomicUsize>,
     attribution: Attribution,
-    /// Kept for its room.
+    /// Kept so that its allocation is reused.
     verdicts: Vec<(usize, Verdict)>,
     quiet: Arc<QuietWaker>,
     quiet_waker: Waker,
@@ -84,11 +86,12 @@ pub(crate) struct Lane {
     unwritten: Arc<AtomicUsize>,
     died: Option<lapin::Error>,
     lost: Vec<Unresolved>,
-    /// Exchanges that the reason of its end names.
+    /// Exchanges that the broker's reason for closing the channel names.
     named: Vec<ShortText>,
     processed: Processed,
     owed: usize,
-    /// Whether a publish was nacked here: a channel can nack a queue for as long as it lives (ADR-0004).
+    /// Whether a publish was nacked here: a channel can keep nacking a queue as long as it lives
+    /// (ADR-0004).
     nacked: bool,
     probe: Option<(Instant, BoxFuture<'static, bool>)>,
 }
@@ -136,9 +139,9 @@ impl Lane {
 
     /// Whether a solo lane may take one more publish although it is not empty.
     ///
-    /// What is on it is processed, so the new publish is the only one that can close the channel. That would cost
-    /// the others their confirms; but a confirm that has not come for so long (a queue without its quorum, say) may
-    /// never come, and must not keep every other destination waiting.
+    /// Its publishes are processed, so the new one is the only one that can close the channel. That
+    /// would cost the others their confirms. But a confirm that is this late may never come (a
+    /// queue without its quorum, for example), and must not keep every other destination waiting.
     pub(crate) fn is_idle(&self) -> bool {
         !self.nacked && self.is_silent()
     }
@@ -148,12 +151,13 @@ impl Lane {
         self.died.is_none() && self.flights.values().all(is_silent)
     }
 
-    /// Whether it is empty, and of no more use although it is open.
+    /// Whether it is empty and cannot be used any more although it is open.
     pub(crate) fn is_spent(&self) -> bool {
         self.died.is_none() && self.flights.is_empty() && self.nacked
     }
 
-    /// Whether it could take one more publish but for a nack, and cannot be closed: it owes a verdict that may never come.
+    /// Whether only a nack keeps it from taking one more publish, and it cannot be closed because
+    /// it owes a verdict that may never come.
     pub(crate) fn is_blunt(&self) -> bool {
         self.nacked && !self.flights.is_empty() && self.is_silent()
     }
@@ -167,7 +171,7 @@ impl Lane {
         })
     }
 
-    /// Asks the channel for a sign of life once its oldest publish is without a verdict for `patience`.
+    /// Probes the channel once its oldest publish has waited for a verdict for `patience`.
     pub(crate) fn probe(&mut self, now: Instant, patience: Duration) {
         let oldest = self.flights.values().map(|flight| flight.handed_over_at).min();
         let is_due = oldest.is_some_and(|oldest| now >= oldest + patience);
@@ -178,7 +182,8 @@ impl Lane {
         }
     }
 
-    /// Since when the channel works through nothing, by a publish that it did not come to or by its probe.
+    /// Since when the channel processes nothing, judged by an unprocessed publish or an unanswered
+    /// probe.
     pub(crate) fn unmoved_since(&self) -> Option<Instant> {
         let unprocessed = |flight: &&Flight| self.kind == LaneKind::Solo && !flight.processed;
         let waiting = self.flights.values().filter(unprocessed).map(|flight| flight.handed_over_at);
@@ -186,13 +191,14 @@ impl Lane {
         waiting.chain(probed).min().filter(|_| self.died.is_none())
     }
 
-    /// Closes the channel. Ends at once when it is closed already; may take for ever.
+    /// Closes the channel. Ends at once if it is closed already; may never end.
     pub(crate) fn close(self) -> BoxFuture<'static, ()> {
         let channel = self.channel;
         Box::pin(async move { drop(channel.close(200, "of no more use".into()).await) })
     }
 
-    /// Whether an unresolved publish has this message id, so that another must not join it on this channel.
+    /// Whether an unresolved publish has this message id. Another one with the same id must not
+    /// join it on this channel.
     pub(crate) fn carries(&self, message_id: &ShortText) -> bool {
         self.attribution.carries(message_id)
     }
@@ -202,7 +208,8 @@ impl Lane {
         self.died.as_ref()
     }
 
-    /// The exchanges that the reason of its end names, once everything on it is settled.
+    /// The exchanges that the broker's reason for closing the channel names. Complete once
+    /// everything on it has ended.
     pub(crate) fn take_named(&mut self) -> Vec<ShortText> {
         std::mem::take(&mut self.named)
     }
@@ -227,8 +234,8 @@ impl Lane {
         self.resolving.push(publishing);
     }
 
-    /// The messages that the broker has worked through since the last call, verdict or not: it has not closed the
-    /// channel because of them and will not.
+    /// The messages that the broker has processed since the last call, with or without a verdict:
+    /// it will not close the channel because of them.
     pub(crate) fn take_processed(&mut self) -> Vec<Arc<Message>> {
         let slots = std::mem::take(&mut *lock(&self.processed));
         let mut messages = Vec::with_capacity(slots.len());
@@ -250,7 +257,8 @@ impl Lane {
             match Pin::new(&mut self.resolving).poll_next(&mut cx) {
                 Poll::Ready(Some(resolved)) => self.resolved(resolved),
                 Poll::Ready(None) => break,
-                // FuturesUnordered may stop early and wake itself: only a poll without a wake is quiet.
+                // FuturesUnordered may stop early and wake itself. Only a poll without a wake is
+                // quiet.
                 Poll::Pending if self.quiet.woken() => {}
                 Poll::Pending => break,
             }
@@ -273,7 +281,7 @@ impl Lane {
         }
     }
 
-    /// Gives up on everything unresolved, when lapin did not resolve it in time.
+    /// Gives up on every publish that lapin did not resolve in time.
     pub(crate) fn abandon(&mut self) -> Vec<(Flight, FlightEnd)> {
         self.owed = 0;
         self.flights.drain().map(|(_, flight)| (flight, FlightEnd::Lost)).collect()
@@ -289,20 +297,22 @@ impl Lane {
                 self.attribution.completed(slot, expected_id.cloned(), ack, returned.as_ref());
                 return;
             }
-            // A publish cut off in the middle of its own frames may still be the cause: it is judged with the rest.
+            // A publish that was cut off in the middle of its frames may still be the cause: it is
+            // judged with the others.
             Resolution::NotSent(error) => (false, error),
             Resolution::Lost(error) => (true, error),
         };
         self.attribution.withdraw(slot, expected_id);
         self.attribution.channel_died();
-        // What lapin says of a closed channel comes before or after what the broker said: the broker's word counts.
+        // lapin's error about a closed channel may come before or after the broker's reason. The
+        // broker's reason counts.
         if self.died.as_ref().is_none_or(|died| channel_error_text(died).is_none()) {
             self.died = Some(*error);
         }
         self.lost.push(Unresolved { slot, order, sent, processed: false, message });
     }
 
-    /// Every publish of the dead channel is known now: what its end says of each of them.
+    /// Every publish of the dead channel has resolved: applies what its end says about each.
     fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<EndedFlight>) {
         for slot in self.attribution.abandon() {
             self.settle(slot, FlightEnd::Lost, settled);
@@ -311,7 +321,7 @@ impl Lane {
         for publish in &mut lost {
             publish.processed = self.flights.get(&publish.slot).is_some_and(|flight| flight.processed);
         }
-        // A connection that dies takes its channels along, whatever code it dies with.
+        // A connection that dies takes its channels with it, whatever the error code.
         let text = channel_error_text(error).filter(|_| self.connection.status().connected());
         for publish in lost.iter().filter(|publish| text.is_some_and(|text| names(text, &publish.message))) {
             if !self.named.contains(&publish.message.exchange) {
@@ -337,7 +347,7 @@ impl Lane {
     }
 }
 
-/// The id by which a return is recognised; only mandatory messages are returned.
+/// The id by which a return is recognised. Only mandatory messages are returned.
 fn returnable_id(message: &Message) -> Option<&ShortText> {
     message.mandatory.then_some(&message.properties.message_id)
 }

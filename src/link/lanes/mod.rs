@@ -1,8 +1,9 @@
 //! The channels of one connection, and the exact verdict on each publish that travels on them.
 //!
-//! `pool` has all channels of a connection and `lane` is one of them: it polls its publishes (`publishing`, `wire`)
-//! until nothing is newly ready (`quiet`), and says then which were returned (`attribution`) or what the end of the
-//! channel means for each (`closing`).
+//! `pool` has all channels of a connection, and `lane` is one of them. A lane polls its publishes
+//! (`publishing`, `wire`) until nothing is newly ready (`quiet`). Then it says which ones were
+//! returned (`attribution`), or what the end of the channel means for each (`closing`). `transfer`
+//! is the time that a slow link is given.
 
 mod attribution;
 mod closing;

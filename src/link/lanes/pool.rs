@@ -1,4 +1,5 @@
-//! The channels of one connection: one shared by all, a few that carry one publish at a time, opened as needed.
+//! The channels of one connection: a shared one, and a few that carry one publish at a time and
+//! open on demand.
 
 use super::lane::{EndedFlight, Flight, FlightEnd, Lane, LaneKind};
 use super::transfer::transfer_time;
@@ -16,20 +17,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Channels that carry one publish at a time, per connection. lapin's cost per frame grows with the number of
-/// channels and stays low up to 16 (ADR-0001).
+/// The most channels per connection that carry one publish at a time. lapin's cost per frame grows
+/// with the number of channels and stays low up to 16 (ADR-0001).
 const SOLO_LANES_MAX: usize = 8;
 
-/// Channels that were replaced and still owe verdicts, at most; with more the connection is worn out.
+/// The most replaced channels that still owe verdicts. With more, the connection is worn out.
 const RETIRED_MAX: usize = 4;
 
-/// Solo channels that work through nothing, at most; with more the connection is worn out.
+/// The number of hung solo channels at which the connection is worn out.
 const HUNG_MAX: usize = 4;
 
-/// Between two replacements of the shared channel.
+/// The shortest pause between two replacements of the shared channel.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A lane that is gone: its kind, why it died, the exchanges that the reason names.
+/// A lane that died: its kind, the error, and the exchanges that the error names.
 pub(crate) type DeadLane = (LaneKind, lapin::Error, Vec<ShortText>);
 
 type Opening = Pin<Box<dyn Future<Output = (LaneKind, Result<Channel, lapin::Error>)> + Send>>;
@@ -94,18 +95,18 @@ impl Lanes {
         self.all().map(Lane::owed).sum()
     }
 
-    /// Whether the broker lets this connection have no channel for publishes that go alone.
+    /// Whether the broker allows this connection no solo channel at all.
     pub(crate) fn has_no_solo(&self) -> bool {
         self.solo_max == 0
     }
 
-    /// Messages on solo lanes that the broker has worked through since the last call.
+    /// Messages on solo lanes that the broker has processed since the last call.
     pub(crate) fn take_processed(&mut self) -> Vec<Arc<Message>> {
         self.solo.iter_mut().flat_map(Lane::take_processed).collect()
     }
 
-    /// Whether the connection is to be replaced: the broker closed `closed_max` of its channels, or there are no
-    /// more channels because of those that it closed, or too many of them work through nothing.
+    /// Whether the connection should be replaced: the broker closed `closed_max` of its channels,
+    /// the closed ones have used up the channel ids, or too many channels hang.
     pub(crate) fn are_worn_out(&self, closed_max: usize) -> bool {
         self.closed >= closed_max || self.worn_out
     }
@@ -115,13 +116,13 @@ impl Lanes {
         self.all().flat_map(Lane::unanswered)
     }
 
-    /// Asks for signs of life. Whether the shared channel is to be replaced: it works through nothing although its
-    /// connection is well, of which `last_word` is the sign.
+    /// Probes the shared channel. Returns whether it should be replaced because it hangs on a
+    /// healthy connection; `last_word` is the connection's last sign of life.
     pub(crate) fn check(&mut self, now: Instant, last_word: Instant) -> bool {
         if let Some(shared) = &mut self.shared {
             shared.probe(now, self.stall_timeout / 4);
         }
-        // What waits behind many bytes on a slow link is on its way.
+        // A publish behind many bytes on a slow link is still on its way.
         let patience = self.stall_timeout + transfer_time(self.owed());
         let is_hung = |lane: &Lane| {
             let hung = |since: Instant| now >= since + patience && last_word > since + patience / 2;
@@ -130,12 +131,14 @@ impl Lanes {
         let hung = self.solo.iter().filter(|lane| is_hung(lane)).count();
         let stale = |(since, _): &&(Instant, Lane)| now >= *since + patience;
         let kept: usize = self.retired.iter().filter(stale).map(|(_, lane)| lane.in_flight()).sum();
-        // Their permits are given back with the connection only: what they hold may be published as long as it is open.
+        // Their permits are released only when the connection ends: until then their messages may
+        // still be published.
         self.worn_out |= hung >= HUNG_MAX || kept >= self.retired_flights_max;
         self.shared.as_ref().is_some_and(is_hung)
     }
 
-    /// Opens another shared channel in place of this one, which keeps what it has. At most one a second.
+    /// Opens another shared channel in place of this one, which keeps its publishes. At most one
+    /// per second.
     pub(crate) fn replace_shared(&mut self, now: Instant) {
         let is_fresh = self.replaced_at.is_some_and(|at| now < at + REPLACE_PAUSE);
         if !self.replaceable || is_fresh {
@@ -149,7 +152,7 @@ impl Lanes {
         self.open(LaneKind::Shared);
     }
 
-    /// Closes channels that are of no more use.
+    /// Closes channels that can no longer be used.
     fn close_spent(&mut self) {
         let mut spent: Vec<Lane> = self.solo.extract_if(.., |lane| lane.is_spent()).collect();
         let done = |(_, lane): &mut (Instant, Lane)| lane.died().is_none() && lane.in_flight() == 0;
@@ -160,7 +163,8 @@ impl Lanes {
         }
     }
 
-    /// Whether lapin may be given `weight` more bytes. One message larger than the window goes alone.
+    /// Whether the write window has room for `weight` more bytes. A message larger than the window
+    /// is sent when the window is empty.
     pub(crate) fn window_takes(&self, weight: usize) -> bool {
         let unwritten = self.unwritten.load(Ordering::Relaxed);
         unwritten == 0 || unwritten + weight <= self.write_window
@@ -171,8 +175,8 @@ impl Lanes {
         self.shared.as_mut().filter(|lane| lane.died().is_none())
     }
 
-    /// A solo lane for one more publish: an empty one, else one whose publishes have long been processed and have
-    /// other message ids.
+    /// A solo lane for one more publish: an empty one, or else one whose publishes were processed
+    /// long ago and have other message ids.
     pub(crate) fn idle_solo(&mut self, message_id: &ShortText) -> Option<&mut Lane> {
         let find = |takes_it: &dyn Fn(&Lane) -> bool| {
             self.solo.iter().position(|lane| takes_it(lane) && !lane.carries(message_id))
@@ -185,7 +189,8 @@ impl Lanes {
         self.solo.get_mut(lane)
     }
 
-    /// Starts opening one more solo lane, unless there are enough for `wanted` publishes or as many as there may be.
+    /// Starts to open one more solo lane, unless enough for `wanted` publishes are opening or the
+    /// limit is reached.
     pub(crate) fn open_solo(&mut self, wanted: usize) -> bool {
         let one_more = self.opening_solo < wanted && self.solo.len() + self.opening_solo < self.solo_max;
         if one_more {
@@ -195,7 +200,7 @@ impl Lanes {
         one_more
     }
 
-    /// One pass over every lane; adds the verdicts that are certain.
+    /// One pass over every lane; adds the publishes that have ended.
     pub(crate) fn poll_passes(&mut self, cx: &mut Context<'_>, settled: &mut Vec<EndedFlight>) {
         let retired = self.retired.iter_mut().map(|(_, lane)| lane);
         for lane in self.shared.iter_mut().chain(retired).chain(&mut self.solo) {
@@ -203,7 +208,7 @@ impl Lanes {
         }
     }
 
-    /// Takes in channels that are open now. An error means that the connection is useless.
+    /// Takes in channels that have opened. An error means that the connection is useless.
     pub(crate) fn poll_openings(&mut self, cx: &mut Context<'_>) -> Result<bool, lapin::Error> {
         let mut any = false;
         self.close_spent();
@@ -214,24 +219,25 @@ impl Lanes {
             let channel = match (kind, channel) {
                 (_, Ok(channel)) => channel,
                 (_, Err(error)) if !self.connection.status().connected() => return Err(error),
-                // The broker is blocked and answers nothing: what is still wanted is asked for again.
+                // The broker is blocked and answers nothing. If the channel is still needed, it is
+                // requested again.
                 (LaneKind::Solo, Err(error)) if is_timeout(&error) => continue,
                 (LaneKind::Shared, Err(error)) if is_timeout(&error) => {
                     self.open(LaneKind::Shared);
                     continue;
                 }
-                // lapin does not use the ids of closed channels again: they have run out.
+                // lapin never reuses the ids of closed channels: they have run out.
                 (LaneKind::Solo, Err(_)) if self.closed > 0 => {
                     self.worn_out = true;
                     continue;
                 }
-                // The broker allows no more channels: those that are there must do.
+                // The broker allows no more channels: the open ones must do.
                 (LaneKind::Solo, Err(_)) => {
                     self.solo_max = self.solo.len();
                     continue;
                 }
                 (LaneKind::Shared, Err(error)) => {
-                    // No channel in place of the one that was replaced: that one has to do.
+                    // No other channel is possible, so the replaced one stays in use.
                     let Some((_, lane)) = self.retired.pop() else { return Err(error) };
                     self.replaceable = false;
                     self.shared = Some(lane);
@@ -247,11 +253,11 @@ impl Lanes {
         Ok(any)
     }
 
-    /// Forgets lanes that died and are empty, and opens a new shared one: the kind of each, why it died, and the
-    /// exchanges that the broker's reason is about.
+    /// Removes lanes that died and are empty, opens a new shared lane if it died, and returns the
+    /// dead ones.
     ///
     /// # Errors
-    /// The reason, when they died with their connection.
+    /// If the connection died with its lanes: the reason.
     pub(crate) fn replace_dead(&mut self) -> Result<Vec<DeadLane>, lapin::Error> {
         let died = self.all().find_map(|lane| lane.died().cloned());
         let Some(error) = died else { return Ok(Vec::new()) };
@@ -277,7 +283,7 @@ impl Lanes {
         Ok(dead)
     }
 
-    /// Gives up on everything that is unresolved.
+    /// Gives up on every unresolved publish.
     pub(crate) fn abandon(&mut self) -> Vec<(Flight, FlightEnd)> {
         let retired = self.retired.drain(..).map(|(_, lane)| lane);
         let mut lanes: Vec<_> =

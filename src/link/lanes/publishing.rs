@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-/// Bytes handed to lapin and not yet on the socket; given back when the frames are written or will never be.
+/// Bytes handed to lapin that are not on the socket yet. Dropping subtracts them, when the frames
+/// are written or never will be.
 pub(crate) struct Unwritten {
     counter: Arc<AtomicUsize>,
     bytes: usize,
@@ -31,11 +32,12 @@ impl Drop for Unwritten {
     }
 }
 
-/// How lapin ended a publish. Errors are behind a pointer: every publish would carry the room for one about.
+/// How lapin resolved a publish. Errors are boxed, so that they do not enlarge every publish.
 pub(crate) enum Resolution {
     /// `basic_publish` failed: nothing of it was published (ADR-0001).
     NotSent(Box<lapin::Error>),
-    /// An ack or a nack, and the id of the returned message that came with it, whosesoever it is.
+    /// An ack or a nack, and the id of the returned message that came with it, which may be another
+    /// publish's.
     Confirmed {
         ack: bool,
         returned: Option<ShortText>,
@@ -43,22 +45,23 @@ pub(crate) enum Resolution {
     Lost(Box<lapin::Error>),
 }
 
-/// A publish with the place in the channel's order at which lapin took it.
+/// A resolved publish with its place in the order in which lapin took them.
 pub(crate) struct Resolved {
     pub(crate) slot: usize,
     pub(crate) order: usize,
     pub(crate) resolution: Resolution,
 }
 
-/// Slots that the broker is known to have worked through, as their publishes find out.
+/// Slots that the broker is known to have processed, added as their publishes learn it.
 pub(crate) type Processed = Arc<Mutex<Vec<usize>>>;
 
-/// The place in the channel's order, and what `basic_publish` said.
+/// The place in the channel's order, and the result of `basic_publish`.
 type Sent = (usize, Result<PublisherConfirm, lapin::Error>);
 
-/// One publish on its way through lapin: sent, passed where that is asked for, confirmed.
+/// One publish on its way through lapin: sent, processed (where that is asked for), confirmed.
 ///
-/// Each step's future is gone when it has ended: that of `basic_publish` takes a KiB, and hundreds may wait for their confirm.
+/// Each step's future is dropped when it ends: that of `basic_publish` takes a KiB, and hundreds of
+/// publishes may wait for their confirm.
 pub(crate) struct Publishing {
     slot: usize,
     order: usize,
@@ -68,8 +71,9 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
-    /// Nothing happens before its first poll, which puts the frames into lapin's queue and counts `order` up. `tell_processed` learns
-    /// when the broker has let it pass, whatever becomes of its confirm.
+    /// Nothing happens before the first poll, which puts the frames into lapin's queue and
+    /// increments `order`. `tell_processed` receives the slot when the broker has processed the
+    /// publish, whether or not it confirms.
     pub(crate) fn new(
         channel: &Arc<Channel>,
         message: &Arc<Message>,
@@ -128,7 +132,8 @@ async fn send(
     order: Arc<AtomicUsize>,
     unwritten: Unwritten,
 ) -> Sent {
-    // Nothing is awaited between this line and lapin taking the frames, so the order is that of the wire.
+    // Nothing is awaited between this line and lapin taking the frames, so this is the order on the
+    // wire.
     let order = order.fetch_add(1, Ordering::Relaxed);
     let sent = channel
         .basic_publish(
@@ -143,8 +148,9 @@ async fn send(
     (order, sent)
 }
 
-/// A channel is worked through in order: with this answered, the broker let the publish before it pass. Its confirm may
-/// be long in coming, or never come, and must not keep the lane from others.
+/// The broker processes a channel in order, so the answer to this request means that it has
+/// processed the publish before it. The confirm may come late or never, and must not keep other
+/// publishes off the lane.
 async fn pass(channel: Arc<Channel>, processed: Processed, slot: usize) {
     if channel.basic_qos(0, BasicQosOptions::default()).await.is_ok() {
         lock(&processed).push(slot);

@@ -1,11 +1,11 @@
-//! A waker that remembers that it woke, so that a pass can tell quiet from paused.
+//! A waker that remembers that it was woken, so that a pass can tell whether it is really quiet.
 
 use futures_util::task::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
-/// Wakes the owner's task and remembers that it did.
+/// Wakes the owner's task and remembers the wake.
 #[derive(Default)]
 pub(crate) struct QuietWaker {
     woken: AtomicBool,

@@ -1,4 +1,5 @@
-//! What a publisher learns from verdicts and from silence, and what it does about channels that stand still.
+//! What a publisher learns from verdicts and from silence, and how it replaces channels that stand
+//! still.
 
 use super::Publisher;
 use crate::link::destinations::{FaultScope, MANY};
@@ -6,10 +7,12 @@ use crate::link::lanes::{Flight, FlightEnd, LaneKind, Verdict};
 use tokio::time::Instant;
 
 impl Publisher {
-    /// Looks for channels and destinations that stand still, and moves everybody else away from them.
+    /// Looks for channels and destinations that stand still, and moves all other messages away from
+    /// them.
     pub(crate) fn look(&mut self, now: Instant) {
         let heard = self.vitals.heard();
-        // With little under way nobody can be owed much, which spares idle sidecars the look at each publish.
+        // With few publishes in flight no destination can owe many verdicts, so idle sidecars skip
+        // the look at each publish.
         let looked_at = if self.lanes.in_flight() > MANY || self.standstill.any() { usize::MAX } else { 0 };
         let held = self.standstill.look(now, heard, self.lanes.unanswered().take(looked_at));
         let hung = self.lanes.check(now, heard.last_word);
@@ -21,12 +24,12 @@ impl Publisher {
         }
     }
 
-    /// A publish was settled: what that says of its destination and of its channel.
+    /// A publish has ended: what that says about its destination and its channel.
     pub(crate) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &FlightEnd) {
         let message = &*flight.message;
         let (is_proof, is_nack) = match verdict {
             FlightEnd::Verdict(Verdict::Acked | Verdict::Returned) => (true, false),
-            // It is open to this user, whatever the queue thinks of the message.
+            // The destination is open to this user, although the queue refused the message.
             FlightEnd::Verdict(Verdict::Nacked) => (true, true),
             FlightEnd::NotPublished | FlightEnd::Displaced | FlightEnd::Refused(_) | FlightEnd::Lost => {
                 (false, false)
@@ -35,7 +38,7 @@ impl Publisher {
         if is_proof {
             self.proven.insert(message);
         }
-        // The ordinary case costs no look-up.
+        // The ordinary case needs no look-up.
         let is_ack = is_proof && !is_nack;
         let is_ordinary = kind == LaneKind::Shared && !is_nack;
         if is_ordinary && self.nacking.is_empty() && !self.standstill.any() {

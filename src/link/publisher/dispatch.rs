@@ -1,4 +1,4 @@
-//! Which channel of its connection a message goes to, and when: together with others, alone, later, or not at all.
+//! Decides which channel a message goes to, and when: with others, alone, later, or not at all.
 
 use super::Publisher;
 use crate::link::acceptance::{may_close_its_channel, unacceptable};
@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-/// Where a message goes from its queue of arrival.
+/// Where a message goes when it arrives.
 enum Placement {
     Shared,
     Solo,
@@ -19,7 +19,7 @@ enum Placement {
     Rejected(String),
 }
 
-/// What is to be known of a message before it goes alone.
+/// What must be known about a message before it travels alone.
 struct Solo {
     scope: FaultScope,
     message_id: ShortText,
@@ -27,17 +27,17 @@ struct Solo {
     fits: bool,
 }
 
-/// What may become of a message that goes alone, as far as its destination is concerned.
+/// Whether the destination of a message that travels alone is free.
 enum SoloTurn {
     Now,
-    /// Another one to the same destination is before it.
+    /// Another message to the same destination is before it.
     Later,
-    /// The one before it is stuck, and with it the destination.
+    /// The message before it hangs, and with it the destination.
     Silent,
 }
 
 impl Publisher {
-    /// Puts a message where it waits for its turn, or answers it.
+    /// Puts a message into the queue where it waits for its turn, or answers it.
     pub(crate) fn route(&mut self, mut job: Job) {
         if !self.nacking.is_empty()
             && let Some(scope) = job.ticket.peek(FaultScope::of)
@@ -54,7 +54,7 @@ impl Publisher {
         }
     }
 
-    /// Everything that waits for the shared lane, or for its destination to move, is put where it belongs now.
+    /// Decides again about every message that waits for the shared lane or for its destination.
     pub(crate) fn route_again(&mut self) {
         let (shared, stuck) = (&mut self.waiting.shared, &mut self.waiting.stuck);
         for job in [shared, stuck].into_iter().flat_map(std::mem::take).collect::<Vec<_>>() {
@@ -83,10 +83,11 @@ impl Publisher {
         alone || !self.proven.contains(message) || may_close_its_channel(message, &self.user)
     }
 
-    /// Hands over what can be handed over now; whether there was any.
+    /// Hands over every message that can be handed over now. Returns whether there was any.
     pub(crate) fn dispatch(&mut self) -> bool {
         let (solo, waits_for_the_window) = self.dispatch_solo();
-        // A large message waits until lapin holds nothing. While others went first, that moment would never come.
+        // A large message waits until the write window is empty. If others went first, that moment
+        // would never come.
         let shared = !waits_for_the_window && self.dispatch_shared();
         shared || solo
     }
@@ -114,7 +115,7 @@ impl Publisher {
         any
     }
 
-    /// Whether anything was done, and whether a message waits for the window alone.
+    /// Returns whether anything was done, and whether a message waits only for the write window.
     fn dispatch_solo(&mut self) -> (bool, bool) {
         let (mut any, mut waits, mut laneless) = (false, false, 0);
         let mut later = VecDeque::new();
@@ -159,8 +160,9 @@ impl Publisher {
         (any, waits)
     }
 
-    /// A publish that the broker does not come to while it says other things has hung its channel. Those behind it are
-    /// refused, but for one now and then that tries another channel.
+    /// If the broker does not process a publish while it answers others, the publish's channel
+    /// hangs. Messages behind it are refused, except for one now and then that tries another
+    /// channel.
     fn turn_of(&self, scope: &FaultScope, alone: bool) -> SoloTurn {
         let Some(since) = self.probing.get(scope).copied() else { return SoloTurn::Now };
         let (waited, patience) = (since.elapsed(), self.silent_after + transfer_time(self.lanes.owed()));

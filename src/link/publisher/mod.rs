@@ -1,4 +1,5 @@
-//! The owner task of one connection's channels: takes tickets, decides which channel each goes to, answers them.
+//! The task that owns one connection's channels: takes tickets, decides which channel each goes to,
+//! and answers them.
 
 mod checkup;
 mod dispatch;
@@ -34,20 +35,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Sleep};
 use verdict::refused;
 
-/// A connection is replaced after so many channels closed by the broker: their ids stay unusable in lapin, and
-/// with 2,047 of them every further channel fails (ADR-0001).
+/// A connection is replaced after the broker has closed this many of its channels: lapin never
+/// reuses their ids, and after 2,047 every further channel fails (ADR-0001).
 const CLOSED_CHANNELS_MAX: usize = 400;
 
-/// Rounds in one turn, after which other tasks of the thread, and a change of mode, come first.
+/// The most rounds in one turn. Then other tasks of the thread and changes of mode come first.
 const ROUNDS_MAX: usize = 32;
 
-/// Between two looks at what stands still. A lane becomes free by the mere passing of time, too: see `Lane::is_idle`.
+/// The interval between looks for standstills. A lane can become free with time alone: see
+/// `Lane::is_idle`.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Jobs taken from the queue at once.
+/// The most jobs taken from the queue at once.
 const RECEIVE_BATCH: usize = 128;
 
-/// After the socket is dead lapin resolves everything within 3 to 100 ms (ADR-0001); this is the bound on it.
+/// The bound on waiting for lapin after the socket is dead: it resolves everything within 3 to 100
+/// ms (ADR-0001).
 const WIND_UP_MAX: Duration = Duration::from_secs(1);
 
 /// The state of the task. One publisher owns all publishing channels of one connection.
@@ -56,12 +59,13 @@ pub(crate) struct Publisher {
     vitals: Arc<Vitals>,
     user: Arc<str>,
     jobs: mpsc::Receiver<Job>,
-    /// Both kept for their room.
+    /// Both are kept so that their allocations are reused.
     received: Vec<Job>,
     settled: Vec<EndedFlight>,
     waiting: WaitingJobs,
     lanes: Lanes,
-    /// Destinations with a publish on a solo lane that the broker has not worked through, and since when.
+    /// Destinations with a publish on a solo lane that the broker has not processed yet, and since
+    /// when.
     probing: HashMap<FaultScope, Instant>,
     proven: ProvenDestinations,
     standstill: Standstill,
@@ -69,9 +73,9 @@ pub(crate) struct Publisher {
     silent_after: Duration,
     properties_max: usize,
     worn_out: bool,
-    /// Whether this turn has let the requests go first that were ready when its jobs came.
+    /// Whether this turn has already let other ready requests go first.
     has_given_way: bool,
-    /// How many jobs came together the last time that any came.
+    /// How many jobs came together the last time.
     came_together: usize,
     next_look: Pin<Box<Sleep>>,
 }
@@ -124,7 +128,8 @@ impl Publisher {
             tokio::select! {
                 biased;
                 changed = when_woken(mode.changed()), if !is_last_word => {
-                    // Whoever asked to finish may be gone; nobody else leaves a publisher behind.
+                    // The supervisor may be gone after it asked the publisher to finish, and only
+                    // then.
                     is_last_word = changed.is_err();
                     if is_last_word && now != PublisherMode::Finishing {
                         return PublisherEnd::Stopped;
@@ -135,7 +140,7 @@ impl Publisher {
         }
     }
 
-    /// The connection's socket is dead: answers everybody, in bounded time.
+    /// The connection's socket is dead: answers every request in bounded time.
     pub(crate) async fn wind_up(&mut self) {
         self.jobs.close();
         self.waiting.give_back(Outcome::LinkDown);
@@ -154,9 +159,10 @@ impl Publisher {
         }
     }
 
-    /// One turn of the task: everything that can be done now is done, then it waits.
+    /// One turn of the task: does everything that can be done now, then waits.
     fn poll_turn(&mut self, cx: &mut Context<'_>, mode: PublisherMode) -> Poll<PublisherEnd> {
-        // What comes at the same time is handed over together: one wake of lapin's thread and one write for many.
+        // Jobs that come at the same time are handed over together, with one wake of lapin's thread
+        // and one write.
         if self.has_company() && !std::mem::replace(&mut self.has_given_way, true) {
             return give_way(cx);
         }
@@ -190,7 +196,7 @@ impl Publisher {
         Poll::Pending
     }
 
-    /// Nothing can be done now. While something is owed, what stands still is looked for.
+    /// Nothing can be done now. While verdicts are owed, looks for standstills at intervals.
     fn wait_for_news(&mut self, cx: &mut Context<'_>, mode: PublisherMode) -> Poll<PublisherEnd> {
         if !self.is_idle() && self.next_look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
@@ -203,8 +209,8 @@ impl Publisher {
         Poll::Pending
     }
 
-    /// Whether there is a job that others may come after at once. One client with one request at a time is not to pay
-    /// for a look at what the sockets have.
+    /// Whether other jobs are likely to follow the waiting one at once. A single client with one
+    /// request at a time must not pay for a look at the sockets.
     fn has_company(&self) -> bool {
         match self.jobs.len() {
             0 => false,
@@ -258,7 +264,7 @@ impl Publisher {
         if !self.waiting.stuck.is_empty() && !self.standstill.any() {
             self.route_again();
         }
-        // A message that waits for a channel to open is owed an answer as well.
+        // A message that waits for a channel to open counts as owed as well.
         self.vitals.set_owed(self.lanes.owed() + usize::from(!self.waiting.is_empty()));
         any
     }
@@ -284,8 +290,8 @@ impl Publisher {
         deliver(reply_to, reply, &ticket, &self.metrics);
     }
 
-    /// Requests that already wait for the same destination get the same word: it is newer than they are, and
-    /// each one tried for itself would cost another channel.
+    /// Requests that already wait for the same destination get the same answer: the broker's word
+    /// is newer than they are, and each further try would cost another channel.
     fn share_refusal(&mut self, outcome: Outcome, detail: Option<&str>, refused: &Message) {
         if outcome == Outcome::ExchangeNotFound {
             self.waiting.reject_solo(outcome, detail, |message| message.exchange == refused.exchange);
@@ -296,7 +302,7 @@ impl Publisher {
         }
     }
 
-    /// Forgets what was proven where a channel's end says otherwise, and opens a shared lane where it is missing.
+    /// Replaces dead lanes, and forgets destinations that their end disproves.
     fn replace_dead_lanes(&mut self) -> Result<(), lapin::Error> {
         let dead = self.lanes.replace_dead()?;
         let any = !dead.is_empty();
@@ -313,7 +319,7 @@ impl Publisher {
                 self.proven.clear();
             }
         }
-        // What was proven when it came may have to go alone now.
+        // Messages to destinations that are no longer proven may have to travel alone now.
         if any {
             self.route_again();
         }
@@ -321,9 +327,9 @@ impl Publisher {
     }
 }
 
-/// Comes again after every task that is ready now, and after what the sockets have.
+/// Yields to every task that is ready now and to the sockets.
 fn give_way(cx: &mut Context<'_>) -> Poll<PublisherEnd> {
-    // Its first poll asks for that.
+    // Its first poll requests the wake.
     if pin!(tokio::task::yield_now()).poll(cx).is_ready() {
         cx.waker().wake_by_ref();
     }

@@ -1,16 +1,16 @@
-//! What a supervisor and its publisher say to each other: what is wanted, and why it ended.
+//! What a supervisor asks of its publisher, and why a publisher ended.
 
 use crate::labels::LossReason;
 use crate::outcome::Outcome;
 
-/// What the supervisor wants of the publisher.
+/// What the supervisor asks of the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublisherMode {
     /// Publish.
     Publishing,
     /// The broker is blocked or stalled: hand nothing over, give everything back with this outcome.
     Paused(Outcome),
-    /// Finish what is here, take nothing new, then end.
+    /// Take nothing new, finish, then end.
     Finishing,
     /// End now.
     Stopped,
@@ -21,9 +21,10 @@ pub(crate) enum PublisherMode {
 pub(crate) enum PublisherEnd {
     /// The connection is lost, as its channels noticed.
     ConnectionLost(lapin::Error),
-    /// The connection is lost or given up, as its watch noticed.
+    /// The connection is lost or given up, as its vigil noticed.
     Lost(LossReason, String),
-    /// So many channels were closed that the connection is to be replaced. Said once; it goes on publishing.
+    /// The connection should be replaced: its channels are used up or hang. Reported once; the
+    /// publisher can go on.
     WornOut,
     /// Asked to finish, and finished.
     Finished,

@@ -1,4 +1,4 @@
-//! What the broker or lapin said of a publish, as an outcome, and its way to whoever asked.
+//! Turns the end of a publish into an outcome, and delivers it.
 
 use crate::link::lanes::Verdict;
 use crate::link::ticket::{GaveUp, Reply, Ticket};
@@ -9,7 +9,7 @@ use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use tokio::sync::oneshot;
 
-/// The outcome of a publish that the broker gave a verdict for.
+/// The reply to a publish that has the broker's verdict.
 pub(crate) fn of_broker(verdict: Verdict, message: &Message) -> Reply {
     match verdict {
         Verdict::Acked => Reply::Settled(Outcome::Confirmed, None),
@@ -59,14 +59,14 @@ pub(crate) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<
     (outcome, Some(detail))
 }
 
-/// Sends the reply. Where nobody listens any more the outcome is still counted.
+/// Sends the reply. If nobody listens any more, the outcome is still counted.
 pub(crate) fn deliver(reply_to: oneshot::Sender<Reply>, reply: Reply, ticket: &Ticket, metrics: &Metrics) {
     let Err(Reply::Settled(outcome, _)) = reply_to.send(reply) else { return };
     match ticket.given_up() {
         Some(GaveUp::DeadlinePassed) if is_confirm(outcome) => metrics.late_confirm(),
-        // It was answered unknown, and that is what it stays.
+        // It was answered as unknown, and stays so.
         Some(GaveUp::DeadlinePassed) => {}
-        // Without a record the request was dropped in the middle of being answered: its client left.
+        // Without a record, the request was dropped while it was being answered: its client left.
         Some(GaveUp::ClientLeft) | None => metrics.published(outcome),
     }
 }

@@ -1,11 +1,11 @@
-//! Signs of life of one connection, written by its publisher and read by its supervisor.
+//! Signs of life of one connection, written by its publisher and read by its vigil.
 
 use crate::link::destinations::Heard;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When the broker last gave a verdict, and for how much it owes one.
+/// When the broker last spoke, and how many bytes it owes verdicts for.
 #[derive(Debug)]
 pub(crate) struct Vitals {
     begun: Instant,
@@ -32,7 +32,7 @@ impl Vitals {
         self.last_word.store(self.microseconds(Instant::now()), Ordering::Relaxed);
     }
 
-    /// The broker answered what was handed over, or asked, at that moment.
+    /// The broker answered a publish or a probe that was sent at that moment.
     pub(crate) fn answered(&self, handed_over_at: Instant) {
         self.word();
         self.newest_answered.fetch_max(self.microseconds(handed_over_at), Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Vitals {
         u64::try_from(moment.saturating_duration_since(self.begun).as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// When the broker last gave a verdict; the opening where it never did.
+    /// When the broker last gave a verdict. Before the first one: when the connection was opened.
     pub(crate) fn last_word(&self) -> Instant {
         self.begun + Duration::from_micros(self.last_word.load(Ordering::Relaxed))
     }

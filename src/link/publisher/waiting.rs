@@ -1,15 +1,15 @@
-//! Tickets that wait for their turn on a channel.
+//! Jobs that wait for their turn on a channel.
 
 use crate::link::ticket::Job;
 use crate::message::Message;
 use crate::outcome::Outcome;
 use std::collections::VecDeque;
 
-/// Four queues: for the shared lane, for a solo lane, behind a publish with the same message id, and for a
-/// destination that stands still to move again.
+/// Four queues: `shared` and `solo` wait for a lane of that kind, `held` waits for a publish with
+/// the same message id to end, and `stuck` for a destination that stands still.
 ///
-/// They are bounded by the in-flight limit, since every waiting message holds a permit; tickets that were
-/// withdrawn hold none, are skipped when their turn comes, and are swept out before they pile up.
+/// The in-flight limit bounds them, since every waiting message holds a permit. Withdrawn tickets
+/// hold none: they are skipped when their turn comes, and swept out before they pile up.
 #[derive(Debug)]
 pub(crate) struct WaitingJobs {
     pub(crate) shared: VecDeque<Job>,
@@ -34,7 +34,7 @@ impl WaitingJobs {
         self.shared.is_empty() && self.solo.is_empty() && self.held.is_empty() && self.stuck.is_empty()
     }
 
-    /// Drops withdrawn tickets where they have become many.
+    /// Drops withdrawn tickets from queues that have grown long.
     pub(crate) fn sweep(&mut self) {
         let sweep_above = self.sweep_above;
         for queue in self.queues() {
@@ -44,14 +44,14 @@ impl WaitingJobs {
         }
     }
 
-    /// Publishes were resolved: those held back behind one of them come first now.
+    /// Publishes have ended: the jobs that were held behind them come first now.
     pub(crate) fn release_held(&mut self) {
         while let Some(job) = self.held.pop_back() {
             self.shared.push_front(job);
         }
     }
 
-    /// Rejects every message for a solo lane that `matches`.
+    /// Rejects every job in `solo` whose message `matches`.
     pub(crate) fn reject_solo(
         &mut self,
         outcome: Outcome,

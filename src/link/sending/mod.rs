@@ -1,5 +1,5 @@
-//! One message from its request to its outcome: `publish` makes its attempts, `retry` says which are repeated and
-//! what that may cost, `turns` which connection each goes to.
+//! One message from its request to its outcome: `publish` makes the attempts, `retry` decides which
+//! ones are repeated and bounds their number, `turns` picks the connection for each.
 
 mod publish;
 mod retry;

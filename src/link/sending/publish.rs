@@ -1,4 +1,5 @@
-//! One message from its request to its outcome: the breaker, the attempts, the wait for the verdict.
+//! Takes one message from its request to its outcome: the breaker, the attempts, the wait for the
+//! verdict.
 
 use super::retry::{RetryBudget, pauses};
 use crate::admission::{Admission, Permit};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// What attempts have in common: shared by all clones of a handle.
+/// What all attempts share, in every clone of a handle.
 #[derive(Debug)]
 pub(crate) struct Attempting {
     pub(crate) admission: Admission,
@@ -24,17 +25,17 @@ pub(crate) struct Attempting {
 
 /// How one attempt ended.
 enum Attempt {
-    /// Refused at the door of the link: no connection is up, or the deadline has passed.
+    /// Refused before the attempt began: no connection is up, or the deadline has passed.
     Refused(Outcome),
     /// Not handed over; message and permit are given back.
     NotHandedOver(Parcel, Outcome),
-    /// Not come to by the broker because of another publish; message and permit are given back.
+    /// Not processed by the broker because of another publish; message and permit are given back.
     Displaced(Parcel),
-    /// Handed over or judged: this is what became of it.
+    /// Handed over or rejected, with this outcome.
     Settled(Outcome, Option<String>),
 }
 
-/// How an attempt is to be made.
+/// How an attempt should be made.
 #[derive(Clone, Copy)]
 struct Way {
     deadline: Deadline,
@@ -43,7 +44,7 @@ struct Way {
 }
 
 impl LinkHandle {
-    /// Publishes a message, or says at once why not. Ends by the deadline.
+    /// Publishes a message, or returns at once why it cannot. Ends by the deadline.
     pub async fn publish(
         &self,
         message: Arc<Message>,
@@ -52,7 +53,8 @@ impl LinkHandle {
         policy: RetryPolicy,
     ) -> Settlement {
         self.attempting.budget.earn();
-        // A breaker is about a destination behind a link that is up. Where it is not, that is the reason.
+        // A breaker matters only while the link is up. If the link is not up, that is the reason to
+        // give.
         if let Some(refusal) = self.refusal() {
             return Settlement::of(refusal);
         }
@@ -75,7 +77,8 @@ impl LinkHandle {
         let mut permit = Some(permit);
         let mut pauses = pauses();
         let mut attempts = 0;
-        // What an earlier attempt may have published stays unknown, whatever becomes of the later ones.
+        // If an earlier attempt may have published the message, the outcome stays unknown unless a
+        // later attempt is confirmed.
         let mut unknown: Option<Outcome> = None;
         loop {
             let attempt = self.attempt(message, &mut permit, way, &mut attempts).await;
@@ -85,7 +88,8 @@ impl LinkHandle {
                     permit = Some(parcel.permit);
                     (outcome, None, false)
                 }
-                // Its neighbour's fault, and neither an attempt nor a retry. Whatever closed that channel goes alone now.
+                // This was the fault of another publish, so it counts neither as an attempt nor as
+                // a retry. The publish that closed the channel travels alone from now on.
                 Attempt::Displaced(parcel) => {
                     permit = Some(parcel.permit);
                     attempts -= 1;
@@ -97,11 +101,13 @@ impl LinkHandle {
                 unknown = Some(outcome);
             }
             let again = policy.repeats(outcome, handed_over)
-                // With no connection up a message that is certainly not published is answered at once.
+                // While no connection is up, a message that is certainly not published is answered
+                // at once.
                 && (unknown.is_some() || self.refusal().is_none())
                 && self.is_serving()
                 && attempts < self.attempting.attempts_max
-                // What was not handed over weighs on no broker, and moves to another connection for nothing.
+                // A message that was not handed over puts no load on a broker, so moving it to
+                // another connection is free.
                 && (!handed_over || self.attempting.budget.spend());
             let pause_ends = again.then(|| Instant::now() + pauses.next_delay());
             let Some(pause_ends) = pause_ends.filter(|ends| *ends < way.deadline.instant()) else {
@@ -140,7 +146,7 @@ impl LinkHandle {
         over(&lane, Parcel { message: Arc::clone(message), permit }, way).await
     }
 
-    /// A permit for one more attempt; that of the attempt before went with it.
+    /// A permit for one more attempt; the previous attempt took its own permit along.
     fn permit_for(&self, message: &Message) -> Result<Permit, Outcome> {
         let mut permit = self.attempting.admission.admit().map_err(|_| Outcome::Overloaded)?;
         permit.reserve(message.payload.len()).map_err(|_| Outcome::Overloaded)?;
@@ -148,7 +154,7 @@ impl LinkHandle {
     }
 }
 
-/// Withdraws the ticket when the request is dropped before its answer: the client left.
+/// Withdraws the ticket if the request is dropped before its answer because the client left.
 struct WithdrawOnDrop {
     ticket: Arc<Ticket>,
     answered: bool,
@@ -183,7 +189,7 @@ async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }:
             None => Attempt::Settled(refusal, None),
         },
         (None, Some(Ok(reply))) => Attempt::from(reply),
-        // The publisher's task is gone without a word, which only a bug in it can do.
+        // The publisher's task is gone without a reply, which only a bug in it can cause.
         (None, Some(Err(_))) => unanswered(&ticket, Outcome::LinkDown, Outcome::LinkLost),
         (None, None) => match answer.try_recv() {
             Ok(reply) => Attempt::from(reply),

@@ -1,4 +1,5 @@
-//! Which attempts are repeated, how often and after which pause, and the budget that keeps retries from multiplying load.
+//! Decides which attempts are repeated and after which pause, with a budget that keeps retries from
+//! multiplying load.
 
 use crate::link::backoff::Backoff;
 use crate::message::RetryPolicy;
@@ -7,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 impl RetryPolicy {
-    /// Whether an attempt with this outcome may be repeated. `handed_over`: the message had left us.
+    /// Whether an attempt with this outcome may be repeated. `handed_over`: the message may have
+    /// reached the broker.
     pub(super) fn repeats(self, outcome: Outcome, handed_over: bool) -> bool {
         match self {
             RetryPolicy::Off => false,
             RetryPolicy::Safe => !handed_over,
-            // A confirm that timed out has used up the deadline.
+            // After a confirm timeout no time is left.
             RetryPolicy::AtLeastOnce => {
                 let may_be_published = outcome.class() == Class::Unknown;
                 !handed_over || (may_be_published && outcome.row().recourse == Recourse::RetryOrSpool)
@@ -26,7 +28,8 @@ pub(crate) fn pauses() -> Backoff {
     Backoff::new(Duration::from_millis(20), Duration::from_secs(1))
 }
 
-/// Retries are a share of the traffic: each publish earns a part of one, each retry spends a whole one.
+/// Keeps retries a share of the traffic: each publish earns a part of a retry, each retry spends a
+/// whole one.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     /// In hundredths of a retry.
@@ -34,7 +37,8 @@ pub(crate) struct RetryBudget {
     percent: u64,
 }
 
-/// What may be saved up, in hundredths: a short burst of failures is retried whole.
+/// The most that may be saved up, in hundredths, so that a short burst of failures is retried
+/// completely.
 const BALANCE_MAX: u64 = 100 * 100;
 
 impl RetryBudget {
@@ -48,11 +52,11 @@ impl RetryBudget {
     pub(crate) fn earn(&self) {
         let earned =
             |balance: u64| (balance < BALANCE_MAX).then(|| (balance + self.percent).min(BALANCE_MAX));
-        // At the maximum nothing changes, which is the ordinary case and costs one load.
+        // Usually the balance is at its maximum and stays unchanged, which costs one load.
         self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earned).ok();
     }
 
-    /// Whether a retry is within the budget; it is spent then.
+    /// Spends a retry if the budget has one. Returns whether it had.
     pub(crate) fn spend(&self) -> bool {
         let spent = |balance: u64| balance.checked_sub(100);
         self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).is_ok()

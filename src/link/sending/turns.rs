@@ -1,24 +1,27 @@
-//! Whose turn it is among the connections: publishes go to them in bursts.
+//! Picks the connection whose turn it is: publishes go to connections in bursts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Publishes that go to one connection before the next one has its turn: what is handed over together is written
-/// together, and acknowledged together (ADR-0006). A queue that has stopped must not get so many in one burst that the
-/// broker stops reading the connection before it is noticed, which takes more than 230 (ADR-0004).
+/// Publishes that go to one connection before it is the next one's turn: publishes that are handed
+/// over together are written together and acknowledged together (ADR-0006). A burst must stay below
+/// the 230 publishes to a stopped queue after which the broker may stop reading the connection
+/// before anybody notices (ADR-0004).
 const BURST: usize = 128;
 
-/// A larger publish counts as one for each of so many bytes, so that a few large ones are not in each other's way while another
-/// connection is idle.
+/// A larger publish counts once for each this many bytes, so that a few large ones do not queue on
+/// one connection while another is idle.
 const BURST_BYTES: usize = 4 << 10;
 
-/// Counts what went by.
+/// Counts publishes.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(AtomicUsize);
 
 impl Turns {
-    /// The number of the turn that a publish of so many bytes is in; it ascends, and a connection's is its remainder.
+    /// The number of the turn that a publish of this many bytes falls into. Turn numbers ascend;
+    /// the remainder by the number of connections picks the connection.
     pub(crate) fn of(&self, bytes: usize) -> usize {
-        // Not more than a burst: the next publish is in the next turn then, not in one of the same connection again.
+        // At most one burst, so that the next publish falls into the next turn and not into a later
+        // turn of the same connection.
         let counts = (1 + bytes / BURST_BYTES).min(BURST);
         self.0.fetch_add(counts, Ordering::Relaxed) / BURST
     }
