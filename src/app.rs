@@ -61,8 +61,7 @@ impl App {
         let control = control(&config, spool.as_ref()).await?;
         let metrics = Metrics::new(http::ROUTES);
         let publish = &config.publish;
-        let bytes_max = usize::try_from(publish.max_in_flight_bytes).unwrap_or(usize::MAX);
-        let admission = Admission::new(publish.max_in_flight, bytes_max);
+        let admission = Admission::new(publish.max_in_flight, publish.max_in_flight_bytes);
         let (link, link_handle) = Link::start(&config, admission.clone(), metrics.clone());
         let spool_handle = spool.as_ref().map(Spool::handle);
         let drain = spool_handle.clone().zip(DrainSettings::of(&config)).map(|(spool, settings)| {

@@ -18,6 +18,7 @@
 //! * [`labels`] are the closed lists of words for states, reasons and results;
 //! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
 //! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
+//! * [`text`] reads and writes values that requests and the configuration spell alike;
 //! * [`tasks`] owns what comes to its end without its client; [`open_files`] makes room for connections;
 //! * [`commands`] is the command line.
 //!
@@ -47,6 +48,7 @@ pub mod shutdown;
 pub mod spool;
 pub mod tasks;
 pub mod telemetry;
+pub mod text;
 mod when_woken;
 
 /// Instructions are counted in the unit tests, with the allocator of the executable (ADR-0007).

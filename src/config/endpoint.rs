@@ -8,8 +8,9 @@ use std::net::Ipv6Addr;
 
 use serde::{Serialize, Serializer};
 
-use super::quantities::parse_number;
 use super::secret::{REDACTED, Secret};
+use crate::text::percent::{self, BrokenEncoding};
+use crate::text::quantities::parse_number;
 
 /// RabbitMQ's own default user and password.
 const GUEST: &str = "guest";
@@ -266,33 +267,17 @@ fn is_host_name(text: &str) -> bool {
 
 /// Undoes percent encoding. A broken sequence is an error: taken literally it would be another password.
 fn decode(text: &str, part: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        if byte == b'%' {
-            let (high, low) = (behind.first().copied().and_then(hex), behind.get(1).copied().and_then(hex));
-            let (Some(high), Some(low)) = (high, low) else {
-                return Err(format!(
-                    "two hexadecimal digits behind each % of the {part} (a % itself is written %25)"
-                ));
-            };
-            bytes.push(high << 4 | low);
-            rest = &behind[2..];
-        } else {
-            bytes.push(byte);
-            rest = behind;
+    let decoded = percent::decode(text).map_err(|broken| match broken {
+        BrokenEncoding::Sequence => {
+            format!("two hexadecimal digits behind each % of the {part} (a % itself is written %25)")
         }
-    }
-    let decoded = String::from_utf8(bytes).map_err(|_| format!("UTF-8 in the {part}"))?;
+        BrokenEncoding::NotUtf8 => format!("UTF-8 in the {part}"),
+    })?;
     // PLAIN separates user and password by NUL; no other control character ever comes from a person.
     if decoded.contains(char::is_control) {
         return Err(format!("no control characters in the {part}"));
     }
-    Ok(decoded)
-}
-
-fn hex(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    Ok(decoded.into_owned())
 }
 
 fn encode(text: &str) -> String {

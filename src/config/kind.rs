@@ -1,9 +1,8 @@
 //! `Kind`: what a key accepts, in a form that both the parser and the documents read.
 
+use crate::text::quantities::{format_duration, format_size};
 use std::fmt;
 use std::time::Duration;
-
-use super::quantities::{format_duration, format_size};
 
 /// The type and range of a key. It displays as what an error says was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

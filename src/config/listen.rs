@@ -4,9 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::text::quantities::parse_number;
 use serde::{Serialize, Serializer};
-
-use super::quantities::parse_number;
 
 /// The longest path of a socket, in bytes: Linux keeps 108, the last of them NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

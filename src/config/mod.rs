@@ -12,7 +12,6 @@ mod layers;
 mod listen;
 mod log;
 mod problems;
-mod quantities;
 mod raw;
 #[cfg(test)]
 mod reference;
@@ -39,6 +38,8 @@ use files::BrokerFiles;
 use layers::Layers;
 use problems::Problems;
 use settings::Settings;
+
+use crate::text::quantities;
 
 pub use endpoint::Endpoint;
 pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
@@ -136,7 +137,7 @@ pub struct BrokerConfig {
     pub reconnect_max: Duration,
     /// The largest AMQP frame to negotiate, in bytes; 8 KiB (lapin takes no smaller one) to 1 MiB.
     #[serde(serialize_with = "quantities::size_text")]
-    pub frame_max: u32,
+    pub frame_max: usize,
     /// Bytes per connection that may wait inside the AMQP library; 64 KiB to 64 MiB, at least `frame_max`.
     #[serde(serialize_with = "quantities::size_text")]
     pub write_window: usize,
@@ -166,7 +167,7 @@ pub struct PublishConfig {
     pub max_in_flight: usize,
     /// Bytes of message bodies under way at a time, 64 KiB to 4 GiB.
     #[serde(serialize_with = "quantities::size_text")]
-    pub max_in_flight_bytes: u64,
+    pub max_in_flight_bytes: usize,
     /// Bytes of one message body, 1 KiB to 128 MiB, at most `max_in_flight_bytes`.
     #[serde(serialize_with = "quantities::size_text")]
     pub max_body: usize,

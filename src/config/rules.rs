@@ -46,7 +46,7 @@ pub(super) const RULES: &[Rule] = &[
         key: "broker.frame_max",
         demand: "at most",
         other: "broker.write_window",
-        holds: |config| config.broker.frame_max as usize <= config.broker.write_window,
+        holds: |config| config.broker.frame_max <= config.broker.write_window,
     },
     Rule {
         key: "publish.timeout",
@@ -58,7 +58,7 @@ pub(super) const RULES: &[Rule] = &[
         key: "publish.max_body",
         demand: "at most",
         other: "publish.max_in_flight_bytes",
-        holds: |config| config.publish.max_body as u64 <= config.publish.max_in_flight_bytes,
+        holds: |config| config.publish.max_body <= config.publish.max_in_flight_bytes,
     },
 ];
 

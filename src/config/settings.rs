@@ -90,7 +90,6 @@ from_value! {
     Flag => bool,
     Number => u32,
     Number => u64,
-    Number => usize,
     Duration => Duration,
     Text => String,
     Listen => Vec<ListenAddress>,
@@ -98,6 +97,13 @@ from_value! {
     Endpoints => Vec<Endpoint>,
     Credential => Secret,
     Path => PathBuf,
+}
+
+/// 4 GiB is the largest size; where addresses have 32 bits, it is cut by a byte.
+impl FromValue for usize {
+    fn from_value(value: &Value) -> Option<Self> {
+        u64::from_value(value).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
 }
 
 /// 0 stands for "as the machine suggests".

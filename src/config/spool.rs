@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::quantities;
 use super::settings::Settings;
 use crate::message::Mode;
+use crate::text::quantities;
 
 /// Section `spool`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -8,9 +8,9 @@ use super::endpoint::Endpoint;
 use super::kind::Kind;
 use super::listen::{ListenAddress, parse_address};
 use super::problems::Mismatch;
-use super::quantities::{parse_duration, parse_number, parse_size};
 use super::raw::Raw;
 use super::secret::{Secret, is_credential};
+use crate::text::quantities::{parse_duration, parse_number, parse_size};
 
 /// A parsed value; which variant, the key's kind decides.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! The fields that an envelope and the headers of a request have in common: texts read as values, or what is wrong with them.
 
 use crate::message::{ClientKey, Mode, RetryPolicy, ShortText};
+use crate::text::quantities::parse_duration;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -40,19 +41,10 @@ fn shortened(mut detail: String) -> String {
 /// # Errors
 /// Any other text.
 pub fn timeout(field: &str, text: &str) -> Result<Duration, Invalid> {
-    let problem =
-        || Invalid::new(field, "expected a whole number with ms or s, such as 250ms or 5s, more than zero");
-    let (digits, milliseconds_per_unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(digits), _) => (digits, 1),
-        (None, Some(digits)) => (digits, 1000),
-        (None, None) => return Err(problem()),
-    };
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(problem)?;
-    match number.checked_mul(milliseconds_per_unit) {
-        Some(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
-        Some(_) | None => Err(problem()),
-    }
+    // Of the units of a duration, only these two end in an s.
+    parse_duration(text).filter(|timeout| text.ends_with('s') && !timeout.is_zero()).ok_or_else(|| {
+        Invalid::new(field, "expected a whole number with ms or s, such as 250ms or 5s, more than zero")
+    })
 }
 
 /// `true` or `false`.

@@ -9,7 +9,6 @@ mod counted;
 mod dialect;
 mod door;
 mod headers;
-mod percent;
 mod pipeline;
 mod places;
 mod rejection;

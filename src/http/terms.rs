@@ -36,12 +36,11 @@ impl Terms {
     pub(super) fn new(config: &Config, service: PublishService) -> Self {
         // The longest way to write a byte in JSON is `\u0000`.
         const JSON_BYTES_PER_BYTE_MAX: usize = 6;
-        let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Self {
             service,
             timeout: config.publish.timeout,
             max_timeout: config.publish.max_timeout,
-            headers_text_max: frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
+            headers_text_max: config.broker.frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
         }
     }
 

@@ -62,7 +62,6 @@ impl PublishService {
         metrics: Metrics,
     ) -> Self {
         let keys = &config.idempotency;
-        let frame_max = usize::try_from(config.broker.frame_max).unwrap_or(usize::MAX);
         Self(Arc::new(Ways {
             link,
             share: admission.share(),
@@ -70,7 +69,7 @@ impl PublishService {
             metrics,
             routes: Routes::new(&config.route, spool.is_some()),
             claims: Claims::new(keys.window, keys.max_keys),
-            properties_max: keeping::properties_max(frame_max),
+            properties_max: keeping::properties_max(config.broker.frame_max),
             tasks: Tasks::default(),
             spool,
         }))

@@ -3,13 +3,13 @@
 use super::{Decoding, Dialect, Head, answer};
 use crate::envelope::{Envelope, PublishOptions, client_key, message_id, short};
 use crate::http::headers::{CONTROL_PREFIX, PROPERTY_PREFIX, add_trace_context, control_value, single};
-use crate::http::percent;
 use crate::http::rejection::Rejection;
 use crate::http::terms::Terms;
 use crate::message::{
     ClientKey, DeliveryMode, Destination, HeaderValue, Message, Properties, ShortText, TRACE_CONTEXT,
     exchange_on_the_wire, new_message_id,
 };
+use crate::text::percent;
 use bytes::Bytes;
 use hyper::header::HeaderMap;
 

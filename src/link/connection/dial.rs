@@ -160,7 +160,7 @@ fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError>
         },
         vhost: endpoint.vhost.clone(),
         query: AMQPQueryString {
-            frame_max: Some(broker.frame_max),
+            frame_max: Some(u32::try_from(broker.frame_max).unwrap_or(u32::MAX)),
             heartbeat: Some(heartbeat_seconds),
             ..AMQPQueryString::default()
         },

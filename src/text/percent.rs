@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Why a text does not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BrokenEncoding {
+pub enum BrokenEncoding {
     /// A `%` without two hexadecimal digits behind it.
     #[error("broken percent-encoding: '%' needs two hexadecimal digits behind it")]
     Sequence,
@@ -14,7 +14,7 @@ pub(super) enum BrokenEncoding {
 }
 
 /// Decodes `%XX`. Unlike lenient decoders it lets no broken sequence through as text.
-pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
+pub fn decode(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
     let mut rest = text.as_bytes();
     while let Some(position) = rest.iter().position(|byte| *byte == b'%') {
         let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
@@ -28,7 +28,7 @@ pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
 }
 
 /// Decodes a name or value of a query, where `+` is a space.
-pub(super) fn decode_query(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
+pub fn decode_query(text: &str) -> Result<Cow<'_, str>, BrokenEncoding> {
     if text.contains('+') {
         Ok(Cow::Owned(decode(&text.replace('+', " "))?.into_owned()))
     } else {

@@ -11,29 +11,29 @@ const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s",
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Reads `250ms`, `5s`, `2m`, `24h`. The unit is required: a bare number does not say what it counts.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     parse_quantity(text, &DURATION_UNITS).map(Duration::from_millis)
 }
 
 /// Reads `512B`, `64KiB`, `16MiB`, `1GiB`, or a plain number of bytes.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     parse_number(text).or_else(|| parse_quantity(text, &SIZE_UNITS))
 }
 
 /// Reads ASCII digits; no sign, no spaces, no separators.
-pub(super) fn parse_number(text: &str) -> Option<u64> {
+pub fn parse_number(text: &str) -> Option<u64> {
     // `u64::from_str` alone would also take a leading plus.
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// The duration in the largest unit that leaves no rest. Milliseconds are the finest; less is cut off.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if milliseconds == 0 { "0s".to_owned() } else { format_quantity(milliseconds, &DURATION_UNITS) }
 }
 
 /// The size in the largest unit that leaves no rest.
-pub(super) fn format_size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     if bytes == 0 { "0B".to_owned() } else { format_quantity(bytes, &SIZE_UNITS) }
 }
 
@@ -53,12 +53,12 @@ fn format_quantity(value: u64, units: &[(&str, u64)]) -> String {
 }
 
 /// Serialises a duration as the file would spell it.
-pub(super) fn duration_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn duration_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format_duration(*duration))
 }
 
 /// Serialises a number of bytes as the file would spell it.
-pub(super) fn size_text<S, T>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error>
+pub fn size_text<S, T>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error>
 where
     S: Serializer,
     T: Copy + TryInto<u64>,
