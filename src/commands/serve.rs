@@ -3,7 +3,6 @@
 use crate::app::App;
 use crate::config::Config;
 use crate::{open_files, shutdown, telemetry};
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use tokio::runtime::Builder;
 
@@ -35,15 +34,15 @@ pub(super) fn run(config: Config) -> ExitCode {
 }
 
 /// What is served by one thread wakes no other one for it, and shares nothing with it (ADR-0006).
-fn builder(threads: Option<NonZeroUsize>) -> Builder {
-    match threads.map(NonZeroUsize::get) {
-        Some(1) => Builder::new_current_thread(),
-        Some(threads) => {
+fn builder(threads: usize) -> Builder {
+    match threads {
+        0 => Builder::new_multi_thread(),
+        1 => Builder::new_current_thread(),
+        _ => {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(threads);
             builder
         }
-        None => Builder::new_multi_thread(),
     }
 }
 

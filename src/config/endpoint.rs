@@ -1,7 +1,7 @@
 //! `Endpoint`: one broker node, as an AMQP URI names it.
 //!
-//! The URI is taken apart here rather than by a general URL parser: such a parser quietly resolves `..`, drops
-//! newlines and passes broken percent sequences, and each of these would connect somewhere else than was written.
+//! The URI is parsed here rather than by a general URL parser, which quietly resolves `..`, drops newlines and
+//! passes broken percent sequences. Each of these would connect to another place than was written.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -15,7 +15,7 @@ use crate::text::quantities::parse_number;
 /// RabbitMQ's own default user and password.
 const GUEST: &str = "guest";
 
-/// AMQP carries the name of a virtual host in a string of at most so many bytes.
+/// The longest name of a virtual host that AMQP can carry.
 const VHOST_BYTES_MAX: usize = 255;
 
 /// The longest name that DNS can hold.
@@ -66,7 +66,7 @@ const QUERY_PARAMETERS: &[(&str, &str)] = &[
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Reads an AMQP URI; or says everything that was expected of it, none of which shows credentials.
+    /// Reads an AMQP URI; or lists everything that was expected of it, without credentials.
     pub(super) fn parse(uri: &str) -> Result<Self, Vec<String>> {
         let parts = Parts::cut(uri).map_err(|expected| vec![expected.to_owned()])?;
         let mut endpoint = Self {
@@ -118,8 +118,8 @@ impl Endpoint {
 
     fn set_vhost(&mut self, path: &str) -> Result<(), String> {
         let name = path.strip_prefix('/').unwrap_or(path);
-        // Read to the letter, `amqp://host/` would name the empty vhost. No broker has one, everybody who writes
-        // it means the default one.
+        // Strictly, `amqp://host/` names the empty vhost. No broker has one, and everybody who writes this
+        // means the default vhost.
         if name.is_empty() {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Endpoint {
         if let Some(password) = password {
             let password = decode(password, "password")?;
             if password.is_empty() {
-                return Err("a password behind the user's colon".to_owned());
+                return Err("a password after the user's colon".to_owned());
             }
             self.password = Secret::new(password);
         }
@@ -186,7 +186,7 @@ impl<'a> Parts<'a> {
         let (rest, fragment) = rest.split_once('#').map_or((rest, None), |(r, f)| (r, Some(f)));
         let (rest, query) = rest.split_once('?').map_or((rest, None), |(r, q)| (r, Some(q)));
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // An @ this late means that a password was cut in two, and what looks like the host is the user.
+        // An @ after the host means that a password was cut in two: the apparent host is the user.
         if [Some(path), query, fragment].into_iter().flatten().any(|part| part.contains('@')) {
             return Err("/ ? # @ in a user, password or vhost written as %2f %3f %23 %40");
         }
@@ -195,8 +195,8 @@ impl<'a> Parts<'a> {
         Ok(Self { tls, userinfo, host_and_port, path, query, fragment })
     }
 
-    /// A fault for each part we would have to ignore: a parameter that is silently ignored is a lie. In a URI that
-    /// is otherwise broken, what looks like a parameter may be the end of a password and is not named.
+    /// A fault for each part that would have to be ignored: ignoring a parameter silently would be a lie. In a URI
+    /// with other faults, an apparent parameter may be the end of a password and is not named.
     fn superfluous(&self, otherwise_sound: bool) -> Vec<String> {
         let mut faults = Vec::new();
         for parameter in self.query.iter().flat_map(|query| query.split('&')) {
@@ -220,7 +220,7 @@ fn is_parameter_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// What may be shown of a text that should be an endpoint's URI, whatever it is in fact.
+/// The part of a text that may be shown where an endpoint's URI was expected.
 pub(super) fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return REDACTED.to_owned() };
     if !["amqp", "amqps", "http", "https"].contains(&scheme) {
@@ -228,7 +228,7 @@ pub(super) fn redact(text: &str) -> String {
     }
     let (userinfo, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("***@", rest),
-        // Without an @ the host may be a user and the port a password whose end got lost.
+        // Without an @ the apparent host may be a user, and the port a password whose end got lost.
         None if !has_plain_authority(rest) => return format!("{scheme}://{REDACTED}"),
         None => ("", rest),
     };
@@ -249,7 +249,7 @@ fn split_host(text: &str) -> Result<(&str, Option<&str>), &'static str> {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => Err("nothing but :port behind the brackets"),
+            None => Err("nothing but :port after the brackets"),
         };
     }
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
@@ -265,11 +265,11 @@ fn is_host_name(text: &str) -> bool {
     (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// Undoes percent encoding. A broken sequence is an error: taken literally it would be another password.
+/// Decodes percent-encoding. A broken sequence is an error: taken literally it would be another password.
 fn decode(text: &str, part: &str) -> Result<String, String> {
     let decoded = percent::decode(text).map_err(|broken| match broken {
         BrokenEncoding::Sequence => {
-            format!("two hexadecimal digits behind each % of the {part} (a % itself is written %25)")
+            format!("two hexadecimal digits after each % of the {part} (a % itself is written %25)")
         }
         BrokenEncoding::NotUtf8 => format!("UTF-8 in the {part}"),
     })?;

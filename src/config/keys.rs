@@ -1,374 +1,216 @@
-//! The table of keys: the one place that says what can be configured, how, and with which default.
+//! The declaration of every key: the one place that says what can be configured, how, and with which default.
 //!
-//! The parser, the errors, `config/amqpost.toml` and `docs/configuration.md` all follow from it.
+//! The structs of [`Config`], the parser, the errors, `config/amqpost.toml` and `docs/configuration.md` follow from it.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::Kind;
-use super::spool::Undeliverable;
-use super::{LogFormat, LogLevel};
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
-/// What every environment variable of ours begins with.
-pub(super) const ENVIRONMENT_PREFIX: &str = "AMQPOST__";
-
-/// One key: `section.name`.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub(super) path: &'static str,
-    /// As it would be written in the environment; `None` for a key that may stay unset.
-    pub(super) default: Option<&'static str>,
-    pub(super) kind: Kind,
-    /// One line on what it means, in Markdown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
-    pub(super) doc: &'static str,
-}
-
-/// A section, with one line on what it is about.
-#[derive(Debug)]
-pub(super) struct Section {
-    pub(super) name: &'static str,
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
-    pub(super) doc: &'static str,
-}
-
-pub(super) const SECTIONS: &[Section] = &[
-    Section { name: "http", doc: "The listener that takes requests." },
-    Section { name: "admin", doc: "The listener for operators: health, metrics, this configuration." },
-    Section { name: "broker", doc: "The broker's endpoints and the connections to them." },
-    Section { name: "publish", doc: "Deadlines and limits of publishes." },
-    Section { name: "breaker", doc: "The circuit breaker that each failing destination gets." },
-    Section {
-        name: "spool",
-        doc: "The messages that are kept on disk until the broker has them. Without a `path` there is no spool.",
-    },
-    Section { name: "idempotency", doc: "What `Idempotency-Key` remembers." },
-    Section { name: "shutdown", doc: "The time each step of a shutdown may take." },
-    Section { name: "log", doc: "What is logged, and how." },
-    Section { name: "runtime", doc: "Threads." },
-];
+use super::declare::{EACH_FIELD, EACH_KEY, configuration};
+use super::endpoint::Endpoint;
+use super::files::{Certificates, FromFile};
+use super::given::Layers;
+use super::kind::{Kind, count, duration, minutes, ms, seconds, size, whole_seconds};
+use super::listen::ListenAddress;
+use super::problems::Problems;
+use super::reader::{Declared, Found, Reader, Shown};
+use super::schema::{Key, Section};
+use super::secret::Secret;
+use super::words::{LogFormat, LogLevel, Undeliverable};
+use crate::message::Mode;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Sorted by section, in the order of `SECTIONS`.
-pub(super) const KEYS: &[Key] = &[
-    key(
-        "http.listen",
-        "127.0.0.1:8672",
-        Kind::Listen,
-        "Where requests are taken: `host:port`, the host an IP address (IPv6 in brackets) or `localhost`, or `unix:` and the absolute path of a socket.",
-    ),
-    key("http.max_connections", "10000", count(1, 1_000_000), "Connections open at a time."),
-    key(
-        "http.header_timeout",
-        "10s",
-        duration(ms(100), minutes(5)),
-        "The head of a request must arrive within it.",
-    ),
-    key(
-        "http.idle_timeout",
-        "75s",
-        duration(seconds(1), minutes(60)),
-        "A keep-alive connection without a request is closed after it.",
-    ),
-    key("http.max_header_bytes", "64KiB", size(8 * KIB, MIB), "The head of a request may be so large."),
-    key(
-        "admin.listen",
-        "0.0.0.0:9672",
-        Kind::Address,
-        "Where `/livez`, `/readyz`, `/link`, `/metrics` and `/config` are served.",
-    ),
-    key(
-        "admin.ready_requires_link",
-        "false",
-        Kind::Flag,
-        "Whether a link that is down turns `/readyz` to 503. With `true`, an outage of the broker takes every pod out of service.",
-    ),
-    key(
-        "broker.endpoints",
-        "amqp://guest:guest@127.0.0.1:5672/%2f",
-        Kind::Endpoints,
-        "The broker's nodes. Connections are spread over all of them.",
-    ),
-    optional(
-        "broker.endpoints_file",
-        Kind::Path,
-        "A file with one URI a line, instead of `broker.endpoints`. Empty lines and lines that begin with `#` are skipped.",
-    ),
-    optional("broker.user", Kind::Credential, "The user to log in as, instead of the one in each URI."),
-    optional("broker.user_file", Kind::Path, "A file that holds `broker.user`."),
-    optional("broker.password", Kind::Credential, "The password, instead of the one in each URI."),
-    optional("broker.password_file", Kind::Path, "A file that holds `broker.password`."),
-    optional(
-        "broker.ca_file",
-        Kind::Path,
-        "Certificate authorities to trust for `amqps` endpoints instead of the system's, as PEM.",
-    ),
-    key("broker.connections", "2", count(1, 16), "Connections to keep open."),
-    key(
-        "broker.heartbeat",
-        "5s",
-        Kind::WholeSeconds { min: seconds(1), max: seconds(60) },
-        "The AMQP heartbeat asked of the broker.",
-    ),
-    key(
-        "broker.stall_timeout",
-        "1s",
-        duration(ms(100), seconds(60)),
-        "A connection on which the broker owes an answer and stays silent for so long is stalled.",
-    ),
-    key(
-        "broker.connect_timeout",
-        "3s",
-        duration(ms(100), seconds(60)),
-        "Name look-up, TCP, TLS and AMQP handshake of one attempt, together.",
-    ),
-    key(
-        "broker.reconnect_min",
-        "50ms",
-        duration(ms(1), seconds(10)),
-        "The pause before connecting again starts here and doubles, with full jitter.",
-    ),
-    key(
-        "broker.reconnect_max",
-        "1s",
-        duration(ms(10), seconds(60)),
-        "The pause before connecting again grows up to here.",
-    ),
-    key("broker.frame_max", "32KiB", size(8 * KIB, MIB), "The largest AMQP frame asked of the broker."),
-    key(
-        "broker.write_window",
-        "4MiB",
-        size(64 * KIB, 64 * MIB),
-        "Bytes per connection that may wait inside the AMQP library.",
-    ),
-    key(
-        "broker.connection_name",
-        "amqpost",
-        Kind::Text { max_characters: 128 },
-        "The name of our connections in the RabbitMQ management UI.",
-    ),
-    key("publish.timeout", "5s", duration(ms(1), minutes(10)), "The deadline of a request that names none."),
-    key(
-        "publish.max_timeout",
-        "60s",
-        duration(ms(1), minutes(60)),
-        "The longest deadline a request may ask for.",
-    ),
-    key(
-        "publish.max_in_flight",
-        "1024",
-        count(1, 65_536),
-        "Publishes under way at a time; more are answered `overloaded`.",
-    ),
-    key(
-        "publish.max_in_flight_bytes",
-        "64MiB",
-        size(64 * KIB, 4 * GIB),
-        "Bytes of payload under way at a time; more are answered `overloaded`. Plan for about three times as much memory: HTTP, the AMQP library and its buffers each hold a copy for a while.",
-    ),
-    key(
-        "publish.max_body",
-        "16MiB",
-        size(KIB, 128 * MIB),
-        "The payload of one message may be so large; a larger one is answered 413.",
-    ),
-    key(
-        "publish.stream_in_flight",
-        "256",
-        count(1, 4096),
-        "Lines of one stream under way at a time. All streams together have half of `publish.max_in_flight` and of `publish.max_in_flight_bytes`; beyond it they wait.",
-    ),
-    key(
-        "publish.max_attempts",
-        "3",
-        count(1, 10),
-        "Attempts at one publish inside its deadline, the first included.",
-    ),
-    key(
-        "publish.retry_percent",
-        "20",
-        count(0, 100),
-        "Repeats of what the broker had been given, per hundred publishes, at most, so that they never multiply its load; 0: none.",
-    ),
-    key(
-        "breaker.failures",
-        "20",
-        count(1, 10_000),
-        "A destination that nacked or did not confirm so many publishes within `breaker.window` is left alone.",
-    ),
-    key(
-        "breaker.percent",
-        "50",
-        count(1, 100),
-        "Provided that they are so many of a hundred verdicts on that destination.",
-    ),
-    key(
-        "breaker.window",
-        "10s",
-        duration(seconds(1), minutes(10)),
-        "Verdicts are counted for so long, then anew.",
-    ),
-    key(
-        "breaker.open_for",
-        "1s",
-        duration(ms(100), minutes(5)),
-        "After that one publish at a time tries whether the destination takes messages again.",
-    ),
-    optional(
-        "spool.path",
-        Kind::Directory,
-        "The directory of the spool, made when it is missing; on a local disk. Unset: no spool.",
-    ),
-    key(
-        "spool.max_bytes",
-        "1GiB",
-        size(MIB, 1024 * GIB),
-        "The database may be so large; its log takes up to 16 MiB more, or one large message.",
-    ),
-    key(
-        "spool.max_age",
-        "24h",
-        duration(seconds(1), minutes(365 * 24 * 60)),
-        "A message that is older is parked.",
-    ),
-    key("spool.drain_rate", "500", count(1, 100_000), "Messages a second that leave the spool, at most."),
-    key(
-        "spool.destination_percent",
-        "50",
-        count(1, 100),
-        "What one destination may take of `spool.max_bytes`.",
-    ),
-    key("spool.disk_reserve", "64MiB", size(0, 1024 * GIB), "Free bytes that the spool leaves on its disk."),
-    key("spool.nacks_max", "10", count(0, 10_000), "A message that was nacked more often is undeliverable."),
-    key(
-        "spool.undeliverable",
-        "park",
-        Kind::Choice(Undeliverable::WORDS),
-        "What the broker will never take: `park` sets it aside and goes on, `wait` tries it again and lets those behind it wait.",
-    ),
-    key(
-        "idempotency.window",
-        "10m",
-        duration(seconds(1), minutes(7 * 24 * 60)),
-        "A key is remembered for so long.",
-    ),
-    key(
-        "idempotency.max_keys",
-        "100000",
-        count(1, 10_000_000),
-        "Keys in memory at a time, about 200 bytes each; beyond it the ones that were finished first are forgotten early.",
-    ),
-    key(
-        "shutdown.lame_duck",
-        "0s",
-        duration(ms(0), seconds(60)),
-        "The time between readiness going off and the end of accepting, for load balancers to notice.",
-    ),
-    key(
-        "shutdown.request_budget",
-        "20s",
-        duration(ms(0), minutes(10)),
-        "The time that requests under way are given to finish.",
-    ),
-    key(
-        "shutdown.broker_budget",
-        "3s",
-        duration(ms(100), minutes(1)),
-        "The time that the connections to the broker are given to close.",
-    ),
-    key("log.level", "info", Kind::Choice(LogLevel::WORDS), "The least severe level that is logged."),
-    key("log.format", "text", Kind::Choice(LogFormat::WORDS), "The form of a log line."),
-    key(
-        "runtime.worker_threads",
-        "1",
-        count(0, 64),
-        "Threads that serve requests, beside one for each connection to the broker; 0: as many as there are CPUs available.",
-    ),
-];
+configuration! {
+    sections {
+        /// The listener that takes requests.
+        http: HttpConfig {
+            /// The addresses that take requests: `host:port`, the host an IP address (IPv6 in
+            /// brackets) or `localhost`; or `unix:` and the absolute path of a socket.
+            listen: Vec<ListenAddress> = "127.0.0.1:8672", Kind::Listen;
+            /// The largest number of open connections.
+            max_connections: usize = "10000", count(1, 1_000_000);
+            /// The time within which the head of a request must arrive.
+            header_timeout: Duration = "10s", duration(ms(100), minutes(5));
+            /// The time after which a keep-alive connection without a request is closed.
+            idle_timeout: Duration = "75s", duration(seconds(1), minutes(60));
+            /// The largest request head accepted; a larger one is answered 431.
+            max_header_bytes: usize = "64KiB", size(8 * KIB, MIB);
+        }
 
-const fn key(path: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { path, default: Some(default), kind, doc }
-}
+        /// The listener for operators: health, metrics and this configuration.
+        admin: AdminConfig {
+            /// The address that serves `/livez`, `/readyz`, `/link`, `/metrics` and `/config`.
+            listen: SocketAddr = "0.0.0.0:9672", Kind::Address;
+            /// Whether `/readyz` answers 503 while the link is down. With `true`, an outage of the
+            /// broker takes every pod out of service.
+            ready_requires_link: bool = "false", Kind::Flag;
+        }
 
-const fn optional(path: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { path, default: None, kind, doc }
-}
+        /// The broker's endpoints and the connections to them.
+        broker: BrokerConfig {
+            /// The nodes of the broker. Connections are spread over all of them.
+            endpoints: Vec<Endpoint> = "amqp://guest:guest@127.0.0.1:5672/%2f", Kind::Endpoints;
+            /// A file with one URI a line, instead of `broker.endpoints`. Empty lines and lines
+            /// that begin with `#` are skipped.
+            endpoints_file: Option<FromFile<Vec<Endpoint>>>, Kind::Path;
+            /// The user to log in as, instead of the one in each URI.
+            user: Option<Secret>, Kind::Credential;
+            /// A file that holds `broker.user`.
+            user_file: Option<FromFile<Secret>>, Kind::Path;
+            /// The password, instead of the one in each URI.
+            password: Option<Secret>, Kind::Credential;
+            /// A file that holds `broker.password`.
+            password_file: Option<FromFile<Secret>>, Kind::Path;
+            /// A PEM file of certificate authorities to trust for `amqps` endpoints, instead of the
+            /// system's.
+            ca_file: Option<FromFile<Certificates>>, Kind::Path;
+            /// The number of connections to keep open.
+            connections: usize = "2", count(1, 16);
+            /// The AMQP heartbeat requested from the broker.
+            heartbeat: Duration = "5s", whole_seconds(1, 60);
+            /// How long the broker may owe an answer without sending anything before the connection
+            /// counts as stalled.
+            stall_timeout: Duration = "1s", duration(ms(100), seconds(60));
+            /// The time limit of one attempt to connect: name look-up, TCP, TLS and AMQP handshake
+            /// together.
+            connect_timeout: Duration = "3s", duration(ms(100), seconds(60));
+            /// The first pause before connecting again. Each further pause is twice as long, with
+            /// full jitter.
+            reconnect_min: Duration = "50ms", duration(ms(1), seconds(10));
+            /// The longest pause before connecting again.
+            reconnect_max: Duration = "1s", duration(ms(10), seconds(60));
+            /// The largest AMQP frame requested from the broker.
+            frame_max: usize = "32KiB", size(8 * KIB, MIB);
+            /// The bytes per connection that may wait inside the AMQP library.
+            write_window: usize = "4MiB", size(64 * KIB, 64 * MIB);
+            /// The name of the connections in the RabbitMQ management UI.
+            connection_name: String = "amqpost", Kind::Text { max_characters: 128 };
+        }
 
-const fn count(min: u64, max: u64) -> Kind {
-    Kind::Count { min, max }
-}
+        /// Deadlines and limits of publishes.
+        publish: PublishConfig {
+            /// The deadline of a request that names none.
+            timeout: Duration = "5s", duration(ms(1), minutes(10));
+            /// The longest deadline that a request may ask for.
+            max_timeout: Duration = "60s", duration(ms(1), minutes(60));
+            /// The largest number of publishes in flight; further ones are answered `overloaded`.
+            max_in_flight: usize = "1024", count(1, 65_536);
+            /// The largest number of payload bytes in flight; a publish beyond it is answered
+            /// `overloaded`. Plan for about three times as much memory: HTTP, the AMQP library and
+            /// its buffers each hold a copy for a while.
+            max_in_flight_bytes: usize = "64MiB", size(64 * KIB, 4 * GIB);
+            /// The largest payload accepted; a larger one is answered 413.
+            max_body: usize = "16MiB", size(KIB, 128 * MIB);
+            /// The largest number of lines of one stream in flight. All streams together may use
+            /// half of `publish.max_in_flight` and of `publish.max_in_flight_bytes`; further lines
+            /// wait.
+            stream_in_flight: usize = "256", count(1, 4096);
+            /// The largest number of attempts at one publish before its deadline, the first
+            /// included.
+            max_attempts: u32 = "3", count(1, 10);
+            /// The largest number of retries per hundred publishes, so that retries never multiply
+            /// the broker's load. Retries of attempts that were not handed over to a connection do
+            /// not count. 0: none.
+            retry_percent: u32 = "20", count(0, 100);
+        }
 
-const fn duration(min: Duration, max: Duration) -> Kind {
-    Kind::Duration { min, max }
-}
+        /// The circuit breaker of each failing destination.
+        breaker: BreakerConfig {
+            /// Failures (nacks and missing confirms) of one destination within `breaker.window`
+            /// that open its breaker.
+            failures: u32 = "20", count(1, 10_000);
+            /// The breaker opens only if failures are at least this percentage of the destination's
+            /// verdicts, or if its last `breaker.failures` verdicts are all failures.
+            percent: u32 = "50", count(1, 100);
+            /// The length of the window in which verdicts are counted.
+            window: Duration = "10s", duration(seconds(1), minutes(10));
+            /// How long an open breaker rejects publishes before it lets one through as a probe.
+            open_for: Duration = "1s", duration(ms(100), minutes(5));
+        }
 
-const fn size(min: u64, max: u64) -> Kind {
-    Kind::Size { min, max }
-}
+        /// The messages that are kept on disk until the broker has them. Without `spool.path` there
+        /// is no spool.
+        spool: SpoolConfig {
+            /// The directory of the spool, on a local disk. It is created if it is missing. Unset:
+            /// no spool.
+            path: Option<PathBuf>, Kind::Directory;
+            /// The largest size of the database file. Its log takes up to 16 MiB more, or the size
+            /// of one large message.
+            max_bytes: u64 = "1GiB", size(MIB, 1024 * GIB);
+            /// The age after which a message is parked.
+            max_age: Duration = "24h", duration(seconds(1), minutes(365 * 24 * 60));
+            /// The largest number of messages per second that leave the spool.
+            drain_rate: u32 = "500", count(1, 100_000);
+            /// The largest share of `spool.max_bytes` that one destination may use, in percent.
+            destination_percent: u32 = "50", count(1, 100);
+            /// The free bytes that the spool leaves on its disk.
+            disk_reserve: u64 = "64MiB", size(0, 1024 * GIB);
+            /// The largest number of nacks of a message. After one more it is undeliverable.
+            nacks_max: u32 = "10", count(0, 10_000);
+            /// What happens to a message that the broker will never accept: `park` sets it aside
+            /// and continues with the next one, `wait` retries it while those behind it wait.
+            undeliverable: Undeliverable = "park", Kind::Choice(Undeliverable::WORDS);
+        }
 
-const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
+        /// What `Idempotency-Key` remembers.
+        idempotency: IdempotencyConfig {
+            /// How long a key is remembered.
+            window: Duration = "10m", duration(seconds(1), minutes(7 * 24 * 60));
+            /// The largest number of keys in memory, about 200 bytes each. Beyond it the keys that
+            /// finished first are forgotten early.
+            max_keys: usize = "100000", count(1, 10_000_000);
+        }
 
-const fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+        /// The time each step of a shutdown may take.
+        shutdown: ShutdownConfig {
+            /// The time between turning readiness off and closing the listeners, for load balancers
+            /// to notice.
+            lame_duck: Duration = "0s", duration(ms(0), seconds(60));
+            /// The time that requests in progress have to finish.
+            request_budget: Duration = "20s", duration(ms(0), minutes(10));
+            /// The time that the connections to the broker have to close.
+            broker_budget: Duration = "3s", duration(ms(100), minutes(1));
+        }
 
-const fn minutes(minutes: u64) -> Duration {
-    Duration::from_secs(minutes * 60)
-}
+        /// What is logged, and how.
+        log: LogConfig {
+            /// The least severe level that is logged.
+            level: LogLevel = "info", Kind::Choice(LogLevel::WORDS);
+            /// The format of a log line.
+            format: LogFormat = "text", Kind::Choice(LogFormat::WORDS);
+        }
 
-// === impl Key ===
-
-impl Key {
-    /// Its section, such as `broker`.
-    pub(super) fn section(&self) -> &'static str {
-        self.split().0
-    }
-
-    /// Its name inside the section, such as `connections`.
-    pub(super) fn name(&self) -> &'static str {
-        self.split().1
-    }
-
-    /// Its environment variable, such as `AMQPOST__BROKER__CONNECTIONS`.
-    pub(super) fn environment_name(&self) -> String {
-        format!("{ENVIRONMENT_PREFIX}{}", self.path.replace('.', "__").to_ascii_uppercase())
-    }
-
-    fn split(&self) -> (&'static str, &'static str) {
-        self.path.split_once('.').expect("every path in the table is section.name, a test says so")
-    }
-}
-
-/// The key called `name` in `section`.
-pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section() == section && key.name() == name)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_path_is_a_known_section_and_a_name_and_stands_once() {
-        let mut seen = BTreeSet::new();
-        for key in KEYS {
-            let (section, name) = key.path.split_once('.').expect("a dot");
-            assert!(SECTIONS.iter().any(|known| known.name == section), "{}", key.path);
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", key.path);
-            assert!(seen.insert(key.path), "{} stands twice", key.path);
+        /// Threads.
+        runtime: RuntimeConfig {
+            /// The number of threads that serve requests, in addition to one per connection to the
+            /// broker. 0: one per available CPU.
+            worker_threads: usize = "1", count(0, 64);
         }
     }
 
-    #[test]
-    fn keys_stand_in_the_order_of_their_sections() {
-        let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
-        sections.dedup();
-        assert_eq!(sections, SECTIONS.iter().map(|section| section.name).collect::<Vec<_>>());
+    tables {
+        /// The mode of requests that name none, by exchange. The first table whose pattern matches
+        /// applies; without a match the mode is `direct`.
+        route: RouteConfig {
+            /// The exchanges: a name in which each `*` stands for any characters, also for dots or
+            /// none. The default exchange is `amq.default`.
+            exchange: String, Kind::Text { max_characters: 255 };
+            /// The mode of requests that name none.
+            mode: Mode, Kind::Choice(Mode::WORDS);
+            /// Whether a request may name another mode. If not, a request that does is answered
+            /// 400.
+            r#override as "override": bool = "true", Kind::Flag;
+        }
     }
+}
+
+/// The keys of all sections, in the order of the documents.
+pub(super) fn all_keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
 }

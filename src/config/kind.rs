@@ -17,7 +17,7 @@ pub(super) enum Kind {
     WholeSeconds { min: Duration, max: Duration },
     /// Bytes in a range, ends included.
     Size { min: u64, max: u64 },
-    /// 1 to so many characters.
+    /// 1 to this many characters.
     Text { max_characters: usize },
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -33,6 +33,41 @@ pub(super) enum Kind {
     Path,
     /// The path of a directory.
     Directory,
+}
+
+pub(super) const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+pub(super) const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+pub(super) const fn duration(min: Duration, max: Duration) -> Kind {
+    Kind::Duration { min, max }
+}
+
+pub(super) const fn whole_seconds(min: u64, max: u64) -> Kind {
+    Kind::WholeSeconds { min: seconds(min), max: seconds(max) }
+}
+
+pub(super) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+pub(super) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(super) const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+impl Kind {
+    /// Whether a value is never shown, not even in part.
+    pub(super) fn is_secret(&self) -> bool {
+        *self == Self::Credential
+    }
 }
 
 impl fmt::Display for Kind {

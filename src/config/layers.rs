@@ -1,120 +1,78 @@
-//! `Layers`: for each key the value that holds, where it was given, and what was given for no key at all.
+//! Merges the sources: finds the value of each key, and reports values given for unknown keys.
 
-use std::collections::BTreeMap;
-
-use super::Sources;
-use super::keys::{ENVIRONMENT_PREFIX, KEYS, Key, find};
+use super::given::Layers;
+use super::keys::{TABLES, all_keys};
 use super::problems::{Mismatch, Origin, Problem, Problems};
 use super::raw::Raw;
-use super::routes;
+use super::schema::{ENVIRONMENT_PREFIX, Key};
+use super::sources::Sources;
 use super::suggest::suggest;
 use super::toml_file;
 
-/// The prefix with its second underscore forgotten.
+/// The prefix without its second underscore.
 const ENVIRONMENT_NEAR_PREFIX: &str = "AMQPOST_";
 
-/// What stands in a text whose bytes were not UTF-8, if the caller converted it as best it could.
+/// Part of every text that the caller converted from bytes that were not UTF-8.
 const REPLACEMENT_CHARACTER: char = '\u{fffd}';
 
-/// A value, which may be a secret in clear, and where it was given.
-pub(super) struct Given {
-    pub(super) raw: Raw,
-    pub(super) origin: Origin,
+/// Merges the sources: flags override the environment, and the environment overrides the file.
+pub(super) fn merge(sources: &Sources, problems: &mut Problems) -> Layers {
+    let mut layers = Layers::default();
+    merge_file(sources, &mut layers, problems);
+    merge_environment(sources, &mut layers, problems);
+    merge_flags(sources, &mut layers, problems);
+    layers
 }
 
-/// The sources merged: defaults < file < environment < flags.
-pub(super) struct Layers {
-    given: BTreeMap<&'static str, Given>,
-    /// Whether the file, if there is one, could be read: without it the rest may contradict itself by mistake.
-    pub(super) complete: bool,
-    /// The tables `[[route]]`, in the order of the file.
-    pub(super) routes: Vec<routes::Table>,
+fn merge_file(sources: &Sources, layers: &mut Layers, problems: &mut Problems) {
+    let Some(path) = &sources.file else { return };
+    let Some(toml_file::Document { entries, tables }) = toml_file::read(path, problems) else {
+        layers.is_incomplete = true;
+        return;
+    };
+    layers.tables = tables;
+    for entry in entries {
+        let written = entry.path();
+        if let Some(key) = all_keys().find(|key| entry.name.is_some() && key.is_called(&written)) {
+            layers.given.set(key.path, entry.raw, entry.origin);
+        } else {
+            let suggestion = suggest(&written, |key| key.path.to_owned());
+            problems.push(unknown(written, entry.origin, &suggestion));
+        }
+    }
 }
 
-impl Layers {
-    pub(super) fn merge(sources: &Sources, problems: &mut Problems) -> Self {
-        let mut layers = Self { given: BTreeMap::new(), complete: true, routes: Vec::new() };
-        for key in KEYS {
-            if let Some(default) = key.default {
-                layers.set(key, Raw::Plain(default.to_owned()), Origin::Default);
+fn merge_environment(sources: &Sources, layers: &mut Layers, problems: &mut Problems) {
+    for (name, value) in &sources.environment {
+        let Some(path) = path_of(name) else { continue };
+        let origin = Origin::Environment(name.clone());
+        match all_keys().find(|key| key.is_set_by(name)) {
+            Some(key) if value.contains(REPLACEMENT_CHARACTER) => {
+                problems.mismatch(key.path, &origin, Mismatch::new("<bytes>", "UTF-8"));
             }
-        }
-        layers.merge_file(sources, problems);
-        layers.merge_environment(sources, problems);
-        layers.merge_flags(sources, problems);
-        layers
-    }
-
-    /// What holds for the key; nothing for an optional key that nobody set.
-    pub(super) fn of(&self, path: &str) -> Option<&Given> {
-        self.given.get(path)
-    }
-
-    /// Where the key's value was given.
-    pub(super) fn origin(&self, path: &str) -> Origin {
-        self.of(path).map_or(Origin::Default, |given| given.origin.clone())
-    }
-
-    /// Whether somebody set the key, be it to its default.
-    pub(super) fn is_explicit(&self, path: &str) -> bool {
-        self.origin(path) != Origin::Default
-    }
-
-    fn set(&mut self, key: &Key, raw: Raw, origin: Origin) {
-        self.given.insert(key.path, Given { raw, origin });
-    }
-
-    fn merge_file(&mut self, sources: &Sources, problems: &mut Problems) {
-        let Some(path) = &sources.file else { return };
-        let Some(toml_file::Document { entries, routes }) = toml_file::read(path, problems) else {
-            self.complete = false;
-            return;
-        };
-        self.routes = routes;
-        for entry in entries {
-            let origin = toml_file::origin(path, entry.line);
-            if let Some(key) = entry.name.as_deref().and_then(|name| find(&entry.section, name)) {
-                self.set(key, entry.raw, origin);
-            } else {
-                let written = entry.path();
-                let suggestion = suggest(&written, |key| key.path.to_owned());
-                problems.push(unknown(written, origin, &suggestion));
+            Some(key) => layers.given.set(key.path, Raw::Plain(value.clone()), origin),
+            None => {
+                let suggestion = suggestion(&path, Key::environment_name);
+                problems.push(unknown(path, origin, &suggestion));
             }
         }
     }
+}
 
-    fn merge_environment(&mut self, sources: &Sources, problems: &mut Problems) {
-        for (name, value) in &sources.environment {
-            let Some(path) = path_of(name) else { continue };
-            let origin = Origin::Environment(name.clone());
-            match KEYS.iter().find(|key| key.environment_name() == *name) {
-                Some(key) if value.contains(REPLACEMENT_CHARACTER) => {
-                    problems.mismatch(key.path, &origin, Mismatch::new("<bytes>", "UTF-8"));
-                }
-                Some(key) => self.set(key, Raw::Plain(value.clone()), origin),
-                None => {
-                    let suggestion = suggestion(&path, Key::environment_name);
-                    problems.push(unknown(path, origin, &suggestion));
-                }
-            }
-        }
-    }
-
-    fn merge_flags(&mut self, sources: &Sources, problems: &mut Problems) {
-        for (path, value) in &sources.flags {
-            if let Some(key) = path.split_once('.').and_then(|(section, name)| find(section, name)) {
-                self.set(key, Raw::Plain(value.clone()), Origin::Flag);
-            } else {
-                let suggestion = suggestion(path, |key| key.path.to_owned());
-                problems.push(unknown(path.clone(), Origin::Flag, &suggestion));
-            }
+fn merge_flags(sources: &Sources, layers: &mut Layers, problems: &mut Problems) {
+    for (path, value) in &sources.flags {
+        if let Some(key) = all_keys().find(|key| key.is_called(path)) {
+            layers.given.set(key.path, Raw::Plain(value.clone()), Origin::Flag);
+        } else {
+            let suggestion = suggestion(path, |key| key.path.to_owned());
+            problems.push(unknown(path.clone(), Origin::Flag, &suggestion));
         }
     }
 }
 
 /// The path that an environment variable means to set; `None` if it is none of ours.
 ///
-/// One underscore where two belong is ours too, but only where the rest is a key: Kubernetes itself sets
+/// One underscore instead of two is ours too, but only where the rest is a key: Kubernetes itself sets
 /// `AMQPOST_SERVICE_HOST` and the like beside a service called `amqpost`.
 fn path_of(name: &str) -> Option<String> {
     let starts_with =
@@ -127,18 +85,18 @@ fn path_of(name: &str) -> Option<String> {
         return None;
     }
     let rest = flat(&name[ENVIRONMENT_NEAR_PREFIX.len()..].to_ascii_lowercase());
-    KEYS.iter().find(|key| key.path.replace('.', "_") == rest).map(|key| key.path.to_owned())
+    all_keys().find(|key| key.path.replace('.', "_") == rest).map(|key| key.path.to_owned())
 }
 
-/// What to do instead of giving this key in the environment or as a flag.
+/// What to do instead of giving this key in the environment or as a flag. A list of tables has no place in either.
 fn suggestion(path: &str, spell: impl Fn(&Key) -> String) -> String {
-    if path.split('.').next() == Some(routes::TABLE) {
-        return routes::FILE_ONLY.to_owned();
+    match TABLES.iter().find(|table| path.split('.').next() == Some(table.name)) {
+        Some(table) => format!("{0}s are given in the file only, as tables [[{0}]]", table.name),
+        None => suggest(path, spell),
     }
-    suggest(path, spell)
 }
 
-/// The value stays out of it: under a mistyped key it may be a password.
+/// The value is left out: under a mistyped key it may be a password.
 fn unknown(key: String, origin: Origin, suggestion: &str) -> Problem {
     Problem { key, part: None, got: None, origin, verdict: format!("unknown key; {suggestion}") }
 }

@@ -1,4 +1,4 @@
-//! `ListenAddress`: where the HTTP listener takes connections.
+//! `ListenAddress`: where the HTTP listener accepts connections.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::text::quantities::parse_number;
 use serde::{Serialize, Serializer};
 
-/// The longest path of a socket, in bytes: Linux keeps 108, the last of them NUL.
+/// The longest path of a socket, in bytes: Linux stores 108, the last one is NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// One place to listen at: a TCP address or the path of a Unix socket.
@@ -27,17 +27,17 @@ impl ListenAddress {
                 .map(Self::Tcp)
                 .ok_or("host:port, the host an IP address (IPv6 in brackets) or localhost; or unix:/path");
         };
-        // Relative to what, would be the question; and a leading NUL names no file at all.
+        // A relative path would depend on the working directory, and a leading NUL does not name a file.
         if !path.starts_with('/') || path.contains('\0') {
-            return Err("an absolute path behind unix:");
+            return Err("an absolute path after unix:");
         }
         if path.len() > SOCKET_PATH_BYTES_MAX {
-            return Err("a path of at most 107 bytes behind unix:");
+            return Err("a path of at most 107 bytes after unix:");
         }
         Ok(Self::Unix(PathBuf::from(path)))
     }
 
-    /// Whether both cannot be listened at, at the same time.
+    /// Whether the system refuses to listen at both.
     pub(super) fn collides_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => collide(*one, *other),

@@ -1,10 +1,12 @@
-//! `ConfigError`: every problem of a configuration, one a line, without secrets.
+//! `ConfigError`: every problem of a configuration, one per line, without secrets.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// All the problems of a configuration, at least one. It displays them one a line; the process that meets it
-/// exits with 64.
+/// Characters of a value that a message shows; a longer value is cut.
+const SHOWN_CHARACTERS_MAX: usize = 80;
+
+/// All problems of a configuration, at least one. It displays them one per line, and the process exits with 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
@@ -43,7 +45,7 @@ pub enum Origin {
     Flag,
 }
 
-/// A value, or a part of one, that is not what it should be. Its texts are fit to be shown.
+/// A value, or a part of one, that differs from what was expected. Its texts may be shown.
 #[derive(Debug)]
 pub(super) struct Mismatch {
     pub(super) part: Option<String>,
@@ -51,7 +53,7 @@ pub(super) struct Mismatch {
     pub(super) expected: String,
 }
 
-/// Problems as they are found; what is wrong in one place must not hide what is wrong in another.
+/// The problems found so far. A problem in one place must not hide one in another.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
@@ -100,16 +102,6 @@ impl fmt::Display for Problem {
 
 // === impl Origin ===
 
-impl Origin {
-    /// Another line of the same file.
-    pub(super) fn at_line(&self, line: usize) -> Self {
-        match self {
-            Self::File { path, .. } => Self::File { path: path.clone(), line },
-            Self::Default | Self::Environment(_) | Self::Flag => self.clone(),
-        }
-    }
-}
-
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -139,7 +131,7 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Records that `key` was given as something else than was expected.
+    /// Records that the value of `key` is not what was expected.
     pub(super) fn mismatch(&mut self, key: &str, origin: &Origin, mismatch: Mismatch) {
         self.push(Problem {
             key: key.to_owned(),
@@ -150,8 +142,15 @@ impl Problems {
         });
     }
 
-    /// The value if nothing was found, else all that was.
+    /// The value if there are no problems; else all problems.
     pub(super) fn or<T>(self, value: T) -> Result<T, ConfigError> {
         if self.0.is_empty() { Ok(value) } else { Err(ConfigError { problems: self.0 }) }
     }
+}
+
+/// A text in quotes, on one line, cut when long.
+pub(super) fn quoted(text: &str) -> String {
+    let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
+    format!("\"{}{cut}\"", shown.escape_debug())
 }

@@ -4,15 +4,13 @@ use std::borrow::Cow;
 
 use super::endpoint::redact;
 use super::kind::Kind;
+use super::problems::quoted;
 use super::secret::REDACTED;
-
-/// Longer values are cut in messages.
-const SHOWN_CHARACTERS_MAX: usize = 80;
 
 /// A value from any source. It has no `Debug`, since it may be a secret in clear.
 #[derive(Clone)]
 pub(super) enum Raw {
-    /// From the environment, a flag or the table's defaults: text only, of which the key makes what it wants.
+    /// Text from the environment, a flag or a default; its key decides how it is read.
     Plain(String),
     /// A TOML string.
     String(String),
@@ -22,7 +20,7 @@ pub(super) enum Raw {
     Boolean(bool),
     /// A TOML array.
     Array(Vec<Raw>),
-    /// A TOML value of a type that no key takes, by its type, in `<…>`.
+    /// The type, in `<…>`, of a TOML value that no key accepts.
     Other(&'static str),
 }
 
@@ -35,7 +33,8 @@ impl Raw {
         }
     }
 
-    /// The items of a list: of an array, or between commas where all is text. A TOML string is a list of one.
+    /// The items of a list: those of an array, or the parts of a plain text between commas. A TOML string is a list of
+    /// one item.
     pub(super) fn items(&self) -> Cow<'_, [Raw]> {
         match self {
             Self::Plain(text) => text.split(',').map(|item| Self::Plain(item.trim().to_owned())).collect(),
@@ -46,30 +45,19 @@ impl Raw {
         }
     }
 
-    /// What a message may show of it as the value of a key of this kind.
+    /// The value as a message may show it, for a key of this kind.
     pub(super) fn shown(&self, kind: &Kind) -> String {
-        let secret = match kind {
-            Kind::Credential => return REDACTED.to_owned(),
-            Kind::Endpoints => true,
-            Kind::Flag
-            | Kind::Count { .. }
-            | Kind::Duration { .. }
-            | Kind::WholeSeconds { .. }
-            | Kind::Size { .. }
-            | Kind::Text { .. }
-            | Kind::Choice(_)
-            | Kind::Listen
-            | Kind::Address
-            | Kind::Path
-            | Kind::Directory => false,
-        };
+        if kind.is_secret() {
+            return REDACTED.to_owned();
+        }
+        let secret = *kind == Kind::Endpoints;
         match self {
             Self::Plain(_) if secret => {
                 let items: Vec<_> = self.items().iter().filter_map(Raw::text).map(redact).collect();
                 quoted(&items.join(","))
             }
             Self::String(text) if secret => quoted(&redact(text)),
-            // Somebody's URI under the wrong key is still somebody's URI.
+            // A URI under the wrong key may hold credentials too.
             Self::Plain(text) | Self::String(text) if text.contains("://") => quoted(&redact(text)),
             Self::Plain(text) | Self::String(text) => quoted(text),
             Self::Integer(number) => number.to_string(),
@@ -81,11 +69,4 @@ impl Raw {
             Self::Other(name) => (*name).to_owned(),
         }
     }
-}
-
-/// A text in quotes, on one line, cut when long.
-pub(super) fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN_CHARACTERS_MAX).collect();
-    let cut = if shown.len() < text.len() { "…" } else { "" };
-    format!("\"{}{cut}\"", shown.escape_debug())
 }

@@ -1,21 +1,22 @@
-//! The two documents that follow from the table of keys: `config/amqpost.toml` and `docs/configuration.md`.
+//! The two documents that are generated from the keys: `config/amqpost.toml` and `docs/configuration.md`.
 
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Key, SECTIONS, Section};
+use super::keys::{Config, SECTIONS, TABLES};
 use super::kind::Kind;
-use super::rules::{EXCLUSIVE, RULES};
-use super::{Config, Sources, routes};
+use super::rules::{EXCLUSIVE, ROUTE_RULES, RULES};
+use super::schema::{Key, Section};
+use super::sources::Sources;
 
-/// Comments are wrapped after so many characters.
+/// The width of comments, in characters.
 const COMMENT_CHARACTERS_MAX: usize = 100;
 
-/// The default file: every key, with its meaning, what it accepts and its default.
+/// The default file: every key with its meaning, accepted values and default.
 pub(super) fn default_file() -> String {
     let mut text = String::new();
     comment(
         &mut text,
-        "The configuration of amqpost: every key, with its meaning, what it accepts and its default.",
+        "The configuration of amqpost: every key with its meaning, accepted values and default.",
     );
     text.push_str("#\n");
     comment(
@@ -29,12 +30,9 @@ pub(super) fn default_file() -> String {
         text.push('\n');
         comment(&mut text, section.doc);
         lines(&mut text, &[&format!("[{}]", section.name)]);
-        for key in keys_of(section) {
+        for key in section.keys {
             text.push('\n');
-            comment(&mut text, key.doc);
-            let default =
-                key.default.map_or("Unset by default.".to_owned(), |default| format!("Default: {default}"));
-            comment(&mut text, &format!("Accepts {}. {default}", key.kind));
+            describe(&mut text, key, "Unset by default.");
             let assignment = match key.default {
                 Some(default) => format!("{} = {}", key.name(), toml(&key.kind, default)),
                 None => format!("# {} = {}", key.name(), example(&key.kind)),
@@ -42,17 +40,23 @@ pub(super) fn default_file() -> String {
             lines(&mut text, &[&assignment]);
         }
     }
-    text.push('\n');
-    comment(&mut text, routes::DOC);
-    lines(&mut text, &["# [[route]]"]);
-    for key in routes::KEYS {
-        text.push_str("#\n");
-        comment(&mut text, key.doc);
-        let default = key.default.map_or("Required.".to_owned(), |default| format!("Default: {default}"));
-        comment(&mut text, &format!("Accepts {}. {default}", key.kind));
-        lines(&mut text, &[&format!("# {} = {}", key.name(), example(&key.kind))]);
+    for table in TABLES {
+        text.push('\n');
+        comment(&mut text, table.doc);
+        lines(&mut text, &[&format!("# [[{}]]", table.name)]);
+        for key in table.keys {
+            text.push_str("#\n");
+            describe(&mut text, key, "Required.");
+            lines(&mut text, &[&format!("# {} = {}", key.name(), example(&key.kind))]);
+        }
     }
     text
+}
+
+fn describe(text: &mut String, key: &Key, without_default: &str) {
+    comment(text, key.doc);
+    let default = key.default.map_or(without_default.to_owned(), |default| format!("Default: {default}"));
+    comment(text, &format!("Accepts {}. {default}", key.kind));
 }
 
 /// The reference page.
@@ -62,24 +66,21 @@ pub(super) fn page() -> String {
     text.push_str(PROBLEMS);
     lines(&mut text, &["", "```text", &example_of_problems(), "```", "", "## Keys"]);
     for section in SECTIONS {
-        lines(&mut text, &["", &format!("### `[{}]`", section.name), "", section.doc, ""]);
-        lines(&mut text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
-        for key in keys_of(section) {
-            let default = key.default.map_or("unset".to_owned(), |default| format!("`{default}`"));
-            lines(&mut text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc)]);
-        }
+        lines(&mut text, &["", &format!("### `[{}]`", section.name), "", section.doc.trim(), ""]);
+        table(&mut text, section, "unset");
     }
-    lines(&mut text, &["", "### `[[route]]`", "", routes::DOC, ROUTES, ""]);
-    lines(&mut text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
-    for key in routes::KEYS {
-        let default = key.default.map_or("required".to_owned(), |default| format!("`{default}`"));
-        lines(&mut text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc)]);
+    for several in TABLES {
+        let (name, doc) = (several.name, several.doc.trim());
+        lines(&mut text, &["", &format!("### `[[{name}]]`"), "", doc, FILE_ONLY, ""]);
+        table(&mut text, several, "required");
     }
     lines(&mut text, &["", "## Rules between keys", ""]);
     for rule in RULES {
         lines(&mut text, &[&format!("- `{}`: {} `{}`", rule.key, rule.demand, rule.other)]);
     }
-    lines(&mut text, &["- `route.mode`: `direct`, or `spool.path` is set"]);
+    for rule in ROUTE_RULES {
+        lines(&mut text, &[&format!("- `{}`: {}", rule.key, rule.demand)]);
+    }
     for (key, other) in EXCLUSIVE {
         lines(&mut text, &[&format!("- `{key}`: not beside `{other}`, wherever the two are given")]);
     }
@@ -88,8 +89,12 @@ pub(super) fn page() -> String {
     text
 }
 
-fn keys_of(section: &Section) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.section() == section.name)
+fn table(text: &mut String, section: &Section, without_default: &str) {
+    lines(text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
+    for key in section.keys {
+        let default = key.default.map_or(without_default.to_owned(), |default| format!("`{default}`"));
+        lines(text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc.trim())]);
+    }
 }
 
 fn lines(text: &mut String, lines: &[&str]) {
@@ -130,7 +135,7 @@ fn toml(kind: &Kind, default: &str) -> String {
     }
 }
 
-/// Something for an optional key to look like, commented out.
+/// An example value, for a key without a default.
 fn example(kind: &Kind) -> &'static str {
     match kind {
         Kind::Path => "\"/path/to/file\"",
@@ -149,7 +154,7 @@ fn example(kind: &Kind) -> &'static str {
     }
 }
 
-/// Real problems, so that the page cannot show a form that the program no longer has.
+/// Real problems, so that the page always shows the program's own messages.
 fn example_of_problems() -> String {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let sources = Sources {
@@ -166,14 +171,12 @@ fn example_of_problems() -> String {
 const GENERATED: &str = "Generated by `cargo test` from src/config/keys.rs.";
 
 const PROBLEMS: &str = "\
-Everything is read and checked before amqpost listens or connects. All problems are listed together, one a
-line, and the process exits with 64. `amqpost check` does only this. Secrets are never shown, and of an unknown
-key not even the value: it may be a mistyped password.
+Everything is read and checked before amqpost listens or connects. All problems are listed together, one per
+line, and the process exits with 64. `amqpost check` does only this. Secrets are never shown. The value of an unknown
+key is not shown either: it may be a password under a mistyped key.
 ";
 
-const ROUTES: &str = "\
-Routes are given in the file only; a route in the environment or as a flag stops the start. A mode other than `direct`
-needs `spool.path`, wherever that is set.";
+const FILE_ONLY: &str = "Only the file can hold it; in the environment or as a flag it stops the start.";
 
 const INTRODUCTION: &str = include_str!("reference_head.md");
 const NOTES: &str = include_str!("reference_tail.md");

@@ -1,11 +1,12 @@
-//! What two keys together must fulfil.
+//! Rules between two keys.
 
-use super::Config;
-use super::keys::KEYS;
-use super::layers::Layers;
+use super::given::Layers;
+use super::keys::{Config, RouteConfig, all_keys};
 use super::listen::{ListenAddress, collide};
-use super::problems::{Problem, Problems};
-use super::settings::Settings;
+use super::problems::{Mismatch, Problem, Problems, quoted};
+use super::raw::Raw;
+use super::reader::Found;
+use crate::message::Mode;
 
 /// `key` must be `demand` `other`.
 pub(super) struct Rule {
@@ -62,27 +63,71 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Pairs of which only one may be given, wherever: which of the two should hold, nobody could tell.
+/// Each table `[[route]]` must fulfil it.
+pub(super) struct RouteRule {
+    pub(super) key: &'static str,
+    pub(super) demand: &'static str,
+    /// The key outside of the table that it is about, if any.
+    other: Option<&'static str>,
+    got: fn(&RouteConfig) -> &str,
+    /// Whether the table at this position does.
+    holds: fn(&Config, usize) -> bool,
+}
+
+pub(super) const ROUTE_RULES: &[RouteRule] = &[
+    RouteRule {
+        key: "route.exchange",
+        demand: "a pattern that no earlier table has",
+        other: None,
+        got: |route| &route.exchange,
+        holds: |config, index| {
+            !config.route[..index].iter().any(|earlier| earlier.exchange == config.route[index].exchange)
+        },
+    },
+    // A route that keeps messages needs a place to keep them.
+    RouteRule {
+        key: "route.mode",
+        demand: "direct, or spool.path to be set",
+        other: Some("spool.path"),
+        got: |route| route.mode.as_str(),
+        holds: |config, index| config.route[index].mode == Mode::Direct || config.spool.path.is_some(),
+    },
+];
+
+/// Pairs of which only one may be given, in whichever source: nobody could tell which of the two should hold.
 pub(super) const EXCLUSIVE: &[(&str, &str)] = &[
     ("broker.endpoints", "broker.endpoints_file"),
     ("broker.user", "broker.user_file"),
     ("broker.password", "broker.password_file"),
 ];
 
+/// Whether no two values contradict each other.
+pub(super) fn hold(config: &Config) -> bool {
+    let routes = |rule: &RouteRule| (0..config.route.len()).all(|index| (rule.holds)(config, index));
+    RULES.iter().all(|rule| (rule.holds)(config)) && ROUTE_RULES.iter().all(routes)
+}
+
 /// Finds the contradictions between values that are each good by themselves.
-pub(super) fn check(config: &Config, settings: &Settings, layers: &Layers, problems: &mut Problems) {
+pub(super) fn check(config: &Config, found: &Found, layers: &Layers, problems: &mut Problems) {
+    for (index, (table, origin)) in found.tables.get("route").into_iter().flatten().enumerate() {
+        let known = |rule: &&RouteRule| rule.other.is_none_or(|other| !found.bad.contains(other));
+        for rule in ROUTE_RULES.iter().filter(known).filter(|rule| !(rule.holds)(config, index)) {
+            let (got, expected) = (quoted((rule.got)(&config.route[index])), rule.demand.to_owned());
+            problems.mismatch(rule.key, origin, Mismatch { part: Some(table.clone()), got, expected });
+        }
+    }
     for (key, other) in EXCLUSIVE {
-        if layers.is_explicit(key) && layers.is_explicit(other) {
+        if layers.given.is_explicit(key) && layers.given.is_explicit(other) {
             contradiction(key, "not to stand beside", other, layers, problems);
         }
     }
     for rule in RULES {
-        let other = if rule.other == "broker.endpoints" && layers.is_explicit("broker.endpoints_file") {
+        let other = if rule.other == "broker.endpoints" && layers.given.is_explicit("broker.endpoints_file") {
             "broker.endpoints_file"
         } else {
             rule.other
         };
-        let known = [rule.key, rule.other, other].iter().all(|key| !settings.is_bad(key));
+        let known = [rule.key, rule.other, other].iter().all(|key| !found.bad.contains(key));
         if known && !(rule.holds)(config) {
             contradiction(rule.key, rule.demand, other, layers, problems);
         }
@@ -95,14 +140,16 @@ fn contradiction(key: &str, demand: &str, other: &str, layers: &Layers, problems
         key: key.to_owned(),
         part: None,
         got: Some(this),
-        origin: layers.origin(key),
-        verdict: format!("expected {demand} {other} = {that} ({})", layers.origin(other)),
+        origin: layers.given.origin(key),
+        verdict: format!("expected {demand} {other} = {that} ({})", layers.given.origin(other)),
     });
 }
 
 fn shown(path: &str, layers: &Layers) -> String {
-    let key = KEYS.iter().find(|key| key.path == path).expect("rules name keys of the table, a test says so");
-    layers.of(path).map_or("unset".to_owned(), |given| given.raw.shown(&key.kind))
+    let key = all_keys().find(|key| key.path == path).expect("rules name keys that exist, a test says so");
+    let default = || key.default.map(|default| Raw::Plain(default.to_owned()));
+    let raw = layers.given.of(path).map(|(raw, _)| raw.clone()).or_else(default);
+    raw.map_or("unset".to_owned(), |raw| raw.shown(&key.kind))
 }
 
 #[cfg(test)]
@@ -110,11 +157,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_speak_of_keys_that_exist() {
+    fn rules_name_keys_that_exist() {
         let rules = RULES.iter().map(|rule| (rule.key, rule.other));
         for (key, other) in rules.chain(EXCLUSIVE.iter().copied()) {
-            assert!(KEYS.iter().any(|known| known.path == key), "{key}");
-            assert!(KEYS.iter().any(|known| known.path == other), "{other}");
+            assert!(all_keys().any(|known| known.path == key), "{key}");
+            assert!(all_keys().any(|known| known.path == other), "{other}");
         }
     }
 }

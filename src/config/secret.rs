@@ -1,17 +1,14 @@
 //! `Secret`: a text that no log line, error or serialiser can show.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
-use super::files::read_text;
-
-/// What stands where a secret would.
+/// Shown instead of a secret.
 pub(super) const REDACTED: &str = "***";
 
-/// What a credential must be to reach the broker unharmed: PLAIN separates user and password by NUL, and a
-/// newline is a file's end that was read along.
+/// Whether a text reaches the broker unharmed as a credential: PLAIN separates user and password by NUL, and a
+/// newline was the end of a file, read by mistake.
 pub(super) fn is_credential(text: &str) -> bool {
     !text.is_empty() && !text.contains(char::is_control)
 }
@@ -24,23 +21,6 @@ impl Secret {
     /// Wraps the clear text.
     pub fn new(clear_text: impl Into<String>) -> Self {
         Self(clear_text.into())
-    }
-
-    /// Reads the one line of a file such as `broker.password_file` names; newlines at its end do not count. A file
-    /// may be rotated: who reads it again later reads it by this same rule.
-    ///
-    /// # Errors
-    ///
-    /// What was expected of the file, without anything it holds.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = read_text(path)?;
-        // Editors and `echo` end a file with a newline that nobody means.
-        let line = text.trim_end_matches(['\r', '\n']);
-        if is_credential(line) {
-            Ok(Self::new(line))
-        } else {
-            Err("a file with one line, not empty and without control characters".to_owned())
-        }
     }
 
     /// The clear text. Call it only where the broker's handshake needs it.
@@ -67,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_shows_itself_to_nobody_who_does_not_ask() {
+    fn a_secret_is_shown_only_by_expose() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret:?}"), "***");
         assert_eq!(secret.expose(), "hunter2");

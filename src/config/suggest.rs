@@ -1,31 +1,26 @@
-//! What an unknown key was probably meant to be.
+//! Suggestions for an unknown key.
 
-use super::keys::{KEYS, Key, SECTIONS};
+use super::keys::{SECTIONS, all_keys};
+use super::schema::Key;
 
-/// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key as its source would.
+/// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key in the form of its source.
 pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
     let near = nearest(written);
     if !near.is_empty() {
         let names: Vec<_> = near.into_iter().map(spell).collect();
         return format!("did you mean {}?", names.join(" or "));
     }
-    let section = written.split('.').next().unwrap_or_default();
-    if KEYS.iter().any(|key| key.section() == section) {
-        listed(section, KEYS)
-    } else {
-        let sections: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
-        format!("the sections are {}", sections.join(", "))
+    match SECTIONS.iter().find(|section| written.split('.').next() == Some(section.name)) {
+        Some(section) => section.listing(),
+        None => {
+            let names: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+            format!("the sections are {}", names.join(", "))
+        }
     }
 }
 
-/// The names that a section has.
-pub(super) fn listed(section: &str, keys: &[Key]) -> String {
-    let names: Vec<_> = keys.iter().filter(|key| key.section() == section).map(Key::name).collect();
-    format!("{section} has {}", names.join(", "))
-}
-
-/// The keys nearest to what was written; none if even those are far. First by the whole path, then, for a key
-/// put into the wrong section, by the name alone.
+/// The keys nearest to `written`; none if all are far from it. They are compared by the whole path first, then by the
+/// name alone, for a key in the wrong section.
 fn nearest(written: &str) -> Vec<&'static Key> {
     let written = written.to_ascii_lowercase().replace('-', "_");
     let name = written.rsplit('.').next().unwrap_or_default();
@@ -34,9 +29,9 @@ fn nearest(written: &str) -> Vec<&'static Key> {
 }
 
 fn within_reach(written: &str, part: impl Fn(&Key) -> &'static str) -> Vec<&'static Key> {
-    // A third of the letters wrong is a slip of the hand; more is another word.
+    // Up to a third of the letters wrong is a typing error; more is another word.
     let reach = (written.chars().count() / 3).min(4);
-    let distances: Vec<_> = KEYS.iter().map(|key| (distance(written, part(key)), key)).collect();
+    let distances: Vec<_> = all_keys().map(|key| (distance(written, part(key)), key)).collect();
     let Some(best) = distances.iter().map(|(distance, _)| *distance).filter(|best| *best <= reach).min()
     else {
         return Vec::new();
@@ -97,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_to_nothing_gets_the_list() {
+    fn a_key_near_to_nothing_gets_the_list() {
         insta::assert_snapshot!(suggest("log.colour", |key| key.path.to_owned()), @"log has level, format");
         insta::assert_snapshot!(
             suggest("zzz", |key| key.path.to_owned()),

@@ -1,5 +1,6 @@
 //! Tests of the room as a whole: what the other test files share, and the defaults.
 
+mod changes;
 mod contradictions;
 mod documents;
 mod layers;
@@ -10,6 +11,7 @@ mod secrets;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::*;
 
@@ -149,7 +151,7 @@ fn what_is_in_force_is_shown_key_by_key_in_the_form_of_the_file() {
         .collect();
     // They are part of each endpoint, and no business of whoever reads the page.
     paths.extend(["broker.user".to_owned(), "broker.password".to_owned()]);
-    let mut keys: Vec<_> = keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
+    let mut keys: Vec<_> = keys::all_keys().map(|key| key.path.to_owned()).collect();
     paths.sort();
     keys.sort();
     assert_eq!(paths, keys);

@@ -53,7 +53,7 @@ fn every_type_is_read_from_toml() {
     assert_eq!(config.broker.heartbeat, Duration::from_secs(60));
     assert_eq!(config.publish.max_body, 2 << 20);
     assert_eq!(config.log, LogConfig { level: LogLevel::Trace, format: LogFormat::Json });
-    assert_eq!(config.runtime.worker_threads, NonZeroUsize::new(3));
+    assert_eq!(config.runtime.worker_threads, 3);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn every_type_is_read_from_the_environment() {
     assert!(config.admin.ready_requires_link);
     assert_eq!(config.broker.endpoints[1].password.expose(), "1,2");
     assert_eq!(config.log.level, LogLevel::Warn);
-    assert_eq!(config.runtime.worker_threads, None);
+    assert_eq!(config.runtime.worker_threads, 0);
 }
 
 #[test]

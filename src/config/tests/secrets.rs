@@ -74,7 +74,7 @@ fn a_problem_with_a_uri_shows_the_uri_without_its_credentials() {
         )])),
         @r#"
         broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag): expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23 %40)
-        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag): expected two hexadecimal digits behind each % of the vhost (a % itself is written %25)
+        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag): expected two hexadecimal digits after each % of the vhost (a % itself is written %25)
         broker.endpoints, item 2 = "amqp://***" (flag): expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23 %40)
         broker.endpoints, item 3 = "***" (flag): expected a URI that begins with amqp:// or amqps://
         broker.endpoints, item 4 = "amqp://host:5672…" (flag): expected no query parameter verify: amqpost always verifies the broker's certificate

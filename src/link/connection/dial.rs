@@ -1,7 +1,7 @@
 //! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill switch.
 
 use super::failure::DialError;
-use crate::config::{BrokerConfig, Endpoint, Secret};
+use crate::config::{BrokerConfig, Endpoint, FromFile, Secret, read_credential};
 use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
 use crate::locking::lock;
@@ -13,7 +13,6 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::{Shutdown, TcpStream as StdTcpStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -129,7 +128,7 @@ fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
     let tls = |error: &dyn std::fmt::Display| DialError::new(ConnectFailure::Tls, error);
     let config = match &broker.ca_file {
         Some(file) => {
-            let certificates = CertificateDer::pem_slice_iter(file.pem.as_bytes())
+            let certificates = CertificateDer::pem_slice_iter(file.content.pem().as_bytes())
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| tls(&error))?;
             RustlsConnectorConfig::default().with_parsable_certificates(certificates)
@@ -142,8 +141,8 @@ fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
 /// The URI for lapin. Files with credentials are read again for each attempt, so that a rotated
 /// password works without a restart.
 fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError> {
-    let read = |file: &Option<PathBuf>, otherwise: &str| match file {
-        Some(path) => Secret::read(path)
+    let read = |file: &Option<FromFile<Secret>>, otherwise: &str| match file {
+        Some(file) => read_credential(&file.path)
             .map(|secret| secret.expose().to_owned())
             .map_err(|problem| DialError::new(ConnectFailure::Credentials, problem)),
         None => Ok(otherwise.to_owned()),
