@@ -35,7 +35,7 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 /// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
 pub async fn run(app: App) {
     let App {
-        config,
+        live,
         link,
         spool,
         drain,
@@ -47,7 +47,7 @@ pub async fn run(app: App) {
         mut serving,
         ..
     } = app;
-    let budgets = &config.shutdown;
+    let budgets = live.now().shutdown.clone();
     readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
     tokio::time::sleep(budgets.lame_duck).await;

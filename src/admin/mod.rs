@@ -6,7 +6,7 @@ mod snapshot;
 mod views;
 
 use crate::admission::Admission;
-use crate::config::{Config, ListenAddress};
+use crate::config::{ListenAddress, Live};
 use crate::link::LinkHandle;
 use crate::listener::{BindError, Listeners, Settings, routed};
 use crate::metrics::Metrics;
@@ -46,7 +46,7 @@ pub struct Shown {
     /// The metrics.
     pub metrics: Metrics,
     /// The configuration in force; it serialises without secrets.
-    pub config: Arc<Config>,
+    pub config: Live,
     /// Whether requests are taken.
     pub readiness: watch::Receiver<Readiness>,
 }

@@ -62,7 +62,7 @@ impl Snapshot {
             endpoint: connection.endpoint,
             reason: connection.reason,
         });
-        let age_limit = shown.config.spool.max_age;
+        let age_limit = shown.config.now().spool.max_age;
         Self {
             state: status.state,
             since_unix_seconds: unix_seconds(status.since),

@@ -25,7 +25,7 @@ pub(super) async fn livez() -> &'static str {
 pub(super) async fn readyz(State(shown): State<Arc<Shown>>) -> Response {
     let snapshot = Snapshot::of(&shown);
     let draining = *shown.readiness.borrow() == Readiness::Draining;
-    let link_missing = shown.config.admin.ready_requires_link && !snapshot.link_is_up();
+    let link_missing = shown.config.now().admin.ready_requires_link && !snapshot.link_is_up();
     let shutting_down = draining.then(|| "shutting down".to_owned());
     let reasons = shutting_down.into_iter().chain(snapshot.link_reasons()).collect();
     let ready = !draining && !link_missing;
@@ -43,5 +43,5 @@ pub(super) async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
 }
 
 pub(super) async fn config(State(shown): State<Arc<Shown>>) -> Response {
-    Json(&*shown.config).into_response()
+    Json(&*shown.config.now()).into_response()
 }

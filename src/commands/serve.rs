@@ -1,15 +1,16 @@
 //! `amqpost serve`: the sidecar itself.
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, Live};
+use crate::telemetry::Log;
 use crate::{open_files, shutdown, telemetry};
 use std::process::ExitCode;
 use tokio::runtime::Builder;
 
 /// Runs until a signal asks it to stop.
 pub(super) fn run(config: Config) -> ExitCode {
-    let _log = match telemetry::install(&config.log) {
-        Ok(guard) => guard,
+    let log = match telemetry::install(&config.log) {
+        Ok(log) => log,
         Err(error) => {
             eprintln!("the log cannot be written: {error}");
             return ExitCode::FAILURE;
@@ -27,7 +28,7 @@ pub(super) fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let exit = runtime.block_on(until_stopped(config));
+    let exit = runtime.block_on(until_stopped(Live::new(config), &log));
     // Whatever still runs has outlived every budget.
     runtime.shutdown_background();
     exit
@@ -46,7 +47,7 @@ fn builder(threads: usize) -> Builder {
     }
 }
 
-async fn until_stopped(config: Config) -> ExitCode {
+async fn until_stopped(live: Live, log: &Log) -> ExitCode {
     let stop = match shutdown::requested() {
         Ok(stop) => stop,
         Err(error) => {
@@ -54,14 +55,17 @@ async fn until_stopped(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let app = match App::start(config).await {
+    let app = match App::start(live.clone()).await {
         Ok(app) => app,
         Err(error) => {
             tracing::error!(%error, "cannot start");
             return ExitCode::FAILURE;
         }
     };
-    let signal = stop.await;
+    let signal = tokio::select! {
+        signal = stop => signal,
+        never = log.follow(&live) => match never {},
+    };
     tracing::info!(signal, "asked to stop");
     shutdown::run(app).await;
     ExitCode::SUCCESS

@@ -64,10 +64,10 @@ macro_rules! configuration {
             }
         }
 
-        $( configuration! { @struct $section $Section [$($about)+] { $($keys)+ } } )+
-        $( configuration! { @struct $table $Table [$($table_about)+] { $($table_keys)+ } } )+
+        $( configuration! { @struct $section $Section [] [$($about)+] { $($keys)+ } } )+
+        $( configuration! { @struct $table $Table [$($when)?] [$($table_about)+] { $($table_keys)+ } } )+
     };
-    (@struct $section:ident $Section:ident [$($about:literal)+] { $(
+    (@struct $section:ident $Section:ident [$($all:ident)?] [$($about:literal)+] { $(
         $(#[doc = $doc:literal])+
         $field:ident $(as $name:literal)? $(was $old:literal)*: $type:ty $(= $default:literal)?, $kind:expr $(, $when:ident)?;
     )+ }) => {
@@ -78,6 +78,7 @@ macro_rules! configuration {
         impl Declared for $Section {
             const SECTION: Section = Section {
                 name: stringify!($section),
+                reloadable: configuration!(@reloadable $($all)?),
                 keys: &[$( Key {
                     path: concat!(stringify!($section), ".", configuration!(@name $field $($name)?)),
                     old: &[$( concat!(stringify!($section), ".", $old) ),*],

@@ -49,7 +49,7 @@ configuration! {
             listen: SocketAddr = "0.0.0.0:9672", Kind::Address;
             /// Whether `/readyz` answers 503 while the link is down. With `true`, an outage of the
             /// broker takes every pod out of service.
-            ready_requires_link: bool = "false", Kind::Flag;
+            ready_requires_link: bool = "false", Kind::Flag, reloadable;
         }
 
         /// The broker's endpoints and the connections to them.
@@ -96,9 +96,9 @@ configuration! {
         /// Deadlines and limits of publishes.
         publish: PublishConfig {
             /// The deadline of a request that names none.
-            timeout: Duration = "5s", duration(ms(1), minutes(10));
+            timeout: Duration = "5s", duration(ms(1), minutes(10)), reloadable;
             /// The longest deadline that a request may ask for.
-            max_timeout: Duration = "60s", duration(ms(1), minutes(60));
+            max_timeout: Duration = "60s", duration(ms(1), minutes(60)), reloadable;
             /// The largest number of publishes in flight; further ones are answered `overloaded`.
             max_in_flight: usize = "1024", count(1, 65_536);
             /// The largest number of payload bytes in flight; a publish beyond it is answered
@@ -124,14 +124,14 @@ configuration! {
         breaker: BreakerConfig {
             /// Failures (nacks and missing confirms) of one destination within `breaker.window`
             /// that open its breaker.
-            failures: u32 = "20", count(1, 10_000);
+            failures: u32 = "20", count(1, 10_000), reloadable;
             /// The breaker opens only if failures are at least this percentage of the destination's
             /// verdicts, or if its last `breaker.failures` verdicts are all failures.
-            percent: u32 = "50", count(1, 100);
+            percent: u32 = "50", count(1, 100), reloadable;
             /// The length of the window in which verdicts are counted.
-            window: Duration = "10s", duration(seconds(1), minutes(10));
+            window: Duration = "10s", duration(seconds(1), minutes(10)), reloadable;
             /// How long an open breaker rejects publishes before it lets one through as a probe.
-            open_for: Duration = "1s", duration(ms(100), minutes(5));
+            open_for: Duration = "1s", duration(ms(100), minutes(5)), reloadable;
         }
 
         /// The messages that are kept on disk until the broker has them. Without `spool.path` there
@@ -181,7 +181,7 @@ configuration! {
         /// What is logged, and how.
         log: LogConfig {
             /// The least severe level that is logged.
-            level: LogLevel = "info", Kind::Choice(LogLevel::WORDS);
+            level: LogLevel = "info", Kind::Choice(LogLevel::WORDS), reloadable;
             /// The format of a log line.
             format: LogFormat = "text", Kind::Choice(LogFormat::WORDS);
         }
@@ -197,7 +197,7 @@ configuration! {
     tables {
         /// The mode of requests that name none, by exchange. The first table whose pattern matches
         /// applies; without a match the mode is `direct`.
-        route: RouteConfig {
+        route: RouteConfig, reloadable {
             /// The exchanges: a name in which each `*` stands for any characters, also for dots or
             /// none. The default exchange is `amq.default`.
             exchange: String, Kind::Text { max_characters: 255 };

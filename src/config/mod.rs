@@ -17,6 +17,7 @@ mod keys;
 mod kind;
 mod layers;
 mod listen;
+mod live;
 mod problems;
 mod raw;
 mod reader;
@@ -45,6 +46,7 @@ pub use keys::{
     PublishConfig, RouteConfig, RuntimeConfig, ShutdownConfig, SpoolConfig,
 };
 pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
+pub use live::Live;
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
 pub use sources::Sources;

@@ -90,10 +90,12 @@ pub(super) fn page() -> String {
 }
 
 fn table(text: &mut String, section: &Section, without_default: &str) {
-    lines(text, &["| key | default | accepts | meaning |", "|---|---|---|---|"]);
+    lines(text, &["| key | default | accepts | reloadable | meaning |", "|---|---|---|---|---|"]);
     for key in section.keys {
         let default = key.default.map_or(without_default.to_owned(), |default| format!("`{default}`"));
-        lines(text, &[&format!("| `{}` | {default} | {} | {} |", key.path, key.kind, key.doc.trim())]);
+        let reloadable = if key.reloadable || section.reloadable { "yes" } else { "" };
+        let (path, kind, doc) = (key.path, &key.kind, key.doc.trim());
+        lines(text, &[&format!("| `{path}` | {default} | {kind} | {reloadable} | {doc} |")]);
     }
 }
 

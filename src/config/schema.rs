@@ -14,7 +14,8 @@ pub(super) struct Key {
     /// As it would be written in the environment; `None` for a key that may stay unset or must be given.
     pub(super) default: Option<&'static str>,
     pub(super) kind: Kind,
-    /// Whether a running sidecar takes over another value. Of a table's key: see [`Section::reloadable`].
+    /// Whether a running sidecar takes over another value. Tables of which there may be several are reloadable as a
+    /// whole or not at all.
     pub(super) reloadable: bool,
     /// What it means, in Markdown; each line begins with a space.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
@@ -26,6 +27,9 @@ pub(super) struct Key {
 pub(super) struct Section {
     pub(super) name: &'static str,
     pub(super) keys: &'static [Key],
+    /// Whether a running sidecar takes over other tables, of a table of which there may be several.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
+    pub(super) reloadable: bool,
     /// What it is about, in Markdown; each line begins with a space.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
     pub(super) doc: &'static str,

@@ -2,7 +2,7 @@
 
 use super::times;
 use crate::admission::Admission;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Live, Sources};
 use crate::http::{self, Door, routes};
 use crate::link::{Link, LinkHandle};
 use crate::listener::testing::connected;
@@ -16,13 +16,13 @@ use tokio::sync::watch;
 #[path = "../../benches/cost/sink.rs"]
 mod sink;
 
-fn config(broker: &str) -> Config {
+fn config(broker: &str) -> Live {
     let flags = vec![("broker.endpoints".to_owned(), broker.to_owned())];
-    Config::load(&Sources { flags, ..Sources::default() }).unwrap()
+    Live::new(Config::load(&Sources { flags, ..Sources::default() }).unwrap())
 }
 
 /// A link and what shares its bounds.
-fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
+fn link(config: &Live) -> (Link, LinkHandle, Admission, Metrics) {
     let metrics = Metrics::new(http::ROUTES);
     let admission = Admission::new(1024, 1 << 26);
     let (link, handle) = Link::start(config, admission.clone(), metrics.clone());
@@ -31,12 +31,12 @@ fn link(config: &Config) -> (Link, LinkHandle, Admission, Metrics) {
 
 /// A door, and what keeps it open.
 fn door(
-    config: &Config,
+    config: &Live,
     link: LinkHandle,
     admission: Admission,
     metrics: Metrics,
 ) -> (Arc<Door>, watch::Sender<bool>) {
-    let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
+    let service = PublishService::new(&config.now(), link, None, admission.clone(), metrics.clone());
     // Without a sender everything would have been stopped from the start.
     let (stopper, stop) = watch::channel(false);
     (Door::new(config, service, admission, metrics, stop), stopper)

@@ -4,7 +4,7 @@ use super::places::Places;
 use super::rejection::Rejection;
 use super::terms::Terms;
 use crate::admission::Admission;
-use crate::config::Config;
+use crate::config::Live;
 use crate::message::{Mode, Settlement, ShortText};
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
@@ -33,17 +33,18 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door with the limits of the configuration. Streams take no more lines once `stopping` is true.
+    /// A door with the limits of the configuration. It follows changes of deadlines and routes. Streams take no more lines once `stopping` is true.
     #[must_use]
     pub fn new(
-        config: &Config,
+        live: &Live,
         service: PublishService,
         admission: Admission,
         metrics: Metrics,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
+        let config = live.now();
         Arc::new(Self {
-            terms: Terms::new(config, service.clone()),
+            terms: Terms::new(live, service.clone()),
             service,
             places: Places::new(admission.clone()),
             admission,

@@ -2,7 +2,7 @@
 
 use super::headers;
 use super::rejection::Rejection;
-use crate::config::Config;
+use crate::config::Live;
 use crate::envelope::{Envelope, PublishOptions};
 use crate::message::{Client, ClientKey, Deadline, HeaderTable, Order};
 use crate::publishing::PublishService;
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 pub(super) struct Terms {
     /// Knows the mode of each exchange.
     service: PublishService,
-    timeout: Duration,
-    max_timeout: Duration,
+    /// The deadlines and routes in force.
+    live: Live,
     /// The JSON text of a headers table may have this many bytes.
     pub(super) headers_text_max: usize,
 }
@@ -33,25 +33,25 @@ pub(super) struct Defaults {
 }
 
 impl Terms {
-    pub(super) fn new(config: &Config, service: PublishService) -> Self {
+    pub(super) fn new(live: &Live, service: PublishService) -> Self {
         // The longest way to write a byte in JSON is `\u0000`.
         const JSON_BYTES_PER_BYTE_MAX: usize = 6;
         Self {
             service,
-            timeout: config.publish.timeout,
-            max_timeout: config.publish.max_timeout,
-            headers_text_max: config.broker.frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
+            live: live.clone(),
+            headers_text_max: live.now().broker.frame_max.saturating_mul(JSON_BYTES_PER_BYTE_MAX),
         }
     }
 
     /// The deadline of a request whose own is not known.
     pub(super) fn default_deadline(&self, start: Instant) -> Deadline {
-        Deadline::after(start, self.timeout)
+        Deadline::after(start, self.live.now().publish.timeout)
     }
 
     /// The time from the start of a request with these options to its deadline. `field` is what the client calls it.
     pub(super) fn timeout(&self, field: &str, options: PublishOptions) -> Result<Duration, Rejection> {
-        Ok(options.timeout_within(field, self.timeout, self.max_timeout)?)
+        let publish = &self.live.now().publish;
+        Ok(options.timeout_within(field, publish.timeout, publish.max_timeout)?)
     }
 
     /// The order to publish a message, with a deadline that counts from `start`. The fields are what the client calls the
@@ -64,8 +64,10 @@ impl Terms {
         [timeout, mode_field]: [&str; 2],
     ) -> Result<Order, Rejection> {
         let Envelope { mut message, options, key, id_is_assigned } = envelope;
-        let timeout = self.timeout(timeout, options)?;
-        let mode = self.service.of(&message.exchange, options.mode);
+        let config = self.live.now();
+        let timeout = options.timeout_within(timeout, config.publish.timeout, config.publish.max_timeout)?;
+        let mode = self.service.mode(&config.route, &message.exchange, options.mode);
+        drop(config);
         let mode = mode.map_err(|refused| Rejection::invalid(mode_field, refused))?;
         message.mandatory = options.mandatory.unwrap_or(true);
         let retry = options.retry.unwrap_or_default();

@@ -2,11 +2,12 @@
 //! publish.
 
 use super::acceptance::{may_close_its_channel, unacceptable};
-use super::destinations::{Breakers, FaultScope, ProvenDestinations, Standing, Standstill, Thresholds};
+use super::destinations::{Breakers, FaultScope, ProvenDestinations, Standing, Standstill};
 use super::lanes::{Attribution, Verdict};
 use super::publisher::{WaitingJobs, deliver, of_broker};
 use super::ticket::{Job, Parcel, Reply, Ticket};
 use crate::admission::Admission;
+use crate::config::{Config, Live};
 use crate::message::{Message, Properties, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
@@ -29,7 +30,7 @@ fn repeat<T>(mut work: impl FnMut() -> T) {
     }
 }
 
-fn message(number: usize) -> Message {
+pub(super) fn message(number: usize) -> Message {
     let message_id = ShortText::new(format!("01a20773-75b3-737a-be79-8f769451{number:04x}")).unwrap();
     Message {
         exchange: ShortText::new("orders").unwrap(),
@@ -94,14 +95,7 @@ fn a_ticket_to_its_reply() {
 /// A publish passes the breakers while another destination has one.
 #[test]
 fn a_passage_of_the_breakers() {
-    let thresholds = Thresholds {
-        failures: 5,
-        percent: 50,
-        window: Duration::from_secs(10),
-        open_for: Duration::from_secs(10),
-        probe_for: STALL_TIMEOUT,
-    };
-    let breakers = Breakers::new(thresholds, STALL_TIMEOUT, Metrics::new(&[]));
+    let breakers = Breakers::new(Live::new(Config::default()), Metrics::new(&[]));
     let failing = Message { exchange: ShortText::new("failing").unwrap(), ..message(1) };
     breakers.admit(&failing).unwrap().ended(Outcome::Nacked);
     let message = message(0);

@@ -26,12 +26,12 @@ pub use backoff::Backoff;
 pub use connection::{ConnectionStatus, LinkStatus};
 
 use crate::admission::Admission;
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, Live};
 use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use connection::{Reporter, StateReader, Supervisor};
-use destinations::{Breakers, Thresholds};
+use destinations::Breakers;
 use sending::{Attempting, RetryBudget, Turns};
 use stage::Stage;
 use std::collections::HashMap;
@@ -72,24 +72,17 @@ impl Link {
     /// Starts a supervisor for each connection and returns at once: an unreachable broker is an
     /// ordinary state.
     #[must_use]
-    pub fn start(config: &Config, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
-        let Config { broker, publish, breaker, .. } = config;
+    pub fn start(live: &Live, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
+        let Config { broker, publish, .. } = &*live.now();
         let settings = Arc::new(LinkSettings {
             connect_timeout: broker.connect_timeout,
             write_window: broker.write_window,
             max_in_flight: publish.max_in_flight,
             broker: broker.clone(),
         });
-        let thresholds = Thresholds {
-            failures: breaker.failures,
-            percent: breaker.percent,
-            window: breaker.window,
-            open_for: breaker.open_for,
-            probe_for: broker.stall_timeout,
-        };
         let attempting = Arc::new(Attempting {
             admission,
-            breakers: Breakers::new(thresholds, broker.stall_timeout, metrics.clone()),
+            breakers: Breakers::new(live.clone(), metrics.clone()),
             budget: RetryBudget::new(publish.retry_percent),
             attempts_max: publish.max_attempts,
         });

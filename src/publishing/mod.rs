@@ -17,7 +17,7 @@ mod split;
 pub use routes::ModeRefused;
 
 use crate::admission::{Admission, Permit, Share};
-use crate::config::Config;
+use crate::config::{Config, RouteConfig};
 use crate::link::LinkHandle;
 use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::metrics::Metrics;
@@ -27,7 +27,6 @@ use crate::tasks::Tasks;
 use claims::Claims;
 use course::Course;
 use futures_util::future::{Either, FutureExt};
-use routes::Routes;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -42,7 +41,6 @@ struct Ways {
     spool: Option<SpoolHandle>,
     admission: Admission,
     metrics: Metrics,
-    routes: Routes,
     claims: Claims,
     /// Bounds the messages that wait to be written to disk.
     share: Share,
@@ -67,7 +65,6 @@ impl PublishService {
             share: admission.share(),
             admission,
             metrics,
-            routes: Routes::new(&config.route, spool.is_some()),
             claims: Claims::new(keys.window, keys.max_keys),
             properties_max: keeping::properties_max(config.broker.frame_max),
             tasks: Tasks::default(),
@@ -75,12 +72,18 @@ impl PublishService {
         }))
     }
 
-    /// The mode of a message to `exchange` (as it is named on the wire) whose request asks for `asked`.
+    /// The mode of a message to `exchange` (as it is named on the wire) whose request asks for `asked`, by the routes in
+    /// force.
     ///
     /// # Errors
     /// When the mode needs a spool and there is none, or the exchange's route lets no request choose.
-    pub fn of(&self, exchange: &ShortText, asked: Option<Mode>) -> Result<Mode, ModeRefused> {
-        self.0.routes.mode(exchange, asked)
+    pub fn mode(
+        &self,
+        routes: &[RouteConfig],
+        exchange: &ShortText,
+        asked: Option<Mode>,
+    ) -> Result<Mode, ModeRefused> {
+        routes::mode(routes, self.0.spool.is_some(), exchange, asked)
     }
 
     /// Why a message would be refused right now before its body is read, if it would be. `mode` is `None` while

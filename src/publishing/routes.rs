@@ -3,13 +3,6 @@
 use crate::config::RouteConfig;
 use crate::message::{DEFAULT_EXCHANGE, Mode, ShortText};
 
-/// The routes in their order.
-#[derive(Debug)]
-pub(super) struct Routes {
-    routes: Vec<RouteConfig>,
-    has_spool: bool,
-}
-
 /// Why a request cannot have the mode it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModeRefused {
@@ -26,28 +19,28 @@ pub enum ModeRefused {
     },
 }
 
-impl Routes {
-    pub(super) fn new(routes: &[RouteConfig], has_spool: bool) -> Self {
-        Self { routes: routes.to_vec(), has_spool }
-    }
-
-    pub(super) fn mode(&self, exchange: &ShortText, asked: Option<Mode>) -> Result<Mode, ModeRefused> {
-        let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() };
-        let route = self.routes.iter().find(|route| fits(&route.exchange, name));
-        let mode = match (route, asked) {
-            (Some(route), Some(asked)) if !route.r#override && asked != route.mode => {
-                let (pattern, mode) = (route.exchange.clone(), route.mode);
-                return Err(ModeRefused::Fixed { pattern, mode });
-            }
-            (_, Some(asked)) => asked,
-            (Some(route), None) => route.mode,
-            (None, None) => Mode::default(),
-        };
-        if mode != Mode::Direct && !self.has_spool {
-            return Err(ModeRefused::NoSpool(mode));
+/// The mode of a message to `exchange` whose request asks for `asked`.
+pub(super) fn mode(
+    routes: &[RouteConfig],
+    has_spool: bool,
+    exchange: &ShortText,
+    asked: Option<Mode>,
+) -> Result<Mode, ModeRefused> {
+    let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() };
+    let route = routes.iter().find(|route| fits(&route.exchange, name));
+    let mode = match (route, asked) {
+        (Some(route), Some(asked)) if !route.r#override && asked != route.mode => {
+            let (pattern, mode) = (route.exchange.clone(), route.mode);
+            return Err(ModeRefused::Fixed { pattern, mode });
         }
-        Ok(mode)
+        (_, Some(asked)) => asked,
+        (Some(route), None) => route.mode,
+        (None, None) => Mode::default(),
+    };
+    if mode != Mode::Direct && !has_spool {
+        return Err(ModeRefused::NoSpool(mode));
     }
+    Ok(mode)
 }
 
 /// Whether `name` is `pattern` with each `*` replaced by any characters, none included.
@@ -113,26 +106,24 @@ mod tests {
     #[test]
     fn the_first_route_that_fits_gives_the_mode_and_a_request_may_choose_another() {
         let routes = [route("orders.eu", Mode::Spool, true), route("orders.*", Mode::Fallback, true)];
-        let routes = Routes::new(&routes, true);
-        assert_eq!(routes.mode(&name("orders.eu"), None), Ok(Mode::Spool));
-        assert_eq!(routes.mode(&name("orders.us"), None), Ok(Mode::Fallback));
-        assert_eq!(routes.mode(&name("other"), None), Ok(Mode::Direct));
-        assert_eq!(routes.mode(&name("orders.eu"), Some(Mode::Direct)), Ok(Mode::Direct));
+        assert_eq!(mode(&routes, true, &name("orders.eu"), None), Ok(Mode::Spool));
+        assert_eq!(mode(&routes, true, &name("orders.us"), None), Ok(Mode::Fallback));
+        assert_eq!(mode(&routes, true, &name("other"), None), Ok(Mode::Direct));
+        assert_eq!(mode(&routes, true, &name("orders.eu"), Some(Mode::Direct)), Ok(Mode::Direct));
     }
 
     #[test]
     fn a_fixed_route_takes_its_own_mode_only() {
-        let routes = Routes::new(&[route("amq.default", Mode::Spool, false)], true);
-        assert_eq!(routes.mode(&name(""), Some(Mode::Spool)), Ok(Mode::Spool));
-        let refused = routes.mode(&name(""), Some(Mode::Direct)).unwrap_err().to_string();
+        let routes = [route("amq.default", Mode::Spool, false)];
+        assert_eq!(mode(&routes, true, &name(""), Some(Mode::Spool)), Ok(Mode::Spool));
+        let refused = mode(&routes, true, &name(""), Some(Mode::Direct)).unwrap_err().to_string();
         assert_eq!(refused, "the route of the exchange, \"amq.default\", is spool and may not be overridden");
     }
 
     #[test]
     fn without_a_spool_only_direct_is_available() {
-        let routes = Routes::new(&[], false);
-        assert_eq!(routes.mode(&name("e"), Some(Mode::Direct)), Ok(Mode::Direct));
-        let refused = routes.mode(&name("e"), Some(Mode::Fallback)).unwrap_err().to_string();
+        assert_eq!(mode(&[], false, &name("e"), Some(Mode::Direct)), Ok(Mode::Direct));
+        let refused = mode(&[], false, &name("e"), Some(Mode::Fallback)).unwrap_err().to_string();
         assert_eq!(refused, "fallback needs a spool, and spool.path is not set");
     }
 }

@@ -3,6 +3,7 @@
 
 use super::breaker::{Breaker, Passage, Thresholds};
 use super::fault_scope::FaultScope;
+use crate::config::{BreakerConfig, Live};
 use crate::labels::BreakerState;
 use crate::locking::lock;
 use crate::message::Message;
@@ -21,7 +22,8 @@ const DESTINATIONS_MAX: usize = 1024;
 /// All breakers of the link.
 #[derive(Debug)]
 pub(crate) struct Breakers {
-    thresholds: Thresholds,
+    /// The thresholds in force.
+    live: Live,
     /// A missing verdict counts against the destination only after this long, because clients
     /// choose their deadlines.
     slow: Duration,
@@ -43,9 +45,10 @@ pub(crate) struct Passing {
 }
 
 impl Breakers {
-    pub(crate) fn new(thresholds: Thresholds, slow: Duration, metrics: Metrics) -> Arc<Self> {
+    pub(crate) fn new(live: Live, metrics: Metrics) -> Arc<Self> {
+        let slow = live.now().broker.stall_timeout;
         let (count, breakers) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
-        Arc::new(Self { thresholds, slow, count, breakers, metrics })
+        Arc::new(Self { live, slow, count, breakers, metrics })
     }
 
     /// Whether this message may be published; `None` while its destination's breaker is open.
@@ -56,7 +59,7 @@ impl Breakers {
             && let Some(breaker) = lock(&self.breakers).get_mut(&scope)
         {
             let before = breaker.state();
-            passage = breaker.admit(Instant::now(), &self.thresholds);
+            passage = breaker.admit(Instant::now(), &self.thresholds());
             self.note(&scope, before, breaker.state());
         }
         let begun = Instant::now();
@@ -83,25 +86,31 @@ impl Breakers {
         let mut breakers = lock(&self.breakers);
         if verdict == Some(false) && !breakers.contains_key(scope) {
             if breakers.len() >= DESTINATIONS_MAX {
-                breakers.retain(|_, breaker| !breaker.is_forgettable(now, &self.thresholds));
+                let thresholds = self.thresholds();
+                breakers.retain(|_, breaker| !breaker.is_forgettable(now, &thresholds));
             }
             if breakers.len() < DESTINATIONS_MAX {
                 breakers.insert(scope.clone(), Breaker::new(now));
             }
         }
         if let Some(breaker) = breakers.get_mut(scope) {
-            let before = breaker.state();
+            let (before, thresholds) = (breaker.state(), self.thresholds());
             match verdict {
-                Some(true) => breaker.succeeded(passage, now, &self.thresholds),
-                Some(false) => breaker.failed(passage, now, &self.thresholds),
+                Some(true) => breaker.succeeded(passage, now, &thresholds),
+                Some(false) => breaker.failed(passage, now, &thresholds),
                 None => breaker.undecided(passage),
             }
             self.note(scope, before, breaker.state());
-            if breaker.is_forgettable(now, &self.thresholds) {
+            if breaker.is_forgettable(now, &thresholds) {
                 breakers.remove(scope);
             }
         }
         self.count.store(breakers.len(), Ordering::Relaxed);
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        let BreakerConfig { failures, percent, window, open_for } = self.live.now().breaker;
+        Thresholds { failures, percent, window, open_for, probe_for: self.slow }
     }
 
     fn note(&self, scope: &FaultScope, before: BreakerState, after: BreakerState) {
@@ -144,5 +153,28 @@ fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
         Evidence::Nacked | Evidence::Silent => Some(false),
         Evidence::Unanswered => is_slow.then_some(false),
         Evidence::None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+    use crate::link::counted::message;
+
+    #[tokio::test]
+    async fn a_breaker_follows_the_thresholds_in_force() {
+        let with = |failures: &str| {
+            let flags = vec![("breaker.failures".to_owned(), failures.to_owned())];
+            Config::load(&Sources { flags, ..Sources::default() }).unwrap()
+        };
+        let live = Live::new(with("2"));
+        let breakers = Breakers::new(live.clone(), Metrics::new(&[]));
+        let message = message(0);
+        breakers.admit(&message).unwrap().ended(Outcome::Nacked);
+        live.apply(&with("3"));
+        breakers.admit(&message).unwrap().ended(Outcome::Nacked);
+        breakers.admit(&message).unwrap().ended(Outcome::Nacked);
+        assert!(breakers.admit(&message).is_none());
     }
 }

@@ -13,7 +13,6 @@ mod nacking;
 mod proven;
 mod standstill;
 
-pub(super) use breaker::Thresholds;
 pub(super) use breakers::Breakers;
 pub(super) use fault_scope::FaultScope;
 pub(super) use nacking::NackingScopes;

@@ -5,6 +5,7 @@ use super::consequence::{Broken, Consequence, Rules, consequence};
 use super::gate::PermitRequest;
 use super::redelivery::Suspects;
 use crate::admission::Permit;
+use crate::config::Live;
 use crate::link::{Backoff, LinkHandle};
 use crate::locking::lock;
 use crate::message::{Deadline, RetryPolicy};
@@ -48,7 +49,7 @@ pub(super) struct Shared {
     pub(super) backlog: Backlog,
     pub(super) flow: Flow,
     pub(super) rules: Rules,
-    pub(super) timeout: Duration,
+    pub(super) live: Live,
     pub(super) suspects: Mutex<Suspects>,
     pub(super) memory: Arc<Semaphore>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -257,7 +258,7 @@ impl DrainTurn {
             // It may be one of those that were parked or removed since it was read.
             return Err(End::Paused(self.trouble.clone().at_once()));
         }
-        let deadline = Deadline::after(Instant::now(), self.shared.timeout);
+        let deadline = Deadline::after(Instant::now(), self.shared.live.now().publish.timeout);
         Ok(self.shared.link.publish(Arc::new(message), permit, deadline, RetryPolicy::Off).await.outcome)
     }
 

@@ -15,7 +15,7 @@ mod pace;
 mod redelivery;
 
 use crate::admission::Admission;
-use crate::config::{Config, SpoolConfig, Undeliverable};
+use crate::config::{Live, SpoolConfig, Undeliverable};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::spool::SpoolHandle;
@@ -45,21 +45,21 @@ pub struct DrainSettings {
     pub nacks_max: u32,
     /// Whether undeliverable records are parked or wait.
     pub undeliverable: Undeliverable,
-    /// The deadline for the broker's verdict on one delivery.
-    pub timeout: Duration,
+    /// `publish.timeout` is the deadline for the broker's verdict on one delivery.
+    pub live: Live,
 }
 
 impl DrainSettings {
     /// The settings of a configuration that has a spool.
     #[must_use]
-    pub fn of(config: &Config) -> Option<Self> {
-        let SpoolConfig { path, drain_rate, nacks_max, undeliverable, .. } = &config.spool;
+    pub fn of(live: &Live) -> Option<Self> {
+        let SpoolConfig { path, drain_rate, nacks_max, undeliverable, .. } = &live.now().spool;
         Some(Self {
             directory: path.clone()?,
             rate: *drain_rate,
             nacks_max: *nacks_max,
             undeliverable: *undeliverable,
-            timeout: config.publish.timeout,
+            live: live.clone(),
         })
     }
 }
@@ -101,7 +101,7 @@ impl Drain {
             backlog,
             flow,
             rules,
-            timeout: settings.timeout,
+            live: settings.live,
             suspects: Mutex::new(suspects),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             stopping,

@@ -1,0 +1,44 @@
+//! `Live`: the configuration in force, shared by the rooms that follow its changes.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::changes::{Changes, reload};
+use super::keys::Config;
+
+/// The configuration in force. Cloning shares it.
+///
+/// Rooms read the keys that are reloadable here, at each use; what they copy at the start does not change.
+#[derive(Clone, Debug)]
+pub struct Live(Arc<watch::Sender<Config>>);
+
+impl Live {
+    /// Puts a configuration in force.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(watch::Sender::new(config)))
+    }
+
+    /// The configuration as it is now. Drop the guard soon: while it lives, [`Live::apply`] waits.
+    #[must_use]
+    pub fn now(&self) -> watch::Ref<'_, Config> {
+        self.0.borrow()
+    }
+
+    /// Takes over what is reloadable of a valid configuration. All of it is in force when this returns.
+    pub fn apply(&self, new: &Config) -> Changes {
+        let mut changes = Changes::default();
+        self.0.send_modify(|config| {
+            let (in_force, found) = reload(config, new);
+            (*config, changes) = (in_force, found);
+        });
+        changes
+    }
+
+    /// A receiver that is told of each change.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Config> {
+        self.0.subscribe()
+    }
+}
