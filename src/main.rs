@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
-/// A publish makes and drops some dozens of small blocks, on several threads (ADR-0006).
+/// A publish allocates and frees dozens of small blocks on several threads (ADR-0006).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,10 +1,10 @@
-//! The limit on open files: each client and each broker connection takes one, and shells allow 1,024 by default.
+//! The limit on open files. Each connection needs one file, and shells allow 1,024 by default.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises this process's limit as far as the system lets it, and says what it is: `None` when there is none.
+/// Raises this process's limit as far as the system allows and returns it; `None` means no limit.
 ///
-/// Nothing else of the process depends on a low limit: it uses no `select`.
+/// A high limit is safe, because the process does not use `select`.
 pub fn raise_limit() -> Option<u64> {
     let before = getrlimit(Resource::Nofile);
     let highest = Rlimit { current: before.maximum, maximum: before.maximum };
@@ -15,10 +15,10 @@ pub fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Files that are no client's: connections to the broker, logs, the spool, the admin listener.
+/// Files for everything but clients: connections to the broker, logs, the spool, the admin listener.
 const OURS: u64 = 64;
 
-/// Whether so many clients can be connected at a time under `limit`.
+/// Whether `limit` allows this many connected clients.
 #[must_use]
 pub fn suffices_for(limit: Option<u64>, clients: usize) -> bool {
     limit.is_none_or(|limit| limit.saturating_sub(OURS) >= clients as u64)
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_has_to_leave_room_for_what_is_no_clients() {
+    fn a_limit_also_covers_files_that_are_not_clients() {
         assert!(suffices_for(Some(1_064), 1_000) && !suffices_for(Some(1_063), 1_000));
         assert!(suffices_for(None, usize::MAX));
     }

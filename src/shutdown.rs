@@ -1,26 +1,26 @@
-//! The end, in order: readiness off, no more accepting, requests, confirms, broker, spool, admin; each with its budget.
+//! Shutdown, in order and each step with a budget: readiness off, listeners closed, requests, confirms, broker, spool, admin.
 
 use crate::admin::Readiness;
 use crate::app::App;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// With the link gone every request is about to be answered; the answers have to be written.
+/// The time to write the last answers, once the link is closed and every request gets its outcome.
 const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 
-/// A commit that is under way, and the log that is written back.
+/// The time for the commit in progress and for writing the log back.
 const SPOOL_BUDGET: Duration = Duration::from_secs(5);
 
-/// A change that an operator has asked for; the rest of it is asked for page by page.
+/// The time for one page of a change that an operator makes; the command asks for each page by itself.
 const CONTROL_BUDGET: Duration = Duration::from_secs(1);
 
-/// The admin listener only has to finish a scrape.
+/// The time for the admin listener to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
-/// Listens to SIGTERM and SIGINT from now on; the future ends with the name of the first one.
+/// Listens to SIGTERM and SIGINT from now on. The future ends with the name of the first signal.
 ///
 /// # Errors
-/// When the process cannot listen to signals.
+/// When the process cannot receive signals.
 pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -32,7 +32,7 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Takes the sidecar down in the contract's order (§4). Every stage ends by its budget.
+/// Takes the sidecar down in the order that docs/promises.md states. Every step ends by its budget.
 pub async fn run(app: App) {
     let App {
         live,
@@ -56,27 +56,27 @@ pub async fn run(app: App) {
     tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
     let answered = tokio::time::timeout(budgets.request_budget, &mut serving).await.is_ok();
     if !answered {
-        tracing::warn!(in_flight = admission.in_flight(), "requests outlive their budget");
+        tracing::warn!(in_flight = admission.in_flight(), "requests exceed their budget");
     }
 
-    // The spool gives nothing more, and waits for the verdicts on what it gave; the requests have the rest of the budget.
+    // The drain delivers nothing more and waits for the verdicts on its deliveries. Requests have the rest of the budget.
     let closed_by = Instant::now() + budgets.broker_budget;
     if let Some(drain) = drain {
         drain.stop(budgets.broker_budget / 2).await;
     }
 
-    // What is still in flight ends with its connection, and so does the wait of its request.
+    // A publish still in flight ends with its connection, and its request is answered.
     tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
     link.drain(closed_by.saturating_duration_since(Instant::now())).await;
     if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut serving).await.is_err() {
-        tracing::warn!("clients that do not read their answer are cut off");
+        tracing::warn!("disconnecting clients that do not read their answer");
         serving.abort();
     }
 
     if let Some(control) = control {
         control.stop(CONTROL_BUDGET).await;
     }
-    // What the requests handed over is committed; what the link confirmed has been removed.
+    // By now the spool has committed every message handed over and removed every confirmed one.
     if let Some(spool) = spool {
         spool.close(SPOOL_BUDGET).await;
     }

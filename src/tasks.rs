@@ -1,9 +1,9 @@
-//! Tasks that come to their end without their clients, and their owner.
+//! The owner of tasks that must finish even if their client has left.
 
 use std::sync::{Mutex, PoisonError};
 use tokio::task::JoinSet;
 
-/// Owns the tasks; gone with it. What bounds them, permits or connections, is their starter's.
+/// Owns tasks and aborts them when dropped. The rooms that start them bound their number, by permits or connections.
 #[derive(Debug, Default)]
 pub struct Tasks(Mutex<JoinSet<()>>);
 

@@ -12,8 +12,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
-/// Answers are small; anything else is not a sidecar.
+/// The largest answer read, in bytes. A larger one is not from a sidecar.
 const ANSWER_MAX: usize = 1024 * 1024;
+
+/// Longer than the longest deadline that the sidecar allows by default.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(75);
 
 /// Where a sidecar listens: `host:port`, `http://host:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +63,7 @@ pub(super) async fn send(
     whole
 }
 
-/// Sends one request and waits for the beginning of its answer. Its connection is driven by the task.
+/// Sends one request and waits for the head of its answer. The task drives the connection.
 pub(super) async fn begin<B>(
     target: &Target,
     request: Request<B>,
@@ -108,7 +111,7 @@ where
     let http = |error: hyper::Error| ClientError::Http(error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.map_err(http)?;
-    // The connection ends with the answer; its own error is the request's.
+    // The connection ends with the answer. The request reports its errors.
     let driver = tokio::spawn(async move { drop(connection.await) });
     Ok((sender.send_request(request).await.map_err(http)?, driver))
 }

@@ -1,6 +1,7 @@
-//! `amqpost health`: is the sidecar alive? For container health checks, without curl in the image.
+//! `amqpost health`: whether the sidecar is alive, for container health checks in an image without curl.
 
 use super::client::{self, Target};
+use super::exit::{failed, print};
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
@@ -18,7 +19,7 @@ pub(super) struct HealthArguments {
     ready: bool,
 }
 
-/// Exit code 0 when the answer is 200, else 1.
+/// Prints the answer. Exit code 0: the answer is 200; 1: anything else.
 pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     let path = if arguments.ready { "/readyz" } else { "/livez" };
     let request = Request::get(path)
@@ -27,18 +28,13 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
         .expect("the path and the header are valid");
     match client::block_on(client::send(&arguments.admin, request, Duration::from_secs(3))) {
         Ok(Ok(response)) => {
-            // The answer decides, whether or not it can be shown.
-            if let Err(error) = super::print(String::from_utf8_lossy(response.body())) {
+            // The exit code tells the answer, even if it cannot be printed.
+            if let Err(error) = print(String::from_utf8_lossy(response.body())) {
                 eprintln!("{error}");
             }
             if response.status().is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+        Ok(Err(error)) => failed(&error, 1),
+        Err(error) => failed(&error, 1),
     }
-}
-
-pub(super) fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("{error}");
-    ExitCode::FAILURE
 }

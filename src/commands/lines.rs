@@ -1,7 +1,7 @@
-//! `amqpost publish --lines`: a file of envelopes, one a line, through a running sidecar, and an answer for each.
+//! `amqpost publish --lines`: publishes a file of envelopes, one per line, and prints an answer for each.
 
 use super::client::{self, ClientError, Target};
-use super::publish::{ANSWER_WITHIN, EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};
+use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -15,19 +15,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Longer than a sidecar bears with a stream on which nothing arrives, whatever its configuration.
+/// Longer than any configured sidecar waits on a stream on which nothing arrives.
 const SILENCE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Bytes read from the file at once.
 const CHUNK: usize = 64 * 1024;
 
-/// What the exit code needs to know of an answer.
+/// The part of an answer that decides the exit code.
 #[derive(Deserialize)]
 struct Answer<'a> {
     outcome: &'a str,
 }
 
-/// Why there are no more answers.
+/// Why the answers ended early.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error(transparent)]
@@ -38,7 +38,8 @@ enum Broken {
     Output(#[from] std::io::Error),
 }
 
-/// Prints the answers as they come. Exit code 0: all of it is safe; 1: some was not published; 3: of some it is not known.
+/// Prints the answers as they arrive. Exit code 0: all messages are safe; 1: some are not published; 3: that is not
+/// known of some.
 pub(super) fn run(to: &Target, headers: &[(String, String)], file: &str) -> ExitCode {
     let lines: Box<dyn Read + Send> = match file {
         "-" => Box::new(std::io::stdin()),
@@ -61,7 +62,7 @@ async fn publish(
     lines: Box<dyn Read + Send>,
 ) -> Result<ExitCode, Broken> {
     let (sender, receiver) = mpsc::channel(1);
-    // A thread, because a read from a terminal or a pipe cannot be given up; it ends with the process.
+    // A thread, because a read from a terminal or a pipe cannot be cancelled. It ends with the process.
     std::thread::spawn(move || feed(lines, &sender));
     let body = stream::unfold(receiver, async |mut receiver| {
         let chunk: Bytes = receiver.recv().await?;
@@ -73,17 +74,17 @@ async fn publish(
     }
     let request = request.header(CONTENT_TYPE, "application/x-ndjson").body(StreamBody::new(Box::pin(body)));
     let request = request.map_err(|error| ClientError::Http(error.to_string()))?;
-    let (response, driver) = client::begin(to, request, ANSWER_WITHIN).await?;
+    let (response, driver) = client::begin(to, request, client::ANSWER_WITHIN).await?;
     let exit = if response.status().is_success() {
         answers(response.into_body()).await
     } else {
-        Ok(report(&client::whole(response, ANSWER_WITHIN).await?))
+        Ok(report(&client::whole(response, client::ANSWER_WITHIN).await?))
     };
     driver.abort();
     exit
 }
 
-/// Hands the file over chunk by chunk, as fast as the sidecar takes it. What cannot be read is as if it ended there.
+/// Sends the file chunk by chunk, as fast as the sidecar reads it. A read error is printed and ends the file.
 fn feed(mut lines: impl Read, sender: &mpsc::Sender<Bytes>) {
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -1,6 +1,7 @@
 //! The command line: `serve`, `check`, `health`, `publish`, `spool`.
 
 mod client;
+mod exit;
 mod health;
 mod lines;
 mod publish;
@@ -9,14 +10,10 @@ mod spool;
 
 use crate::config::{Config, Sources};
 use clap::{Args, Parser, Subcommand};
+use exit::{EXIT_CONFIG, failed, print};
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The configuration is wrong (EX_USAGE, as the contract fixes it).
-const EXIT_CONFIG: u8 = 64;
 
 /// Publishes to RabbitMQ for applications that speak HTTP, and tells the truth about each message.
 #[derive(Parser)]
@@ -32,23 +29,23 @@ enum Command {
     Serve(ConfigArguments),
     /// Check the configuration, print it with secrets redacted, and exit.
     Check(ConfigArguments),
-    /// Ask a running sidecar whether it is alive; for container health checks.
+    /// Ask a running sidecar whether it is alive, for container health checks.
     Health(health::HealthArguments),
-    /// Publish a message, or a file of them, through a running sidecar.
+    /// Publish a message, or a file of messages, through a running sidecar.
     Publish(publish::PublishArguments),
-    /// Look into the spool, and change what is in it.
+    /// Inspect the spool and change its messages.
     Spool(spool::SpoolArguments),
 }
 
-/// Where the configuration comes from. Defaults < file < environment < flags.
+/// The sources of the configuration. The file overrides the defaults, the environment the file, and flags the environment.
 ///
 /// Deliberately without `Debug`: a value may be a password.
 #[derive(Args)]
 struct ConfigArguments {
-    /// A TOML file.
+    /// The TOML file.
     #[arg(long, env = "AMQPOST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, such as broker.connections=4; may be given several times.
+    /// Set one key, such as broker.connections=4. May be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }
@@ -59,7 +56,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigArguments {
-    /// The valid configuration, or the exit code after every problem was printed.
+    /// The valid configuration, or the exit code after printing every problem.
     fn load(self) -> Result<Config, ExitCode> {
         let lossy = |text: OsString| text.to_string_lossy().into_owned();
         let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
@@ -71,16 +68,7 @@ impl ConfigArguments {
     }
 }
 
-/// Prints what a command is asked for. Whoever closes the pipe has read enough, and is no reason for a panic.
-fn print(text: impl Display) -> io::Result<()> {
-    let mut out = io::stdout();
-    match write!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
-}
-
-/// Runs the process's command line; the exit code.
+/// Runs the command line of the process and returns its exit code.
 #[must_use]
 pub fn run() -> ExitCode {
     match CommandLine::parse().command {
@@ -91,7 +79,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => match arguments.load() {
             Ok(config) => match print(format_args!("{}\n", config.effective())) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => health::failed(&error),
+                Err(error) => failed(&error, 1),
             },
             Err(exit) => exit,
         },

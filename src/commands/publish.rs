@@ -1,49 +1,41 @@
 //! `amqpost publish`: a message through a running sidecar, for shell scripts and first steps.
 
 use super::client::{self, Target};
+use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};
 use super::lines;
 use bytes::Bytes;
 use clap::Args;
 use http_body_util::Full;
-use hyper::{Request, Response};
+use hyper::Request;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// The message is not published, and that is certain.
-pub(super) const EXIT_NOT_PUBLISHED: u8 = 1;
-/// Whether the message is published is not known.
-pub(super) const EXIT_UNKNOWN: u8 = 3;
-
-/// Longer than any deadline the sidecar lets a request have by default.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(75);
 
 #[derive(Debug, Args)]
 pub(super) struct PublishArguments {
     /// The sidecar's listener.
     #[arg(long, default_value = "127.0.0.1:8672", value_name = "HOST:PORT|unix:PATH")]
     to: Target,
-    /// The exchange; either this, --queue or --lines.
+    /// The exchange to publish to. One of --exchange, --queue and --lines is required.
     #[arg(long, conflicts_with = "queue", required_unless_present_any = ["queue", "lines"])]
     exchange: Option<String>,
     /// The routing key.
     #[arg(long, conflicts_with = "queue", default_value = "")]
     routing_key: String,
-    /// The queue, through the default exchange.
+    /// The queue to publish to, through the default exchange.
     #[arg(long)]
     queue: Option<String>,
-    /// An HTTP header, such as "Amqp-Type: order"; may be given several times.
+    /// An HTTP header, such as "Amqp-Type: order". May be given several times.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Read the payload from this file instead of standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     file: Option<PathBuf>,
-    /// Publish the envelopes in this file, one a line; "-" is standard input. Prints an answer for each as it comes.
+    /// Publish the envelopes in this file, one per line; "-" is standard input. Prints each answer as it arrives.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["exchange", "routing_key", "queue", "file", "payload"])]
     lines: Option<String>,
-    /// The payload itself; read from standard input when neither it nor --file is given.
+    /// The payload. Without it and --file, standard input is read.
     payload: Option<String>,
 }
 
@@ -52,7 +44,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// Prints the answer. Exit code 0: it is safe; 1: not published; 3: not known.
+/// Prints the answer. Exit code 0: the message is safe; 1: it is not published; 3: that is not known.
 pub(super) fn run(arguments: PublishArguments) -> ExitCode {
     if let Some(file) = &arguments.lines {
         return lines::run(&arguments.to, &arguments.headers, file);
@@ -61,7 +53,7 @@ pub(super) fn run(arguments: PublishArguments) -> ExitCode {
         Ok(request) => request,
         Err(error) => return failed(&error, EXIT_NOT_PUBLISHED),
     };
-    match client::block_on(client::send(&arguments.to, request, ANSWER_WITHIN)) {
+    match client::block_on(client::send(&arguments.to, request, client::ANSWER_WITHIN)) {
         Ok(Ok(response)) => report(&response),
         Ok(Err(error @ client::ClientError::Connect(..))) => failed(&error, EXIT_NOT_PUBLISHED),
         Ok(Err(error @ (client::ClientError::Http(_) | client::ClientError::Timeout(_)))) => {
@@ -100,22 +92,4 @@ fn payload(arguments: &PublishArguments) -> Result<Bytes, String> {
             Ok(Bytes::from(payload))
         }
     }
-}
-
-pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
-    // What became of the message decides, whether or not it can be shown.
-    if let Err(error) = super::print(format_args!("{}\n", String::from_utf8_lossy(response.body()))) {
-        eprintln!("{error}");
-    }
-    let outcome = response.headers().get("amqpost-outcome").map(hyper::header::HeaderValue::as_bytes);
-    match outcome {
-        Some(b"confirmed" | b"spooled") => ExitCode::SUCCESS,
-        Some(b"not_published") => ExitCode::from(EXIT_NOT_PUBLISHED),
-        _ => ExitCode::from(EXIT_UNKNOWN),
-    }
-}
-
-pub(super) fn failed(error: &dyn std::fmt::Display, exit: u8) -> ExitCode {
-    eprintln!("{error}");
-    ExitCode::from(exit)
 }

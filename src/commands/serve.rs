@@ -29,12 +29,12 @@ pub(super) fn run(config: Config) -> ExitCode {
         }
     };
     let exit = runtime.block_on(until_stopped(Live::new(config), &log));
-    // Whatever still runs has outlived every budget.
+    // Tasks that still run have exceeded every budget.
     runtime.shutdown_background();
     exit
 }
 
-/// What is served by one thread wakes no other one for it, and shares nothing with it (ADR-0006).
+/// A runtime of one thread needs no waking of other threads and shares nothing with them (ADR-0006).
 fn builder(threads: usize) -> Builder {
     match threads {
         0 => Builder::new_multi_thread(),
