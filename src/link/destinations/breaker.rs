@@ -37,7 +37,7 @@ pub(crate) enum Passage {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum BreakerPhase {
     Closed { since: Instant, successes: u32, failures: u32, in_a_row: u32 },
     Open { since: Instant },
     HalfOpen { probe: Option<Instant> },
@@ -45,19 +45,19 @@ enum Phase {
 
 /// The breaker of one destination.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Breaker(Phase);
+pub(crate) struct Breaker(BreakerPhase);
 
 impl Breaker {
     /// Closed, with nothing counted yet.
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Phase::Closed { since: now, successes: 0, failures: 0, in_a_row: 0 })
+        Self(BreakerPhase::Closed { since: now, successes: 0, failures: 0, in_a_row: 0 })
     }
 
     pub(crate) fn state(&self) -> BreakerState {
         match self.0 {
-            Phase::Closed { .. } => BreakerState::Closed,
-            Phase::Open { .. } => BreakerState::Open,
-            Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+            BreakerPhase::Closed { .. } => BreakerState::Closed,
+            BreakerPhase::Open { .. } => BreakerState::Open,
+            BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
@@ -65,21 +65,21 @@ impl Breaker {
     pub(crate) fn admit(&mut self, now: Instant, thresholds: &Thresholds) -> Passage {
         match self.0 {
             // HalfOpen => Open
-            Phase::HalfOpen { probe: Some(sent) } if now >= sent + thresholds.probe_for => {
-                self.0 = Phase::Open { since: sent + thresholds.probe_for };
+            BreakerPhase::HalfOpen { probe: Some(sent) } if now >= sent + thresholds.probe_for => {
+                self.0 = BreakerPhase::Open { since: sent + thresholds.probe_for };
             }
-            Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => {}
+            BreakerPhase::Closed { .. } | BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => {}
         }
         match self.0 {
-            Phase::Closed { .. } => Passage::Pass,
+            BreakerPhase::Closed { .. } => Passage::Pass,
             // Open => HalfOpen
-            Phase::Open { since } if now >= since + thresholds.open_for => {
-                self.0 = Phase::HalfOpen { probe: Some(now) };
+            BreakerPhase::Open { since } if now >= since + thresholds.open_for => {
+                self.0 = BreakerPhase::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
-            Phase::Open { .. } | Phase::HalfOpen { probe: Some(_) } => Passage::Refused,
-            Phase::HalfOpen { probe: None } => {
-                self.0 = Phase::HalfOpen { probe: Some(now) };
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { probe: Some(_) } => Passage::Refused,
+            BreakerPhase::HalfOpen { probe: None } => {
+                self.0 = BreakerPhase::HalfOpen { probe: Some(now) };
                 Passage::Probe
             }
         }
@@ -89,10 +89,12 @@ impl Breaker {
     pub(crate) fn succeeded(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
             // HalfOpen, Open => Closed: a probe that was given up may still succeed.
-            (Phase::HalfOpen { .. } | Phase::Open { .. }, Passage::Probe) => *self = Self::new(now),
-            (Phase::Closed { .. }, _) => self.count(now, thresholds, false),
+            (BreakerPhase::HalfOpen { .. } | BreakerPhase::Open { .. }, Passage::Probe) => {
+                *self = Self::new(now)
+            }
+            (BreakerPhase::Closed { .. }, _) => self.count(now, thresholds, false),
             // Admitted before the breaker opened: its success says nothing new.
-            (Phase::Open { .. } | Phase::HalfOpen { .. }, _) => {}
+            (BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. }, _) => {}
         }
     }
 
@@ -100,31 +102,31 @@ impl Breaker {
     pub(crate) fn failed(&mut self, passage: Passage, now: Instant, thresholds: &Thresholds) {
         match (self.0, passage) {
             // HalfOpen => Open
-            (Phase::HalfOpen { .. }, Passage::Probe) => self.0 = Phase::Open { since: now },
-            (Phase::Closed { .. }, _) => self.count(now, thresholds, true),
-            (Phase::Open { .. } | Phase::HalfOpen { .. }, _) => {}
+            (BreakerPhase::HalfOpen { .. }, Passage::Probe) => self.0 = BreakerPhase::Open { since: now },
+            (BreakerPhase::Closed { .. }, _) => self.count(now, thresholds, true),
+            (BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. }, _) => {}
         }
     }
 
     /// The probe ended without saying anything about the destination: another one may try.
     pub(crate) fn undecided(&mut self, passage: Passage) {
-        if let (Phase::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
-            self.0 = Phase::HalfOpen { probe: None };
+        if let (BreakerPhase::HalfOpen { .. }, Passage::Probe) = (self.0, passage) {
+            self.0 = BreakerPhase::HalfOpen { probe: None };
         }
     }
 
     /// Whether there is nothing to remember about this destination.
     pub(crate) fn is_forgettable(&self, now: Instant, thresholds: &Thresholds) -> bool {
         match self.0 {
-            Phase::Closed { since, failures, .. } => {
+            BreakerPhase::Closed { since, failures, .. } => {
                 failures == 0 || now.duration_since(since) > thresholds.window
             }
-            Phase::Open { .. } | Phase::HalfOpen { .. } => false,
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => false,
         }
     }
 
     fn count(&mut self, now: Instant, thresholds: &Thresholds, failed: bool) {
-        let Phase::Closed { since, successes, failures, in_a_row } = self.0 else { return };
+        let BreakerPhase::Closed { since, successes, failures, in_a_row } = self.0 else { return };
         let fresh = now.duration_since(since) > thresholds.window;
         let (since, successes, failures) = if fresh { (now, 0, 0) } else { (since, successes, failures) };
         let failures = failures.saturating_add(u32::from(failed));
@@ -138,9 +140,9 @@ impl Breaker {
         let lately_all = in_a_row >= thresholds.failures;
         // Closed => Open
         self.0 = if failed && ((many && most) || lately_all) {
-            Phase::Open { since: now }
+            BreakerPhase::Open { since: now }
         } else {
-            Phase::Closed { since, successes, failures, in_a_row }
+            BreakerPhase::Closed { since, successes, failures, in_a_row }
         };
     }
 }
