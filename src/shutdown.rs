@@ -32,7 +32,7 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Takes the sidecar down in the order that docs/promises.md states. Every step ends by its budget.
+/// Takes the sidecar down in the order that docs/operating.md describes. Every step ends by its budget.
 pub async fn run(app: App) {
     let App {
         live,
