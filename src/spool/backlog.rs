@@ -1,8 +1,8 @@
-//! Which destinations have something waiting in the spool: no newer message may overtake it on the way to the broker.
+//! Which destinations have waiting messages in the spool: no newer message may overtake those.
 //!
-//! The store itself says which records are ready, as of its last commit. This list has only the changes that the store
-//! has not answered yet. So there is no second count of records that could go wrong when the drain, an operator and
-//! expiry change them at once.
+//! The store itself counts its ready records, as of its last commit. This list has only the changes
+//! that the store has not answered yet, so there is no second count that could diverge from the
+//! first.
 
 use super::store::{Address, StoreHandle};
 use crate::locking::lock;
@@ -10,18 +10,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The destinations with something waiting. Cloning shares it.
+/// The destinations with waiting messages. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Backlog {
     store: StoreHandle,
     /// Changes under way that make records ready.
     pending: Arc<Mutex<HashMap<Address, u64>>>,
-    /// Changes of an operator that took records away.
+    /// Operators' changes that took records away.
     changes: Arc<AtomicU64>,
 }
 
-/// A change under way that makes records ready. If it is dropped without [`Pending::settled`], it stays under way: the
-/// store was asked, and nobody knows its answer.
+/// A change under way that makes records ready. If it is dropped without [`Pending::settled`], the
+/// change stays under way: the store's answer is unknown.
 #[derive(Debug)]
 pub struct Pending {
     backlog: Backlog,
@@ -33,26 +33,26 @@ impl Backlog {
         Self { store, pending: Arc::default(), changes: Arc::default() }
     }
 
-    /// Whether records wait for the destination, or may.
+    /// Whether records wait for the destination, or may wait.
     #[must_use]
     pub fn has(&self, destination: &Address) -> bool {
         // In this order: the store reports a change before the change stops being pending.
         lock(&self.pending).contains_key(destination) || self.store.has_ready(destination)
     }
 
-    /// The store is about to be asked for a change that makes records of the destination ready.
+    /// Called before the store is asked for a change that makes records of the destination ready.
     #[must_use]
     pub fn pending(&self, destination: Address) -> Pending {
         *lock(&self.pending).entry(destination.clone()).or_default() += 1;
         Pending { backlog: self.clone(), destination }
     }
 
-    /// An operator has taken away records that were ready: records read before this must not be delivered.
+    /// An operator took ready records away: records read before this must not be delivered.
     pub fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    /// How often [`Backlog::changed`] was called.
+    /// The number of calls of [`Backlog::changed`].
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
@@ -60,7 +60,7 @@ impl Backlog {
 }
 
 impl Pending {
-    /// The store has answered: it knows now what is ready.
+    /// The store has answered; from now on its own count includes the change.
     pub fn settled(self) {
         let mut pending = lock(&self.backlog.pending);
         if let Some(count) = pending.get_mut(&self.destination) {

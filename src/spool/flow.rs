@@ -1,11 +1,11 @@
-//! How fast messages enter and leave the spool, counted over the last seconds, for people.
+//! How fast messages enter and leave the spool, averaged over the last seconds, for people.
 
 use crate::locking::lock;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Seconds that a rate looks back.
+/// The length of the window for a rate, in seconds.
 const SECONDS: u64 = 10;
 
 /// Counts of messages that enter and leave. Cloning shares it.
@@ -33,9 +33,9 @@ struct FlowCounts {
 #[derive(Clone, Debug)]
 struct LastSeconds {
     begun: Instant,
-    /// The second that was counted last, since `begun`.
+    /// The newest counted second, since `begun`.
     newest: u64,
-    /// By second, modulo their number.
+    /// By second, modulo the length.
     counts: [u64; SECONDS as usize],
 }
 
@@ -81,7 +81,7 @@ impl LastSeconds {
         self.counts[Self::place(self.newest)] += 1;
     }
 
-    /// The current second is not over: only the part that has passed counts.
+    /// Messages a second. Of the current second only the past part counts.
     fn per_second(&mut self, now: Instant) -> f64 {
         self.forget(now);
         let since = now.saturating_duration_since(self.begun);
@@ -90,7 +90,7 @@ impl LastSeconds {
         self.counts.iter().sum::<u64>() as f64 / covered
     }
 
-    /// Empties the places of the seconds that have begun since.
+    /// Clears the counts of the seconds that have begun since.
     fn forget(&mut self, now: Instant) {
         let second = now.saturating_duration_since(self.begun).as_secs();
         for begun in (self.newest + 1..=second).take(SECONDS as usize) {

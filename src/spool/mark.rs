@@ -2,11 +2,11 @@
 
 use crate::message::{HeaderValue, Message, ShortText};
 
-/// The header that is the mark: from an attempt whose outcome is unknown, or from before a crash. Its value is the
-/// text `true`.
+/// The header that is the mark, after an attempt with an unknown outcome or a crash. Its value is
+/// the text `true`.
 pub const REDELIVERED: &str = "x-amqpost-redelivered";
 
-/// The largest size of the mark on the wire, in bytes: a table, a name, a text.
+/// The largest size of the mark on the wire, in bytes: a table, a name and a text.
 pub const MARK_BYTES: usize = 4 + 1 + REDELIVERED.len() + 1 + 4 + 4;
 
 /// The message, with the mark.

@@ -1,11 +1,12 @@
 //! The spool: messages on disk that the broker could not take yet.
 //!
 //! * [`store`] keeps them; it knows nothing of HTTP or AMQP;
-//! * [`Backlog`] knows in memory which destinations have something waiting, so that nothing overtakes it;
-//! * [`Drain`] takes them to the broker;
-//! * [`Flow`] is how fast they enter and leave; [`SpoolSnapshot`] is its state at one moment;
-//! * [`marked`] is a message that the broker may have had before;
-//! * [`Spool`] opens and closes all of it.
+//! * [`Backlog`] knows in memory which destinations have waiting messages, so that nothing
+//!   overtakes them;
+//! * [`Drain`] delivers them to the broker;
+//! * [`Flow`] measures how fast they enter and leave; [`SpoolSnapshot`] is the state at one moment;
+//! * [`marked`] marks a message that the broker may already have;
+//! * [`Spool`] opens and closes the spool.
 
 mod backlog;
 mod drain;

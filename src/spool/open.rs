@@ -21,14 +21,14 @@ pub struct Spool {
 pub struct SpoolHandle {
     /// The records.
     pub store: StoreHandle,
-    /// What waits for each destination.
+    /// Which destinations have waiting messages.
     pub backlog: Backlog,
-    /// How fast they enter and leave.
+    /// How fast messages enter and leave.
     pub flow: Flow,
 }
 
 impl SpoolHandle {
-    /// A handle to a spool with this store. Call it once for each store; all other handles are clones.
+    /// A handle to a spool with this store. Call it once per store; all other handles are clones.
     #[must_use]
     pub fn new(store: StoreHandle) -> Self {
         Self { backlog: Backlog::new(store.clone()), flow: Flow::default(), store }
@@ -36,21 +36,23 @@ impl SpoolHandle {
 }
 
 impl Spool {
-    /// Opens the spool of the configuration, if it has one. Blocks for milliseconds; after a crash, until the log has
-    /// been moved.
+    /// Opens the spool, if the configuration has one. Blocks for milliseconds; after a crash, until
+    /// the log is in the database.
     ///
     /// # Errors
-    /// When the store cannot be opened. The sidecar must not start then: messages may be in the store.
+    /// When the store cannot be opened. Then the sidecar must not start: the store may have
+    /// messages.
     pub fn open(config: &Config) -> Result<Option<Self>, OpenError> {
         let Some(path) = &config.spool.path else { return Ok(None) };
         let (store, handle) = Store::open(settings(&config.spool, path, config.idempotency.window))?;
         let stats = handle.stats();
-        tracing::info!(path = %path.display(), ready = stats.ready, parked = stats.parked, "the spool is open");
+        let (ready, parked) = (stats.ready, stats.parked);
+        tracing::info!(path = %path.display(), ready, parked, "the spool is open");
         let watching = tokio::spawn(watch(handle.clone()));
         Ok(Some(Self { store, handle: SpoolHandle::new(handle), watching }))
     }
 
-    /// The way to it.
+    /// A handle to it.
     #[must_use]
     pub fn handle(&self) -> SpoolHandle {
         self.handle.clone()
@@ -82,14 +84,14 @@ pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> St
     }
 }
 
-/// Logs once that the store has failed. Metrics and `/link` show it for as long as it lasts.
+/// Logs once that the store has failed. Metrics and `/link` show it all the time.
 async fn watch(store: StoreHandle) {
     let mut stats = store.watch();
-    // Without a sender the store is gone.
+    // No sender is left only when the store is gone.
     let Ok(seen) = stats.wait_for(|stats| matches!(stats.health, StoreHealth::Failed(_))).await else {
         return;
     };
     if let StoreHealth::Failed(reason) = &seen.health {
-        tracing::error!(%reason, "the spool has failed: it takes and gives nothing until amqpost is started again");
+        tracing::error!(%reason, "the spool has failed: it needs a restart of amqpost");
     }
 }

@@ -5,10 +5,10 @@ use super::{Rates, SpoolHandle};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
-/// What an open spool says of itself. Its JSON is the member `live` of the control socket's status.
+/// The state of an open spool. Its JSON is the member `live` of the control socket's status.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpoolSnapshot {
-    /// What the store says.
+    /// The store's state.
     #[serde(flatten)]
     pub stats: Stats,
     /// How fast messages enter and leave.
@@ -25,7 +25,7 @@ impl SpoolHandle {
 }
 
 impl SpoolSnapshot {
-    /// The age of the oldest message that is to be delivered; zero without one.
+    /// The age of the oldest ready message; zero without one.
     #[must_use]
     pub fn oldest_age(&self) -> Duration {
         let oldest = self.stats.oldest_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));

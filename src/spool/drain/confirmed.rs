@@ -1,4 +1,5 @@
-//! Removes delivered records and parks undeliverable ones, in batches. Bounds the records delivered and not removed.
+//! Removes delivered records and parks undeliverable ones, in batches. Bounds the records that are
+//! delivered and not yet removed.
 
 use super::redelivery::UNSETTLED_MAX;
 use crate::labels::DeliveryResult;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-/// The pause before a removal that found no room is tried again.
+/// The pause before the next attempt of a removal that found no space.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// A message from a turn to the remover.
@@ -25,17 +26,17 @@ enum Notice {
         reason: &'static str,
         reply: oneshot::Sender<()>,
     },
-    /// Everything before this one is removed.
+    /// Answered when everything before it is removed.
     Flush(oneshot::Sender<()>),
 }
 
-/// The right to have one record delivered and not removed.
+/// The right to have one delivered record that is not yet removed.
 #[derive(Debug)]
 pub(super) struct Unit(
     #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
 );
 
-/// Nothing can be removed any more: the store has failed, or was closed.
+/// Nothing can be removed any more: the store has failed or is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Over;
 
@@ -47,7 +48,7 @@ pub(super) struct Confirmed {
 }
 
 impl Confirmed {
-    /// The task that removes; it ends when nobody can tell it anything any more, or nothing can be removed.
+    /// Starts the task that removes. It ends when every sender is gone or nothing can be removed.
     pub(super) fn start(store: StoreHandle, metrics: Metrics) -> (Self, JoinHandle<()>) {
         let (letters, receiver) = mpsc::channel(2 * UNSETTLED_MAX);
         let units = Arc::new(Semaphore::new(UNSETTLED_MAX));
@@ -56,24 +57,25 @@ impl Confirmed {
         (Self { letters, units }, task)
     }
 
-    /// Taken before a delivery. A turn that is too far ahead of the removals waits here.
+    /// Taken before a delivery. Waits while too many delivered records are not yet removed.
     pub(super) async fn unit(&self) -> Result<Unit, Over> {
         Arc::clone(&self.units).acquire_owned().await.map(Unit).map_err(|_| Over)
     }
 
-    /// The broker has the record.
+    /// The broker has confirmed the record.
     pub(super) async fn delivered(&self, seq: Seq, unit: Unit) -> Result<(), Over> {
         self.letters.send(Notice::Delivered { seq, unit }).await.map_err(|_| Over)
     }
 
-    /// Parks records before the ones behind them continue; `false` when that is not possible now.
+    /// Parks records; those behind them wait for it. Returns `false` when parking is impossible
+    /// now.
     pub(super) async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<bool, Over> {
         let (reply, parked) = oneshot::channel();
         self.letters.send(Notice::Park { seqs, reason, reply }).await.map_err(|_| Over)?;
         Ok(parked.await.is_ok())
     }
 
-    /// Returns when every record delivered before is removed.
+    /// Waits until every record delivered so far is removed.
     pub(super) async fn flush(&self) -> Result<(), Over> {
         let (reply, removed) = oneshot::channel();
         self.letters.send(Notice::Flush(reply)).await.map_err(|_| Over)?;
@@ -81,7 +83,7 @@ impl Confirmed {
     }
 }
 
-/// A batch: the messages that gathered while the last batch was committed.
+/// The messages that gathered while the last batch was committed.
 #[derive(Default)]
 struct Gathered {
     delivered: Vec<Seq>,
@@ -134,7 +136,7 @@ impl Remover {
                 break;
             }
         }
-        // Nobody may wait for a unit that does not come back.
+        // A task must not wait for a unit that never returns.
         units.close();
     }
 
@@ -148,7 +150,7 @@ impl Remover {
             self.park(reason, parks).await;
         }
         for reply in flushes {
-            // A turn that was given up does not wait any more.
+            // A cancelled turn no longer waits.
             reply.send(()).ok();
         }
         Ok(())
@@ -164,7 +166,7 @@ impl Remover {
                     reply.send(()).ok();
                 }
             }
-            // The waiting turn learns of it because its reply channel closes.
+            // The turn learns of it: its reply channel closes.
             Err(error) => {
                 tracing::error!(records, reason, first, %error, "records of the spool could not be parked");
             }
@@ -172,7 +174,7 @@ impl Remover {
     }
 }
 
-/// Tries until the records are removed or the store has failed.
+/// Retries until the records are removed or the store has failed.
 async fn remove(store: &StoreHandle, seqs: &[Seq]) -> Result<(), Over> {
     loop {
         match store.confirm(seqs.to_vec()).await {
@@ -180,7 +182,7 @@ async fn remove(store: &StoreHandle, seqs: &[Seq]) -> Result<(), Over> {
             Err(error @ (ChangeError::Full | ChangeError::Failed)) => {
                 if store.stats().health != StoreHealth::Working {
                     let records = seqs.len();
-                    tracing::error!(records, %error, "delivered records could not be removed: they will arrive again");
+                    tracing::error!(records, %error, "delivered records remain and will arrive again");
                     return Err(Over);
                 }
             }

@@ -3,44 +3,48 @@
 use crate::labels::DeliveryResult;
 use crate::outcome::{Outcome, Redelivery};
 
-/// What to do with records that the broker will not take.
+/// What to do with records that the broker does not accept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// A record that was nacked more often is undeliverable.
+    /// After more nacks than this a record is undeliverable.
     pub(super) nacks_max: u32,
-    /// Whether an undeliverable record is parked; else it is tried again, and those behind it wait.
+    /// Whether an undeliverable record is parked. If not, it is tried again and those behind it
+    /// wait.
     pub(super) parks: bool,
 }
 
-/// What somebody has to mend before the broker takes a record.
+/// What must be repaired before the broker accepts a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// The exchange, and with it all that goes there.
+    /// The exchange, and so every destination on it.
     Exchange,
-    /// Something about this destination alone.
+    /// This destination alone.
     Destination,
 }
 
 /// What becomes of a record after one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consequence {
-    /// The broker has it: it is removed.
+    /// The broker confirmed it: it is removed.
     Delivered,
-    /// Certainly not published, and its destination is not the reason: again as soon as the link takes it.
+    /// Certainly not published, and not because of its destination: tried again as soon as the link
+    /// takes it.
     Again,
-    /// Not taken this time: again after a pause of its destination's own.
+    /// Not accepted this time: tried again after its destination has paused.
     AfterPause,
-    /// It may have been published: again after a pause, marked.
+    /// It may have been published: tried again after a pause, with the mark.
     MaybeDelivered,
-    /// It is parked with this reason, and those behind it go on.
+    /// It is parked with this reason, and those behind it continue.
     Park(&'static str),
-    /// It will not be taken as things are: those behind it wait, and it is tried again after a pause.
+    /// It is not accepted until somebody repairs this: it is tried again after a pause, and those
+    /// behind it wait.
     Wait(Broken),
-    /// The sidecar ends.
+    /// The sidecar is shutting down.
     Stop,
 }
 
-/// The verdict on a delivery that ended in `outcome`, of a record that was nacked `nacks` times, this one included.
+/// The consequence of a delivery that ended in `outcome`. `nacks` counts the record's nacks,
+/// including this one.
 pub(super) fn consequence(outcome: Outcome, nacks: u32, rules: Rules) -> Consequence {
     match outcome.row().redelivery {
         Redelivery::Delivered => Consequence::Delivered,
@@ -58,7 +62,7 @@ pub(super) fn consequence(outcome: Outcome, nacks: u32, rules: Rules) -> Consequ
 }
 
 impl Consequence {
-    /// What the delivery is counted as; what is parked is counted when it is.
+    /// How the delivery is counted. A parked record is counted when it is parked.
     pub(super) fn result(self) -> Option<DeliveryResult> {
         match self {
             Consequence::Delivered => Some(DeliveryResult::Confirmed),

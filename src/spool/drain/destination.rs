@@ -18,24 +18,26 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// Records and bytes that are read together.
+/// The largest numbers of records and bytes read at once.
 const BATCH_ROWS: usize = 64;
 const BATCH_BYTES: usize = 512 << 10;
-/// The most that one read can return, in KiB: the largest message, or a batch.
+/// The largest result of one read, in KiB: the largest message, or a batch.
 const READ_KIB: u32 = 17 << 10;
-/// KiB of records in memory, over all destinations.
+/// The largest size of the records in memory, in KiB, over all destinations.
 pub(super) const MEMORY_KIB: u32 = 64 << 10;
-/// After this long a turn ends in favour of another destination.
+/// A turn ends after this time, so that another destination gets one.
 const TURN: Duration = Duration::from_secs(1);
-/// The first and the longest pause of a destination. A repaired one must work within five seconds.
+/// The first and the longest pause of a destination. A repaired destination must work within five
+/// seconds.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
-/// The longest pause when more destinations wait for a repair than can be tried within [`PAUSE_MAX`].
+/// The longest pause when more destinations wait for a repair than can be tried within
+/// [`PAUSE_MAX`].
 const PAUSE_MANY: Duration = Duration::from_secs(30);
 /// The pause after a refusal by the link, which is not the destination's fault and passes quickly.
 const LINK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a record is parked whose bytes are not what was appended.
+/// The reason for parking a record whose bytes are not those that were appended.
 pub(super) const DAMAGED: &str = "damaged";
 
 /// What all turns share.
@@ -63,7 +65,7 @@ pub(super) struct Trouble {
     /// An earlier delivery may have succeeded.
     unknown: bool,
     backoff: Backoff,
-    /// Why the broker will not take it as things are.
+    /// What must be repaired, if anything.
     pub(super) broken: Option<Broken>,
     /// When the next turn begins.
     pub(super) until: Instant,
@@ -72,11 +74,11 @@ pub(super) struct Trouble {
 /// How a turn ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// There was nothing more to deliver.
+    /// No record is left to deliver.
     Emptied,
-    /// There is more, for the next turn.
+    /// Records are left for the next turn.
     More,
-    /// It pauses.
+    /// The destination pauses.
     Paused(Trouble),
     /// Nothing is delivered any more.
     Stopped,
@@ -88,7 +90,7 @@ pub(super) struct DrainTurn {
     pub(super) of: Address,
     pub(super) shared: Arc<Shared>,
     pub(super) trouble: Trouble,
-    /// The operator's changes before the last read.
+    /// The number of operators' changes before the last read.
     changes: u64,
 }
 
@@ -98,14 +100,15 @@ impl Trouble {
         Self { seq: None, nacks: 0, unknown: false, backoff, broken: None, until: Instant::now() }
     }
 
-    /// One more pause, longer than the ones before.
+    /// The next pause, longer than the last one.
     pub(super) fn longer(mut self) -> Self {
         self.until = Instant::now() + self.backoff.next_delay();
         self
     }
 
-    /// The pause, stretched where more than `few` `others` wait for somebody to mend something: what is mended for
-    /// a few works within five seconds, and thousands that nobody mends cost no more attempts than the few.
+    /// The pause, longer if more than `few` `others` wait for a repair. A few repaired destinations
+    /// work within five seconds, and thousands that nobody repairs cost no more attempts than a
+    /// few.
     pub(super) fn among(mut self, others: usize, few: usize) -> Self {
         let now = Instant::now();
         let pause = self.until.saturating_duration_since(now).as_secs_f64();
@@ -130,8 +133,8 @@ impl DrainTurn {
         Self { of, shared, trouble, changes: 0 }
     }
 
-    /// Runs until the destination is empty or pauses, or others have waited long enough. At its end all delivered records
-    /// are removed, so that the next turn begins at the front.
+    /// Runs until the destination is empty or pauses, or others have waited long enough. At its end
+    /// all delivered records are removed, so that the next turn begins with the first record.
     pub(super) async fn run(mut self) -> End {
         let end = match self.deliver_some().await {
             Ok(()) => End::More,
@@ -164,7 +167,7 @@ impl DrainTurn {
         }
     }
 
-    /// The next records, and the part of the memory that they take.
+    /// The next records, and their share of the memory.
     async fn read(&mut self, after: Option<Seq>) -> Result<(Batch, Option<OwnedSemaphorePermit>), End> {
         let memory = Arc::clone(&self.shared.memory).acquire_many_owned(READ_KIB).await;
         let Ok(mut memory) = memory else { return Err(End::Stopped) };
@@ -182,10 +185,10 @@ impl DrainTurn {
         }
     }
 
-    /// Delivers one record and settles it; an error ends the turn.
+    /// Delivers one record and settles it. An error ends the turn.
     async fn deliver(&mut self, stored: Stored) -> Result<(), End> {
         if stored.expires_ms <= now_ms() {
-            // It has expired since it was read, and is parked with the other expired records.
+            // It has expired since it was read; it is parked with the other expired records.
             return Ok(());
         }
         let seq = stored.seq;
@@ -229,7 +232,8 @@ impl DrainTurn {
         }
     }
 
-    /// Memory has the mark for this run's next delivery. The disk has it for another run and for a redrive.
+    /// Notes the attempt on disk, for another run and for a redrive. This run has the mark in
+    /// memory.
     async fn note_attempt(&self, seq: Seq) {
         if let Err(error) = self.shared.store.attempted(vec![seq]).await {
             tracing::warn!(%seq, %error, "an attempt could not be noted");
@@ -255,7 +259,7 @@ impl DrainTurn {
     async fn publish_once(&self, message: crate::message::Message) -> Result<Outcome, End> {
         let permit = self.permit(message.payload.len()).await?;
         if self.shared.backlog.changes() != self.changes {
-            // It may be one of those that were parked or removed since it was read.
+            // It may have been parked or removed since it was read.
             return Err(End::Paused(self.trouble.clone().at_once()));
         }
         let deadline = Deadline::after(Instant::now(), self.shared.live.now().publish.timeout);
@@ -274,7 +278,7 @@ impl DrainTurn {
         })
     }
 
-    /// Parks records, before those behind them go on.
+    /// Parks records; those behind them wait for it.
     async fn park(&self, seqs: Vec<Seq>, reason: &'static str) -> Result<(), End> {
         match self.shared.confirmed.park(seqs, reason).await {
             Ok(true) => Ok(()),

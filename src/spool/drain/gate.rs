@@ -1,6 +1,8 @@
-//! The gate that every delivery passes: it keeps the pace, lets requests go first, and is shut while the link is down.
+//! The gate for every delivery: it keeps the pace, lets requests go first, and closes while the
+//! link is down.
 //!
-//! Requests that always hold more than half of the permits slow the drain to a tenth of its pace, never to nothing.
+//! If requests hold more than half of the permits all the time, the drain keeps a tenth of its
+//! pace.
 
 use super::pace::Pace;
 use crate::admission::{Admission, Permit};
@@ -9,17 +11,17 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-/// How long requests go first before the gate looks again.
+/// The pause before the gate tries again, while requests go first.
 const YIELD: Duration = Duration::from_millis(10);
 
-/// A turn that wants to deliver one record.
+/// A turn's request to deliver one record.
 #[derive(Debug)]
 pub(super) struct PermitRequest {
-    /// Since when.
+    /// When the turn asked.
     pub(super) asked: Instant,
-    /// Bytes of the content.
+    /// The size of the content, in bytes.
     pub(super) bytes: usize,
-    /// Dropped when the link is not up, or nothing is delivered any more.
+    /// Dropped when the link is not up or the drain has stopped.
     pub(super) reply: oneshot::Sender<Permit>,
 }
 
@@ -37,7 +39,8 @@ impl Gate {
         Self { link, admission, pace: Pace::new(rate, Instant::now()), up_since: None }
     }
 
-    /// Lets one delivery after the other through, in the order in which they asked, until the drain stops.
+    /// Lets deliveries through one at a time, in the order of their requests, until the drain
+    /// stops.
     pub(super) async fn run(
         mut self,
         mut asking: mpsc::Receiver<PermitRequest>,
@@ -46,19 +49,19 @@ impl Gate {
         let all = async {
             while let Some(one) = asking.recv().await {
                 if let Some(permit) = self.permit(&one).await {
-                    // A turn that was given up gives its permit back here.
+                    // If the turn was cancelled, its permit returns here.
                     drop(one.reply.send(permit));
                 }
             }
         };
         tokio::select! {
             () = all => {}
-            // Without a sender the drain itself is gone.
+            // No sender is left only when the drain itself is gone.
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
 
-    /// The permit, once it is its turn; `None` while the link is not up.
+    /// Waits for the permit. `None` while the link is not up.
     async fn permit(&mut self, asking: &PermitRequest) -> Option<Permit> {
         loop {
             let up_since = self.link.up_since()?;
@@ -85,7 +88,8 @@ impl Gate {
     }
 }
 
-/// A permit, unless half of them or of the bytes are taken: the other half is for requests alone.
+/// A permit, unless half of the permits or of the bytes is taken: the other half belongs to
+/// requests.
 fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     let most = (admission.limit() / 2).max(1);
     if admission.in_flight() >= most {
@@ -93,14 +97,14 @@ fn behind_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     }
     let mut permit = admission.admit().ok()?;
     let half = admission.bytes_limit() / 2;
-    // A record larger than half takes from the bytes that requests leave.
+    // A record larger than half may use all bytes that requests leave.
     let most = if bytes <= half { half } else { admission.bytes_limit() };
-    // A record larger than all bytes in flight goes when nothing else is in flight.
+    // A record larger than the whole limit goes when nothing else is in flight.
     (permit.reserve_below(most, bytes).is_ok() || admission.in_flight() == 1).then_some(permit)
 }
 
-/// A permit from the requests' half, so that endless requests do not stop the drain for ever. The record is in memory
-/// already, within the drain's own bound, so its bytes are no reason to wait.
+/// A permit from the requests' half, so that endless requests do not stop the drain. The record is
+/// already in memory, within the drain's own bound, so it does not wait for bytes.
 fn among_requests(admission: &Admission, bytes: usize) -> Option<Permit> {
     let mut permit = admission.admit().ok()?;
     permit.reserve(bytes).ok();

@@ -1,9 +1,10 @@
 //! The drain: takes messages from the spool to the broker, each destination's in order.
 //!
-//! * `destination` is one destination's turn: one record after the other, each settled before the next leaves;
-//! * `gate` lets deliveries through: at the `pace`, behind live traffic, while the link is up;
-//! * `consequence` says what an outcome means for a record; `redelivery` which records carry a mark;
-//! * `confirmed` removes what was delivered, in batches;
+//! * `destination` is one destination's turn: each record is settled before the next one leaves;
+//! * `gate` lets deliveries through: at the `pace`, behind requests, while the link is up;
+//! * `consequence` says what an outcome means for a record; `redelivery` says which records get a
+//!   mark;
+//! * `confirmed` removes delivered records, in batches;
 //! * `owner` gives destinations their turns.
 
 mod confirmed;
@@ -31,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Destinations that are served side by side.
+/// The largest number of concurrent turns.
 const SIDE_BY_SIDE: usize = 64;
 
 /// The settings of the drain.
@@ -41,7 +42,7 @@ pub struct DrainSettings {
     pub directory: PathBuf,
     /// The highest rate, in messages a second.
     pub rate: u32,
-    /// A record that was nacked more often is undeliverable.
+    /// After more nacks than this a record is undeliverable.
     pub nacks_max: u32,
     /// Whether undeliverable records are parked or wait.
     pub undeliverable: Undeliverable,
@@ -50,7 +51,7 @@ pub struct DrainSettings {
 }
 
 impl DrainSettings {
-    /// The settings of a configuration that has a spool.
+    /// The settings, if the configuration has a spool.
     #[must_use]
     pub fn of(live: &Live) -> Option<Self> {
         let SpoolConfig { path, drain_rate, nacks_max, undeliverable, .. } = &live.now().spool;
@@ -72,7 +73,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Starts to deliver what the store has.
+    /// Starts to deliver the store's records.
     #[must_use]
     pub fn start(
         spool: SpoolHandle,
@@ -109,18 +110,19 @@ impl Drain {
         let owner = Owner::new(shared, under_way, settings.rate);
         let owner = tokio::spawn(async move {
             owner.run().await;
-            // Both have nothing more to do: the gate was stopped, and nobody is left to tell the remover anything.
+            // Both are idle: the gate has stopped, and the remover has no sender left.
             gatekeeper.abort();
             drop(remover.await);
         });
         Self { stop, owner }
     }
 
-    /// Stops delivering, waits for verdicts on deliveries under way and removes delivered records, within `budget`.
+    /// Stops delivering, waits for the verdicts on deliveries under way and removes delivered
+    /// records, within `budget`.
     pub async fn stop(self, budget: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(budget, self.owner).await.is_err() {
-            tracing::warn!("the spool's last deliveries have no verdict: they will be made again");
+            tracing::warn!("the spool's last deliveries have no verdict and will be repeated");
         }
     }
 }

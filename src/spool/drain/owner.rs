@@ -1,4 +1,5 @@
-//! Gives destinations their turns: a bounded number side by side, the others in the order in which they came.
+//! Gives destinations their turns: a bounded number at once, the others in the order of their
+//! arrival.
 
 use super::SIDE_BY_SIDE;
 use super::consequence::Broken;
@@ -13,24 +14,25 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-/// Destinations that are asked of the store at a time, beside those that are known.
+/// The number of destinations asked from the store at once, on top of the known ones.
 const LOOK: usize = 1024;
-/// Commits follow each other quickly; the store is asked at most this often what they changed.
+/// The shortest pause between two looks at the store's destinations: commits follow each other
+/// quickly.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// A look is followed by a pause of this many times its duration.
+/// The pause after a look is at least this many times the look's duration.
 const LOOK_PART: u32 = 10;
-/// How often records are parked that have expired.
+/// The interval between two rounds that park expired records.
 const EXPIRY: Duration = Duration::from_secs(1);
-/// Expired records that are parked at a time, and how often in a row.
+/// The number of expired records parked at once, and the number of such batches in one round.
 const EXPIRED_MAX: usize = 256;
 const EXPIRED_ROUNDS: usize = 16;
-/// Destinations that wait for the same exchange to be mended and are tried within four seconds: one that succeeds
-/// brings the others along.
+/// This many destinations that wait for a repair of the same exchange are tried within four
+/// seconds. One success brings the others along.
 const FEW_OF_EXCHANGE: usize = 16;
-/// Those that wait for something of their own: as many as come to a fifth of the drain's rate when each is tried
-/// every other second, and no fewer than these.
+/// The least number of destinations with faults of their own that are tried every other second. The
+/// limit is higher if their attempts still take at most a fifth of the drain's rate.
 const FEW: usize = 16;
-/// The longest wait when there is nothing to wait for.
+/// A timer for the case that nothing is due.
 const FAR: Duration = Duration::from_secs(60);
 
 /// The owner's state.
@@ -38,18 +40,18 @@ const FAR: Duration = Duration::from_secs(60);
 pub(super) struct Owner {
     shared: Arc<Shared>,
     under_way: DeliveringNote,
-    /// Destinations that may wait for something of their own before each is tried less often.
+    /// With more destinations with faults of their own than this, each is tried less often.
     few: usize,
     turns: JoinSet<End>,
-    /// Those that run, and whether each waited for somebody to mend something.
+    /// Running turns: the destination, and whether it waited for a repair.
     running: HashMap<Id, (Address, bool)>,
     queue: VecDeque<(Address, Trouble)>,
-    /// Those that run and those that queue.
+    /// The destinations that run or queue.
     busy: HashSet<Address>,
     pausing: HashMap<Address, Trouble>,
-    /// No turn is given before.
+    /// No turn begins before this.
     turns_at: Instant,
-    /// The store may have destinations that are not known yet.
+    /// Whether the store may have destinations that are not known here yet.
     news: bool,
     look_at: Instant,
     expire_at: Instant,
@@ -73,7 +75,7 @@ impl Owner {
         }
     }
 
-    /// Until the drain is stopped or the store has failed.
+    /// Runs until the drain is stopped or the store has failed.
     pub(super) async fn run(mut self) {
         let mut stats = self.shared.store.watch();
         let mut stopping = self.shared.stopping.clone();
@@ -86,7 +88,7 @@ impl Owner {
             let timer = self.next_timer(is_up);
             let link = self.shared.link.clone();
             tokio::select! {
-                // Without a sender the drain itself is gone.
+                // No sender is left only when the drain itself is gone.
                 _ = stopping.wait_for(|stopping| *stopping) => is_over = true,
                 Some(ended) = self.turns.join_next_with_id() => is_over = self.ended(ended),
                 changed = stats.changed() => {
@@ -102,9 +104,7 @@ impl Owner {
             }
         }
         if !*stopping.borrow() && self.shared.store.stats().health == StoreHealth::Working {
-            tracing::error!(
-                "the drain has ended: what is in the spool stays there until amqpost is started again"
-            );
+            tracing::error!("the drain has ended: messages stay in the spool until amqpost is started again");
         }
         self.wind_up().await;
     }
@@ -139,9 +139,9 @@ impl Owner {
             self.look().await;
         }
         if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() && now >= self.turns_at {
-            // Without the note a crash would make messages arrive twice and nothing say so.
+            // Without the note, messages would arrive twice after a crash without a mark.
             if let Err(error) = self.under_way.begin().await {
-                tracing::error!(%error, "nothing is delivered: the spool's note of that could not be written");
+                tracing::error!(%error, "nothing is delivered: the spool's delivery note was not written");
                 self.turns_at = Instant::now() + EXPIRY;
                 return;
             }
@@ -166,7 +166,7 @@ impl Owner {
         let limit = LOOK + self.busy.len() + self.pausing.len();
         let begun = Instant::now();
         let found = self.shared.store.destinations(limit).await;
-        // Thousands of destinations take their time to be read, and others want to read as well.
+        // To read thousands of destinations takes long, and others must be able to read as well.
         self.look_at = Instant::now() + LOOK_PAUSE.max(LOOK_PART * begun.elapsed());
         match found {
             Ok(found) => {
@@ -185,7 +185,7 @@ impl Owner {
         }
     }
 
-    /// Whether the drain is over with this turn.
+    /// Takes in a turn that ended; returns whether the drain is over.
     fn ended(&mut self, ended: Result<(Id, End), JoinError>) -> bool {
         let (id, end) = match ended {
             Ok(ended) => ended,
@@ -198,7 +198,7 @@ impl Owner {
             self.mended(&of);
         }
         match end {
-            // Something may have come between its last look and now.
+            // A record may have arrived since its last look.
             End::Emptied => self.news = true,
             End::More => self.enqueue(of, Trouble::none()),
             End::Paused(trouble) => {
@@ -214,7 +214,7 @@ impl Owner {
         false
     }
 
-    /// What was wrong with this one is mended: the others of its exchange may be as well.
+    /// This one's fault is repaired: those of the same exchange are tried at once.
     fn mended(&mut self, of: &Address) {
         let soon = Instant::now() + Duration::from_secs(1);
         for (other, trouble) in &mut self.pausing {
@@ -224,13 +224,13 @@ impl Owner {
         }
     }
 
-    /// Destinations that wait for somebody to mend the exchange of this one.
+    /// The number of destinations that wait for a repair of this one's exchange.
     fn waiting_for(&self, of: &Address) -> usize {
         let same = self.pausing.iter().filter(|(other, _)| other.exchange == of.exchange);
         same.filter(|(_, trouble)| trouble.broken == Some(Broken::Exchange)).count()
     }
 
-    /// Destinations that wait for somebody to mend something of their own.
+    /// The number of destinations that wait for a repair of their own.
     fn waiting_alone(&self) -> usize {
         self.pausing.values().filter(|trouble| trouble.broken == Some(Broken::Destination)).count()
     }
@@ -270,7 +270,7 @@ impl Owner {
             },
         };
         if !remaining && let Err(error) = self.under_way.end().await {
-            tracing::warn!(%error, "the spool's note of deliveries under way could not be removed");
+            tracing::warn!(%error, "the spool's delivery note could not be removed");
         }
     }
 }

@@ -1,15 +1,15 @@
-//! When the next message may leave: evenly spaced, and slowly at first after a start or an outage. Pure.
+//! When the next message may leave: evenly spaced, with a ramp after a start or an outage. Pure.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The part of the rate at which it begins.
+/// The part of the rate at which a ramp begins.
 const FIRST: f64 = 0.1;
-/// What the rate is multiplied by in every second.
+/// The growth of the rate per second, as a factor.
 const GROWTH: f64 = 1.5;
-/// The part of the rate that the drain keeps, whatever requests take.
+/// The part of the rate that the drain always keeps, however busy requests are.
 const TRICKLE: f64 = 0.1;
-/// Timers wake late. A delay up to this is made up; the rest of a longer one is lost.
+/// Timers fire late. A delay of up to this is made up for; the rest of a longer one is lost.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
 /// The pace of everything that leaves the spool.
@@ -27,35 +27,36 @@ pub(super) struct Pace {
 impl Pace {
     /// At most `rate` messages a second, and a ramp that begins now.
     pub(super) fn new(rate: u32, now: Instant) -> Self {
-        // Less than a message must not be made one: a low rate would be exceeded by it.
+        // Less than one message must not be rounded up to one: that would exceed a low rate.
         let catch_up = if CATCH_UP.as_secs_f64() * f64::from(rate) < 1.0 { Duration::ZERO } else { CATCH_UP };
         Self { rate: f64::from(rate.max(1)), since: now, next: now, catch_up }
     }
 
-    /// The broker is there again: the ramp begins anew.
+    /// The broker is back: the ramp begins again.
     pub(super) fn begin_again(&mut self, now: Instant) {
         self.since = now;
         self.next = self.next.max(now);
     }
 
-    /// When a message may leave that has been waiting since `asked`.
+    /// When a message that has waited since `asked` may leave.
     pub(super) fn due(&self, asked: Instant) -> Instant {
         self.next.max(asked)
     }
 
-    /// When a message may leave although requests hold the drain's permits: at this part of the rate.
+    /// The same for a message among requests, which hold the drain's permits: at [`TRICKLE`] of the
+    /// rate.
     pub(super) fn due_among_requests(&self, asked: Instant, now: Instant) -> Instant {
         self.due(asked) + Duration::from_secs_f64((1.0 / TRICKLE - 1.0) / self.rate_at(now))
     }
 
-    /// A message that has been waiting since `asked` leaves.
+    /// A message that has waited since `asked` leaves.
     pub(super) fn left(&mut self, asked: Instant, now: Instant) {
         let earliest = now.checked_sub(self.catch_up).unwrap_or(now);
         let moment = self.due(asked).max(earliest);
         self.next = moment + Duration::from_secs_f64(1.0 / self.rate_at(now));
     }
 
-    /// A message leaves among requests. Its delay is not made up.
+    /// A message leaves among requests. Its delay is not made up for.
     pub(super) fn left_among_requests(&mut self, now: Instant) {
         self.next = now + Duration::from_secs_f64(1.0 / self.rate_at(now));
     }
@@ -72,12 +73,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What happens between two messages.
+    /// The time between two messages.
     #[derive(Clone, Copy, Debug)]
     struct Step {
-        /// The next one was not there before this has passed.
+        /// The next message arrives after this.
         idle_us: u64,
-        /// The timer woke so much too late.
+        /// The timer fires this much too late.
         late_us: u64,
         outage: bool,
     }
@@ -89,7 +90,7 @@ mod tests {
         (idle, late, outage).prop_map(|(idle_us, late_us, outage)| Step { idle_us, late_us, outage })
     }
 
-    /// When each message left, and how fast they might at that moment.
+    /// When each message left, and the rate allowed at that moment.
     fn play(rate: u32, steps: &[Step]) -> Vec<(Instant, f64)> {
         let start = Instant::now();
         let (mut now, mut pace) = (start, Pace::new(rate, start));
@@ -107,7 +108,7 @@ mod tests {
         left
     }
 
-    /// The most that left in any second that begins with a message.
+    /// The largest number of messages that left in any second that begins with a message.
     fn busiest(left: &[(Instant, f64)]) -> usize {
         let mut first = 0;
         let mut most = 0;
@@ -142,9 +143,10 @@ mod tests {
             let left = play(rate, &steps);
             let begun = left[outage].0;
             for second in 0..8u64 {
-                let (from, to) = (begun + Duration::from_secs(second), begun + Duration::from_secs(second + 1));
+                let [from, to] = [second, second + 1].map(|second| begun + Duration::from_secs(second));
                 let count = left[outage..].iter().filter(|(moment, _)| (from..to).contains(moment)).count();
-                let fastest = (f64::from(rate) * FIRST * GROWTH.powf(second as f64 + 1.0)).min(f64::from(rate));
+                let ramp = FIRST * GROWTH.powf(second as f64 + 1.0);
+                let fastest = f64::from(rate) * ramp.min(1.0);
                 prop_assert!(count as f64 <= fastest.max(1.0) * 1.1 + 1.0, "{} in second {}", count, second);
             }
         }

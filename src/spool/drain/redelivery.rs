@@ -1,4 +1,4 @@
-//! Which records may reach the broker a second time. They carry a mark for consumers.
+//! Which records may reach the broker a second time. They get a mark for consumers.
 
 use crate::spool::store::{Address, DELIVERING, Seq};
 use std::collections::HashMap;
@@ -7,41 +7,43 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The largest number of records delivered and not removed yet: a crash can make these arrive twice.
+/// The largest number of delivered records that are not yet removed: after a crash these arrive
+/// twice.
 pub(super) const UNSETTLED_MAX: usize = 256;
 
 /// The records that an earlier run may have delivered without removing them.
 ///
-/// Each destination's records leave in order, so that these are its first ones; they were there when this run
-/// began; and there are never more of them than [`UNSETTLED_MAX`].
+/// They are the first records of their destinations, because each destination's records leave in
+/// order. All of them existed when this run began, and there are at most [`UNSETTLED_MAX`].
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    /// The last record that was there at the start; `None` when the run before ended well.
+    /// The last record that existed at the start; `None` if the previous run ended normally.
     until: Option<Seq>,
-    /// How many each destination has had, and the last of them.
+    /// How many each destination has had, and the last one.
     counted: HashMap<Address, (usize, Seq)>,
 }
 
 impl Suspects {
-    /// After a run that ended well there are none.
+    /// Without `until`, after a run that ended normally, there are none.
     pub(super) fn new(until: Option<Seq>) -> Self {
         Self { until, counted: HashMap::new() }
     }
 
-    /// Whether the record may have been delivered by an earlier run. Records are asked about in their order.
+    /// Whether the record may have been delivered by an earlier run. Records are asked about in
+    /// their order.
     pub(super) fn includes(&mut self, of: &Address, seq: Seq) -> bool {
         if self.until.is_none_or(|until| seq > until) {
             return false;
         }
         let (count, last) = self.counted.entry(of.clone()).or_insert((0, Seq::new(i64::MIN)));
-        // An operator's redrive makes earlier records ready again; they are not counted.
+        // An operator's redrive makes earlier records ready again; those are not counted.
         if seq > *last && *count < UNSETTLED_MAX {
             (*count, *last) = (*count + 1, seq);
         }
         seq <= *last
     }
 
-    /// The last record that was there at the start, when those are under suspicion.
+    /// The last record that existed at the start, if the previous run did not end normally.
     pub(super) fn until(&self) -> Option<Seq> {
         self.until
     }
@@ -56,7 +58,7 @@ pub(super) struct NoteError {
     cause: io::Error,
 }
 
-/// A file that is there from a run's first delivery until it has ended well.
+/// A file that exists from a run's first delivery until the run has ended normally.
 #[derive(Debug)]
 pub(super) struct DeliveringNote {
     path: PathBuf,
@@ -64,13 +66,14 @@ pub(super) struct DeliveringNote {
 }
 
 impl DeliveringNote {
-    /// The file in a store's directory. The store has looked whether an earlier run left it behind.
+    /// The file in a store's directory. `left_behind` says whether the store found one from an
+    /// earlier run.
     pub(super) fn new(directory: &Path, left_behind: bool) -> Self {
         Self { path: directory.join(DELIVERING), there: left_behind }
     }
 
-    /// Called before the first delivery, and synced: after a power cut it must be there as well. On a thread that may
-    /// wait for a disk.
+    /// Makes and syncs the file before the first delivery, so that a power cut leaves it. On a
+    /// thread that may block.
     pub(super) async fn begin(&mut self) -> Result<(), NoteError> {
         if !self.there {
             let path = self.path.clone();
@@ -81,7 +84,7 @@ impl DeliveringNote {
         Ok(())
     }
 
-    /// Called when every delivered record is removed. Also on a thread that may wait for a disk.
+    /// Removes the file when every delivered record is removed. On a thread that may block.
     pub(super) async fn end(&mut self) -> Result<(), NoteError> {
         if self.there {
             let path = self.path.clone();
@@ -150,7 +153,8 @@ mod tests {
             order in prop::collection::vec(0..6usize, 1..800),
             removed in 0..800usize,
         ) {
-            // What the earlier run delivered, in which order, and how much of it was removed in time.
+            // The records that the earlier run delivered, in order, and how many of them it
+            // removed.
             let mut next = vec![0i64; destinations];
             let delivered: Vec<(usize, i64)> = order
                 .iter()

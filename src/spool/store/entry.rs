@@ -1,12 +1,12 @@
-//! The values that go into the store and come out of it: records, their numbers, states and destinations.
+//! The values at the store's border: records, their numbers, states and destinations.
 
 use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The number of a record: ascending in the order of arrival for each destination, never used twice. Those of one
-/// transaction are numbered destination by destination.
+/// The number of a record, never used twice. For each destination numbers ascend in the order of
+/// arrival. The records of one transaction are numbered destination by destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(i64);
 
@@ -30,10 +30,10 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Where a message goes. Each destination is a queue of its own: first in, first out.
+/// The destination of a message. Each destination is a queue: first in, first out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Address {
-    /// The exchange; empty is the broker's default exchange, which JSON names as requests do.
+    /// The exchange; empty for the broker's default exchange, which JSON names as requests do.
     #[serde(serialize_with = "as_requests_name_it")]
     pub exchange: ShortText,
     /// The routing key.
@@ -56,9 +56,9 @@ fn as_requests_name_it<S: Serializer>(exchange: &ShortText, to: S) -> Result<S::
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordState {
-    /// It waits for its delivery.
+    /// It waits for delivery.
     Ready,
-    /// It is kept, for an operator to look at; nothing delivers it.
+    /// It is kept for an operator and not delivered.
     Parked,
 }
 
@@ -80,24 +80,26 @@ impl RecordState {
 pub struct NewRecord {
     /// The message.
     pub message: Message,
-    /// The client's idempotency key, when it gave one.
+    /// The client's idempotency key, if it gave one.
     pub idempotency: Option<Idempotency>,
 }
 
-/// A client's key, the request it was used for, and the outcome to remember. The hashes are the caller's choice.
+/// A client's key, the request it was used for, and the outcome to remember. The caller chooses the
+/// hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// A hash of the key.
     pub key: [u8; 16],
     /// A hash of the request.
     pub request: [u8; 16],
-    /// The outcome, given again to a repeated request.
+    /// The outcome, repeated to a repeated request.
     pub outcome: FinalOutcome,
     /// The message id of the first request.
     pub message_id: String,
 }
 
-/// The outcomes that are remembered with a key. Any other outcome is not final: its request may be tried again.
+/// The outcomes that are remembered with a key. Any other is not final: the request may be tried
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinalOutcome {
     /// The broker confirmed the message.
@@ -119,12 +121,12 @@ impl FinalOutcome {
     }
 }
 
-/// A key that was used before, inside the window.
+/// The earlier use of a key, inside the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstUse {
     /// Whether the request was the same one.
     pub same_request: bool,
-    /// The record that was stored for it, if one was; it may be delivered and gone.
+    /// The record that was stored for it, if any; it may be delivered and removed since.
     pub seq: Option<Seq>,
     /// The outcome of the first request.
     pub outcome: FinalOutcome,
@@ -132,7 +134,7 @@ pub struct FirstUse {
     pub message_id: String,
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It is on disk.
@@ -152,7 +154,7 @@ pub struct Stored {
     pub created_ms: i64,
     /// When it is parked instead of delivered, in Unix milliseconds.
     pub expires_ms: i64,
-    /// Deliveries whose outcome nobody knows.
+    /// Deliveries with an unknown outcome.
     pub attempts: u32,
 }
 
@@ -161,9 +163,9 @@ pub struct Stored {
 pub struct Batch {
     /// Whole records, in order.
     pub records: Vec<Stored>,
-    /// Records whose bytes are not those that were appended: to be parked.
+    /// Records whose bytes are not those that were appended. They must be parked.
     pub damaged: Vec<Seq>,
-    /// The last record looked at: the next batch begins after it.
+    /// The last examined record: the next batch begins after it.
     pub last: Option<Seq>,
 }
 
@@ -187,7 +189,7 @@ pub struct ReadyAddress {
 /// Which records to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those to this exchange; empty is the broker's default exchange.
+    /// Only those to this exchange; empty for the broker's default exchange.
     pub exchange: Option<ShortText>,
     /// Only those with this routing key.
     pub routing_key: Option<ShortText>,
@@ -198,14 +200,14 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The one destination that is left, when there is only one.
+    /// The destination, if the filter names exactly one.
     pub(super) fn destination(&self) -> Option<Address> {
         let (exchange, routing_key) = (self.exchange.clone()?, self.routing_key.clone()?);
         Some(Address { exchange, routing_key })
     }
 }
 
-/// Which part of a list.
+/// A part of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     /// Begin after this record.
@@ -219,11 +221,11 @@ pub struct Page {
 pub struct RecordEntry {
     /// Its number.
     pub seq: Seq,
-    /// Whether it is to be delivered.
+    /// Whether it is ready or parked.
     pub state: RecordState,
     /// Why it is parked.
     pub reason: Option<String>,
-    /// Where it goes.
+    /// Its destination.
     #[serde(flatten)]
     pub destination: Address,
     /// Its message id; `None` when its properties cannot be read.
@@ -234,13 +236,13 @@ pub struct RecordEntry {
     /// When it is parked instead of delivered, in Unix milliseconds.
     #[serde(rename = "expires_unix_ms")]
     pub expires_ms: i64,
-    /// Deliveries whose outcome nobody knows: after one of them the broker may have the message.
+    /// Deliveries with an unknown outcome: the broker may have the message from one of them.
     pub attempts: u32,
     /// Bytes of its content.
     pub payload_bytes: u64,
 }
 
-/// What a store holds.
+/// The contents of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Records to be delivered.
@@ -255,11 +257,11 @@ pub struct Summary {
     pub live_bytes: u64,
     /// Destinations that have records.
     pub destinations: u64,
-    /// The largest of them.
+    /// The largest destinations.
     pub largest: Vec<Holding>,
 }
 
-/// What a store holds for one destination.
+/// A store's records for one destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Holding {
     /// Which.
@@ -276,9 +278,9 @@ pub struct Holding {
 /// One record, with its content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Whole {
-    /// What a list says of it.
+    /// Its line in a list.
     pub entry: RecordEntry,
-    /// Its message; `None` when its bytes are not those that were appended.
+    /// Its message; `None` if its bytes are not those that were appended.
     pub message: Option<Message>,
 }
 

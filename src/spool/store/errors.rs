@@ -11,10 +11,10 @@ pub enum OpenError {
     InUse {
         /// The directory.
         directory: PathBuf,
-        /// ` (pid 123)`, when the other one left its number.
+        /// ` (pid 123)`, if that process wrote its id.
         holder: String,
     },
-    /// The directory is on a network: its locks and its shared memory do not hold there.
+    /// The directory is on a network file system, where locks and shared memory do not work.
     #[error("the spool {directory} is on {kind}; it needs a local disk", directory = .directory.display())]
     NotLocal {
         /// The directory.
@@ -22,19 +22,20 @@ pub enum OpenError {
         /// The kind of file system.
         kind: &'static str,
     },
-    /// The directory is somebody else's: to close it to other users, as a spool's is, could do harm.
+    /// The directory has other uses: making it private, as a spool must be, could break them.
     #[error(
-        "{directory} holds other files and no spool, and others may enter it; give the spool a directory of its own",
+        "{directory} has other files, no spool, and is open to other users; \
+         give the spool a directory of its own",
         directory = .directory.display()
     )]
     ForeignDirectory {
         /// The directory.
         directory: PathBuf,
     },
-    /// A run before ended while its log was being moved, and how far is known only by another process that looks into the spool: whether
-    /// the disk kept what was moved is not known any more.
+    /// An earlier run ended during a checkpoint, and another process has the spool open. Whether
+    /// the disk kept the moved pages is unknown.
     #[error(
-        "another process looks into the spool {directory}, and the run before ended while its log was being moved; \
+        "another process reads the spool {directory}, and an earlier run ended during a checkpoint; \
          end that process (amqpost spool, sqlite3) and start again",
         directory = .directory.display()
     )]
@@ -42,10 +43,10 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
-    /// The SQLite that was linked has a known fault.
+    /// The linked SQLite has a known fault.
     #[error("SQLite {found} loses data; 3.51.3 or newer is needed")]
     OldSqlite {
-        /// Its number, such as 3051003.
+        /// Its version number, such as 3051003.
         found: i32,
     },
     /// The database belongs to another program.
@@ -54,9 +55,9 @@ pub enum OpenError {
         /// The database.
         path: PathBuf,
     },
-    /// The database was written by a newer amqpost.
+    /// A newer amqpost wrote the database.
     #[error(
-        "the spool has version {found}, this amqpost reads up to {known}; start the newer one, or drain it first"
+        "the spool has version {found}, this amqpost reads up to {known}; start the newer one or drain first"
     )]
     Newer {
         /// The version found.
@@ -64,9 +65,9 @@ pub enum OpenError {
         /// The newest version known.
         known: i64,
     },
-    /// The database was written by an older amqpost, and can only be looked at here.
+    /// An older amqpost wrote the database, and this connection can only read.
     #[error(
-        "the spool has version {found}, this amqpost reads {known}; start this one's sidecar with it once"
+        "the spool has version {found}, this amqpost reads {known}; start this sidecar with it once"
     )]
     Older {
         /// The version found.
@@ -74,24 +75,24 @@ pub enum OpenError {
         /// The version known.
         known: i64,
     },
-    /// A setting of the database did not take.
+    /// A setting of the database did not take effect.
     #[error("the spool's {setting} is {found}, not {wanted}")]
     Setting {
         /// Its name.
         setting: &'static str,
-        /// What it is.
+        /// The actual value.
         found: String,
-        /// What it must be.
+        /// The required value.
         wanted: String,
     },
     /// The directory or a file in it cannot be used.
     #[error("{doing} {path}: {source}", path = .path.display())]
     Files {
-        /// What was tried.
+        /// The attempted action.
         doing: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// SQLite refuses.
@@ -105,16 +106,16 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// Which bound an append met.
+/// The bound that an append exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FullReason {
     /// The spool's own size.
     #[error("the spool is full")]
     Spool,
-    /// The part of it that one destination may take.
+    /// One destination's share of the spool.
     #[error("the destination's share of the spool is full")]
     Destination,
-    /// The disk below it.
+    /// The free space of the disk.
     #[error("the disk is full")]
     Disk,
 }
@@ -122,13 +123,13 @@ pub enum FullReason {
 /// Why a message was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// There is no room, and no trace of the message.
+    /// There is no space. Nothing of the message is stored.
     #[error(transparent)]
     Full(#[from] FullReason),
-    /// The store is closed or has failed, and there is no trace of the message.
+    /// The store is closed or has failed. Nothing of the message is stored.
     #[error("the spool has failed")]
     Failed,
-    /// The disk failed at the commit: the message may be found after a restart.
+    /// The disk failed at the commit: the message may be there after a restart.
     #[error("the disk failed while the message was written")]
     Unsure,
 }
@@ -136,10 +137,10 @@ pub enum AppendError {
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// There is no room even for the change.
+    /// There is no space even for the change.
     #[error("the disk is full")]
     Full,
-    /// The store is closed or has failed; after a restart the change may be found made or not.
+    /// The store is closed or has failed; a restart shows whether the change was made.
     #[error("the spool has failed")]
     Failed,
 }
@@ -150,7 +151,7 @@ pub enum ReadError {
     /// The store is closed.
     #[error("the spool is closed")]
     Closed,
-    /// The outcome that is remembered with an idempotency key is damaged.
+    /// The remembered outcome of an idempotency key is damaged.
     #[error("the outcome that the spool remembers for it is damaged")]
     Outcome,
     /// SQLite refuses.

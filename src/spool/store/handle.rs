@@ -1,4 +1,4 @@
-//! The store's verbs, for tasks: each is a change on its way to the writer or a question to the reader.
+//! The store's operations, for tasks: changes go to the writer, questions to the reader.
 
 use super::entry::{
     Address, Appended, Batch, Filter, FirstUse, Idempotency, NewRecord, Page, ReadyAddress, RecordEntry, Seq,
@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-/// KiB of changes that wait for the writer, at most; whoever brings more waits to hand it over.
+/// The largest size of the changes that wait for the writer, in KiB. Callers with more wait.
 pub(super) const QUEUE_KIB: u32 = 64 << 10;
 
 /// The way to an open store. Cloning shares it.
@@ -34,14 +34,14 @@ pub struct StoreHandle {
 }
 
 impl StoreHandle {
-    /// Stores a message, and returns when it is on disk.
+    /// Stores a message. Returns when it is on disk.
     ///
-    /// Dropping the future is safe: before the hand-over to the writer nothing is stored, after it the message
-    /// is, although nobody learns its number.
+    /// Dropping the future is safe: before the hand-over to the writer nothing is stored; after it
+    /// the message is stored and its number is lost.
     ///
     /// # Errors
-    /// [`AppendError::Full`] and [`AppendError::Failed`] leave no trace; after [`AppendError::Unsure`] the message
-    /// may be found when the store is opened again.
+    /// [`AppendError::Full`] and [`AppendError::Failed`] leave no trace; after
+    /// [`AppendError::Unsure`] the message may be there when the store is opened again.
     pub async fn append(&self, record: NewRecord) -> Result<Appended, AppendError> {
         let prepared = Prepared::of(record);
         let bytes = prepared.meta.len() + prepared.body.len();
@@ -55,11 +55,11 @@ impl StoreHandle {
         }
     }
 
-    /// Remembers the outcome of a request that was not stored. When its key is remembered already, nothing
-    /// changes and what is remembered is returned.
+    /// Remembers the outcome of a request that was not stored. If its key is remembered already,
+    /// changes nothing and returns that first use.
     ///
     /// # Errors
-    /// When it could not be remembered.
+    /// When the outcome could not be stored.
     pub async fn remember(&self, with: Idempotency) -> Result<Option<FirstUse>, ChangeError> {
         match self.change(Change::Remember(with), 0).await {
             Ok(Effect::Remembered(seen)) => Ok(seen),
@@ -67,10 +67,10 @@ impl StoreHandle {
         }
     }
 
-    /// What is remembered of a key, for this request.
+    /// The remembered use of a key, for this request.
     ///
     /// # Errors
-    /// When the store cannot be read, or the outcome that it remembers.
+    /// When the store or the remembered outcome cannot be read.
     pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<FirstUse>, ReadError> {
         let (window, runs) = (self.dedup_window, self.dedup_runs.clone());
         let seen = move |db: &_| match dedup::seen(db, &runs, key, request, window, now_ms())? {
@@ -81,7 +81,8 @@ impl StoreHandle {
         self.asking.ask(seen).await
     }
 
-    /// Removes records that the broker has; how many there were. They gather for an append to take them along.
+    /// Removes records that the broker has; returns how many there were. Removals gather until an
+    /// append commits them too.
     ///
     /// # Errors
     /// When they could not be removed: they will be delivered again.
@@ -89,15 +90,15 @@ impl StoreHandle {
         self.changed(Change::Confirm(seqs)).await
     }
 
-    /// Counts an attempt to deliver each of the records.
+    /// Counts one delivery attempt for each of the records.
     ///
     /// # Errors
-    /// When it could not be counted.
+    /// When the attempts could not be stored.
     pub async fn attempted(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
         self.changed(Change::Attempted(seqs)).await
     }
 
-    /// Keeps records from delivery, for an operator to look at; how many were ready.
+    /// Keeps records from delivery, for an operator. Returns how many were ready.
     ///
     /// # Errors
     /// When they could not be parked: they stay ready.
@@ -105,8 +106,8 @@ impl StoreHandle {
         self.changed(Change::Park(seqs, reason.into())).await
     }
 
-    /// Parks records that expired before the given moment, in Unix milliseconds, with the reason `expired`: at
-    /// most `limit`, and never more than 256. How many there were.
+    /// Parks at most `limit` records, never more than 256, that expired before `now_ms` (Unix
+    /// milliseconds), with the reason `expired`. Returns how many there were.
     ///
     /// # Errors
     /// When they could not be parked: they stay, and are not delivered.
@@ -114,23 +115,24 @@ impl StoreHandle {
         self.changed(Change::ParkExpired { now_ms, limit }).await
     }
 
-    /// Makes parked records ready again, in their old places and with their whole time to live; how many.
+    /// Makes parked records ready again, in their old places and with their whole time to live.
+    /// Returns how many.
     ///
     /// # Errors
-    /// When not all of them could be.
+    /// When not all of them could be changed.
     pub async fn redrive(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
         self.in_parts(seqs, Change::Redrive).await
     }
 
-    /// Removes records undelivered, for ever; how many.
+    /// Removes records undelivered, for ever. Returns how many.
     ///
     /// # Errors
-    /// When not all of them could be.
+    /// When not all of them could be changed.
     pub async fn discard(&self, seqs: Vec<Seq>) -> Result<u64, ChangeError> {
         self.in_parts(seqs, Change::Discard).await
     }
 
-    /// The next records of a destination that are ready and not expired, after the given one: at most
+    /// The next ready, unexpired records of a destination, after the given one: at most
     /// `limit_rows`, and no more once `limit_bytes` are reached.
     ///
     /// # Errors
@@ -147,7 +149,7 @@ impl StoreHandle {
         self.asking.ask(move |db| queries::next_batch(db, &of, want)).await
     }
 
-    /// Destinations with records that are ready, the one with the oldest first.
+    /// Destinations with ready records, the one with the oldest first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -155,15 +157,15 @@ impl StoreHandle {
         self.asking.ask(move |db| queries::destinations(db, limit)).await
     }
 
-    /// Whether the destination has records that are ready, as of the last commit. Whoever was answered a change
-    /// finds it made.
+    /// Whether the destination has ready records, as of the last commit. Every answered change is
+    /// included.
     #[must_use]
     pub fn has_ready(&self, of: &Address) -> bool {
         self.ready.has(of)
     }
 
-    /// The last record that an earlier run may have delivered without removing it; `None` when the run before ended
-    /// well.
+    /// The last record that an earlier run may have delivered without removing it; `None` if the
+    /// previous run ended normally.
     #[must_use]
     pub fn suspected(&self) -> Option<Seq> {
         self.suspected
@@ -191,13 +193,13 @@ impl StoreHandle {
         self.stats.borrow().clone()
     }
 
-    /// The snapshots, to wait for one.
+    /// A receiver of the snapshots.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Stats> {
         self.stats.clone()
     }
 
-    /// Many are changed part by part, so that they hold up nobody.
+    /// Changes many records in parts, so that other changes go in between.
     async fn in_parts(
         &self,
         seqs: Vec<Seq>,
@@ -227,7 +229,7 @@ impl StoreHandle {
     }
 }
 
-/// There is no verdict: the writer is gone, and was before the change was handed to it or only after.
+/// There is no verdict: the writer ended, before or after the change was handed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lost {
     Before,

@@ -1,13 +1,14 @@
-//! The store: records on disk in SQLite, written by one thread, read by another. The only room that names rusqlite.
+//! The store: records on disk in SQLite; one thread writes, another reads. The only room that names
+//! rusqlite.
 //!
 //! # Constraints
 //!
 //! * An append is answered after the commit that synced it, never before.
-//! * The records of an address (exchange and routing key) come out in the order in which they went in.
-//! * A record, once answered, survives a kill of the process and a power cut. Damage is noticed: each record has a
-//!   checksum, and a number beside the database says how far it reached.
-//! * After an error of the disk at a commit the store takes nothing until it is opened again: the system may take pages
-//!   for written that it has lost.
+//! * The records of an address (exchange and routing key) come out in the order of their arrival.
+//! * A record, once answered, survives a kill of the process and a power cut. Damage is detected:
+//!   each record has a checksum, and a file beside the database has the highest committed number.
+//! * After a disk error at a commit the store accepts nothing until it is opened again: the system
+//!   may treat lost pages as written.
 //! * Each queue, table and transaction has a bound, on disk as in memory.
 //!
 //! # On disk
@@ -17,49 +18,53 @@
 //! ```text
 //! spool.db, -wal, -shm   SQLite in WAL mode, synchronous=FULL, pages of 8 KiB
 //!   dest                 an address: its counters and its highest number
-//!   msg                  a record: its number, its address, ready or parked, when it expires, checksum, message
-//!   stretch              up to 256 consecutive numbers of one address with ready records; deliveries go by these
-//!   note                 of the few records that have one: attempts, why and when it was parked
+//!   msg                  a record: number, address, ready or parked, time of expiry, checksum, message
+//!   stretch              up to 256 consecutive numbers of one address; leads deliveries to ready records
+//!   note                 for some records: attempts, why and when it was parked
 //!   dedup_a, dedup_b     idempotency keys, this generation's and the last one's, in runs of 1,024
-//!   dedup_run            the filter of each run that is full
+//!   dedup_run            the filter of each full run
 //!   fact                 single numbers
-//! hwm                    the highest number that was committed, with its checksum
-//! lock                   held by the process that has the store, with its number in it
-//! delivering             there from a run's first delivery until it has ended well
+//! hwm                    the highest committed number, with its checksum
+//! lock                   held by the process that has the store, with its id
+//! delivering             exists from a run's first delivery until it has ended normally
 //! control.sock           the operators' socket, which is not the store's
 //! ```
 //!
 //! # Invariants
 //!
-//! * A number is never given out twice, also when its record was lost (`resume` in `open`).
-//! * Memory and tables are alike after each transaction, committed or rolled back (`ledger`).
-//! * Stretches are disjoint, each ready record is in one of its own address, and no other address's record is in it.
-//! * What the runs of keys do not name is not in the tables (`dedup`).
-//! * The snapshot and the counts of ready records are told before the answers of a commit are given.
-//! * The log never grows beyond 8 MiB and one batch, while nobody else reads (`checkpoints`).
+//! * A number is never given out twice, even if its record was lost (`resume` in `open`).
+//! * Memory and tables agree after each transaction, committed or rolled back (`ledger`).
+//! * Stretches are disjoint; each ready record is in a stretch of its address, without records of
+//!   other addresses.
+//! * A key that the runs exclude is not in the tables (`dedup`).
+//! * The snapshot and the counts of ready records are updated before a commit's changes are
+//!   answered.
+//! * Without other readers the log never exceeds 8 MiB and one batch (`checkpoints`).
 //! * No file of the database is closed while one of the threads has a connection (`HeldFiles`).
 //!
 //! # Rooms
 //!
-//! Each names only those before it: `format` has the bytes of a record; `index` says which records there are, `keys` which
-//! idempotency keys; `disk` is the directory and its files; `reading` and `writing` are the two threads. `open` puts them
-//! together, and `handle` is the way in.
+//! Each names only those before it: `format` has the bytes of a record; `index` knows which records
+//! exist, `keys` which idempotency keys; `disk` is the directory and its files; `reading` and
+//! `writing` are the two threads. `open` builds all of it, and `handle` is the interface.
 //!
 //! # The way of a change
 //!
-//! `handle` encodes a record and queues the change; `inbox` gathers what arrived while the last transaction was synced;
-//! `writer` has the ledger commit it; `ledger` runs one transaction, `changes` and `appends` are its statements;
-//! `bounds`, `destinations`, `stretches`, `dedup` with its `runs`, and `expiry` are what it consults; `replies` hands out
-//! what became of each change. Meanwhile `checkpoints` brings the log into the database, and `reclaim` gives space back.
+//! `handle` encodes a record and queues the change; `inbox` gathers the changes that arrived during
+//! the last sync; `writer` lets the ledger commit them; `ledger` runs one transaction, with the
+//! statements of `changes` and `appends`; it uses `bounds`, `destinations`, `stretches`, `dedup`
+//! with its `runs`, and `expiry`; `replies` answers each change. Meanwhile `checkpoints` moves the
+//! log into the database, and `reclaim` gives space back.
 //!
 //! # The way of a question
 //!
-//! `reader` is the thread that answers `queries` on a connection of its own; `store_reader` is the same for another
-//! process; `verify` looks at everything. `ready` answers from memory.
+//! `reader` is the thread that runs `queries` on a connection of its own; `store_reader` does so
+//! for another process; `verify` checks everything. `ready` answers from memory.
 //!
-//! `open` takes the directory, checks everything and moves the log; `connections` sets SQLite up; `schema` has the tables
-//! and their versions; `holder` tells who has the store; `record` and `wire` are the bytes of a message; `high_water` is the number beside
-//! the database.
+//! `open` locks the directory, checks everything and moves the log; `connections` sets SQLite up;
+//! `schema` has the tables and their versions; `holder` tells which process has the store; `record`
+//! and `wire` are the bytes of a message; `high_water` is the file with the highest committed
+//! number.
 //!
 //! The reasons and the measurements are in ADR-0005.
 
@@ -102,7 +107,7 @@ use writing::inbox::Inbox;
 use writing::replies::Replies;
 use writing::writer::Writer;
 
-/// An open store: its threads. Dropped, it ends by itself; [`Store::close`] waits for that.
+/// An open store: its threads. They end when it is dropped; [`Store::close`] waits for that.
 #[derive(Debug)]
 pub struct Store {
     handle: StoreHandle,
@@ -110,17 +115,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, which takes milliseconds, after a crash until what is in the log is moved, and blocks for that.
+    /// Opens the store. Blocks for milliseconds; after a crash, until the log is in the database.
     ///
     /// # Errors
     /// When it is in use, not on a local disk, damaged, or of another version.
     ///
     /// # Panics
-    /// Outside of a Tokio runtime, in which its answers are handed out.
+    /// Outside a Tokio runtime, on which changes are answered.
     pub fn open(settings: StoreSettings) -> Result<(Store, StoreHandle), OpenError> {
         let directory = settings.directory.clone();
         let dedup_window = settings.dedup_window;
-        // The first to be bound is the last to be dropped.
+        // Bound first, so that `kept` is dropped last.
         let Opened { kept, ledger, high_water, lost, suspected, reader, checkpoints } = open::open(settings)?;
         if let Some(LostTail { known, committed }) = lost {
             tracing::error!(%known, %committed, "the spool has lost records that were answered for");
@@ -143,11 +148,12 @@ impl Store {
             .map_err(threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
         let handle = StoreHandle { changes, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
-        // The writer is the last that is waited for: its connection takes the log along.
+        // The writer is joined last: its connection removes the log.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }
 
-    /// Commits what was handed over, refuses the rest, and returns when the files are closed. Blocks for that.
+    /// Commits the changes that were handed over, refuses the rest, and blocks until the files are
+    /// closed.
     pub fn close(mut self) {
         let threads = std::mem::take(&mut self.threads);
         drop(self);
@@ -162,7 +168,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.handle.asking.close();
         self.handle.room.close();
-        // A thread that has panicked is not there to be told.
+        // A thread that panicked no longer receives.
         drop(self.handle.changes.send(None));
     }
 }

@@ -1,4 +1,4 @@
-//! Opening: the directory, the database with its settings and connections, and what is missing from it.
+//! Opens the directory and the database, and determines whether records are missing.
 
 use super::entry::{Seq, now_ms};
 use super::errors::OpenError;
@@ -18,15 +18,15 @@ use crate::spool::store::writing::expiry::Expiry;
 use crate::spool::store::writing::ledger::Ledger;
 use rusqlite::Connection;
 
-/// The first release without the fault that resets the log under a checkpoint.
+/// The first release without the fault that resets the log during a checkpoint.
 const SQLITE_MIN: i32 = 3_051_003;
 
-/// A store that is open, before its threads run.
+/// An open store, before its threads run.
 pub(super) struct Opened {
     pub(super) ledger: Ledger,
     pub(super) high_water: HighWater,
     pub(super) lost: Option<LostTail>,
-    /// The last record that a run before, which did not end well, may have delivered.
+    /// The last record that an earlier run, which did not end normally, may have delivered.
     pub(super) suspected: Option<Seq>,
     pub(super) reader: Connection,
     pub(super) checkpoints: Connection,
@@ -65,31 +65,32 @@ pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
     Ok(Opened { ledger, high_water, lost, suspected, reader, checkpoints, kept })
 }
 
-/// Moves what a run before has left in the log, before anything is answered.
+/// Moves the log of an earlier run into the database, before the store answers anything.
 ///
-/// The system may show what that run wrote and the disk did not take. What can be read now is written once more, to the database,
-/// and synced, so that nothing is added behind a hole in the log.
+/// The system may show pages that the disk never stored. Everything readable is written to the
+/// database and synced, so that no commit follows a hole in the log.
 fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
     let LogPages { all, moved } = log_pages(&ledger.connection)?;
-    // A log that nobody had open is looked through anew, and none of it counts as moved. Where somebody had, the rest must not be
-    // moved by itself: what was moved before may not have reached the disk.
+    // Of a log that no process had open, SQLite counts no page as moved. If a process has it open,
+    // the rest must not be moved alone: the pages moved before may not have reached the disk.
     if 0 < moved && moved < all {
         return Err(OpenError::LookedInto { directory: ledger.settings.directory.clone() });
     }
     if all > 0 {
-        // Whoever reads may keep it from being cut, which is for another time.
+        // A reader may prevent the truncation; a later one succeeds.
         ledger.truncate_log()?;
     }
     Ok(())
 }
 
-/// Where the numbers go on, and what is missing before.
+/// The last number given out, and the records that are missing.
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
     let known = known(connection)?;
     let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
         return Ok((known, None));
     };
-    // The numbers of what was lost are not given out again: whoever kept one must not find another message.
+    // Lost records' numbers are not given out again: whoever noted one must not find another
+    // message.
     keep_known(connection, committed)?;
     Ok((committed, Some(LostTail { known, committed })))
 }

@@ -11,11 +11,12 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The directory, made when it is missing. Nobody else may read it.
+    /// The directory, created if it is missing. Other users cannot read it.
     pub directory: PathBuf,
-    /// The largest size of the database file, in bytes. The log beside it takes up to 16 MiB more, or one large message.
+    /// The largest size of the database file, in bytes. The log beside it takes up to 16 MiB more,
+    /// or one large message.
     pub max_bytes: u64,
-    /// The share of `max_bytes` that one destination may take, in percent, 1 to 100.
+    /// One destination's share of `max_bytes`, in percent, 1 to 100.
     pub destination_percent: u8,
     /// Bytes that appends leave free on the disk.
     pub disk_reserve: u64,
@@ -26,7 +27,7 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// The defaults for a store in `directory`: 1 GiB, half of it for a destination, a day.
+    /// The defaults for a store in `directory`: 1 GiB, half of it for one destination, a day.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -39,7 +40,8 @@ impl StoreSettings {
         }
     }
 
-    /// When a record expires that is stored now, in Unix milliseconds; the message's own expiration may be sooner.
+    /// When a record stored now expires, in Unix milliseconds. The message's own expiration may be
+    /// earlier.
     pub(super) fn expires_ms(&self, now_ms: i64, expiration_ms: Option<u32>) -> i64 {
         let max_age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
         now_ms.saturating_add(expiration_ms.map_or(max_age, |own| max_age.min(own.into())))

@@ -1,16 +1,16 @@
-//! What the store says of itself: a snapshot after each commit, read without asking anybody.
+//! The store's state: a snapshot after each commit, readable at any time.
 
 use super::entry::Seq;
 use serde::{Deserialize, Serialize};
 
-/// Whether the store takes changes.
+/// Whether the store accepts changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "health", content = "failure", rename_all = "lowercase")]
 pub enum StoreHealth {
     /// It does.
     #[default]
     Working,
-    /// The disk failed it, for the given reason. It takes nothing more until it is opened again.
+    /// The disk failed, for the given reason. The store accepts nothing until it is opened again.
     Failed(Box<str>),
     /// It was closed.
     Closed,
@@ -19,14 +19,14 @@ pub enum StoreHealth {
 /// Records that were acknowledged and are no longer in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostTail {
-    /// The last record that the database knows.
+    /// The last record in the database.
     pub known: Seq,
-    /// The last record that had been committed.
+    /// The last record that was committed.
     pub committed: Seq,
 }
 
 impl StoreHealth {
-    /// Its name, as operators see it.
+    /// The name that operators see.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ impl StoreHealth {
         }
     }
 
-    /// Why the disk failed it.
+    /// Why the disk failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         match self {
@@ -47,28 +47,29 @@ impl StoreHealth {
 }
 
 impl LostTail {
-    /// How many records are missing.
+    /// The number of missing records.
     #[must_use]
     pub fn records(self) -> u64 {
         self.committed.number().abs_diff(self.known.number())
     }
 }
 
-/// A snapshot of the store. JSON has what only the process knows that has the store open; the rest is in [`Summary`].
+/// A snapshot of the store. Its JSON has what only the store's process knows; [`Summary`] has the
+/// rest.
 ///
 /// [`Summary`]: super::Summary
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Whether it takes changes.
+    /// Whether it accepts changes.
     #[serde(flatten)]
     pub health: StoreHealth,
-    /// Records to be delivered.
+    /// Ready records.
     #[serde(skip)]
     pub ready: u64,
-    /// Records kept for an operator.
+    /// Parked records.
     #[serde(skip)]
     pub parked: u64,
-    /// When the oldest record that is ready was appended, in Unix milliseconds. Looked up every second.
+    /// When the oldest ready record was appended, in Unix milliseconds. Read every second.
     #[serde(skip)]
     pub oldest_ms: Option<i64>,
     /// Bytes of the database in use.
@@ -76,16 +77,16 @@ pub struct Stats {
     pub live_bytes: u64,
     /// The largest size of the database, in bytes.
     pub max_bytes: u64,
-    /// Whether appends are refused until there is room again.
+    /// Whether appends are refused until there is space again.
     pub full: bool,
-    /// Records stored since it was opened.
+    /// Records appended since the start.
     pub appended: u64,
-    /// Transactions committed since it was opened, each with one sync of the disk.
+    /// Transactions committed since the start, each with one sync of the disk.
     pub commits: u64,
-    /// The last record that was committed; of an earlier run, while this one has committed none.
+    /// The last committed record, perhaps of an earlier run.
     #[serde(skip)]
     pub last: Seq,
-    /// What was missing when it was opened.
+    /// The records that were missing at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostTail>,
 }

@@ -1,20 +1,25 @@
-//! Checkpoints: a thread of its own moves the log into the database, so that appends do not wait for it.
+//! Checkpoints: a thread of its own moves the log into the database, so that appends do not wait
+//! for it.
 //!
-//! The log begins anew only when all of it is in the database at a moment when nobody writes. So the last of several
-//! checkpoints, which has next to nothing to do, is waited for. SQLite syncs the database only after one that no
-//! commit overtakes; the others are synced here, so that the last has little to sync. Where a sync fails, what any of them has
-//! written may be lost, and the log alone has it. Nothing may be moved after that but by a new start, which begins with the whole log.
+//! SQLite restarts the log only when the whole log is in the database while nobody writes. So the
+//! writer waits for the last of several checkpoints, which has little left to do. SQLite syncs the
+//! database only after a checkpoint that no commit overtakes; this thread syncs after the others,
+//! so that the last one has little to sync. If a sync fails, pages that any checkpoint wrote may be
+//! lost, and only the log has them. Then no further checkpoint may run before a restart, which
+//! begins with the whole log.
 
 use super::directory::HeldFiles;
 use rusqlite::Connection;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// The length of a log that is worth a checkpoint, in pages.
+/// The length of the log that makes a checkpoint worthwhile, in pages.
 const WORTH: u32 = 500;
-/// With at most this many pages not in the database yet, the writer waits for the last checkpoint.
+/// The writer waits for the last checkpoint when at most this many pages are not in the database
+/// yet.
 const FEW: u32 = 64;
-/// With this many pages in the log the writer waits in any case, so the log has at most 8 MiB and one batch.
+/// With this many pages in the log the writer always waits, so that the log has at most 8 MiB and
+/// one batch.
 const MAX: u32 = 1000;
 
 /// Pages of the log, and how many of them the database has.
@@ -24,52 +29,52 @@ pub(crate) struct LogPages {
     pub(crate) moved: u32,
 }
 
-/// Who syncs the database after a checkpoint. SQLite does where no commit has overtaken it.
+/// Who syncs the database after a checkpoint. SQLite does if no commit has overtaken it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sync {
     ByUs,
     BySqlite,
 }
 
-/// What is to be done about the log.
+/// The next step for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LogStep {
     Nothing,
-    /// A checkpoint beside the commits that follow.
+    /// A checkpoint that runs beside the next commits.
     Begin,
-    /// A checkpoint before anything else is committed.
+    /// A checkpoint that the next commit waits for.
     Finish,
 }
 
-/// The thread that makes checkpoints, and what it has been asked for.
+/// The thread that makes checkpoints.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
-    /// Nothing once it has ended.
+    /// `None` once the thread has ended.
     running: Option<(SyncSender<Sync>, JoinHandle<()>)>,
     made: Receiver<rusqlite::Result<LogPages>>,
     is_under_way: bool,
     seen: LogSeen,
 }
 
-/// The log at checkpoints before, until it begins anew.
+/// The log at earlier checkpoints, until it restarts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct LogSeen {
-    /// At the last one that was waited for. Where the log did not begin anew then, somebody reads in it, and only what comes
-    /// on top is worth another one.
+    /// At the last one that the writer waited for. If the log did not restart then, a reader uses
+    /// it, and only pages added since are worth another checkpoint.
     finished: LogPages,
-    /// Pages at the last one.
+    /// Pages at the last checkpoint.
     begun: u32,
 }
 
 impl LogSeen {
-    /// Nothing, where the log has begun anew since.
+    /// Forgets everything if the log has restarted since.
     fn with(self, pages: LogPages) -> Self {
         let Self { finished, begun } = self;
         let begun_anew = pages.all < finished.all || pages.all < begun || pages.moved < finished.moved;
         if begun_anew { Self::default() } else { self }
     }
 
-    /// What is to be done about the log as it is now.
+    /// The next step for a log of these pages.
     fn step(self, pages: LogPages) -> LogStep {
         let since = |then: u32| pages.all.saturating_sub(then);
         if since(self.finished.all) < WORTH {
@@ -85,7 +90,8 @@ impl LogSeen {
 }
 
 impl Checkpoints {
-    /// Starts the thread. The connection is its own, with the `synchronous` of the one that writes.
+    /// Starts the thread with a connection of its own, which has the `synchronous` setting of the
+    /// writer's.
     pub(crate) fn start(connection: Connection, kept: HeldFiles) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
@@ -102,10 +108,10 @@ impl Checkpoints {
         Ok(Self { running: Some((ask, thread)), made, is_under_way: false, seen: LogSeen::default() })
     }
 
-    /// Begins or finishes a checkpoint after a commit, where one is due.
+    /// Begins or finishes a checkpoint after a commit, if one is due.
     ///
     /// # Errors
-    /// Of a checkpoint that was made.
+    /// When a checkpoint failed.
     pub(crate) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
         self.seen = self.seen.with(pages);
         if self.is_under_way && pages.all - self.seen.finished.all < MAX {
@@ -130,10 +136,10 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Waits for the checkpoint that is under way, if there is one, and returns the state of the log then.
+    /// Waits for the checkpoint under way, if there is one, and returns the log's state after it.
     ///
     /// # Errors
-    /// Its errors.
+    /// When the checkpoint failed.
     pub(crate) fn wait(&mut self) -> rusqlite::Result<Option<LogPages>> {
         if !std::mem::take(&mut self.is_under_way) {
             return Ok(None);
@@ -141,7 +147,7 @@ impl Checkpoints {
         self.made.recv().map_err(|_| ended())?.map(Some)
     }
 
-    /// Ends the thread, and returns when its files are closed.
+    /// Ends the thread and waits until its files are closed.
     pub(crate) fn end(&mut self) -> rusqlite::Result<()> {
         let last = self.wait().map(|_| ());
         if let Some((ask, thread)) = self.running.take() {
@@ -169,7 +175,7 @@ fn failure(code: i32, text: String) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(text))
 }
 
-/// Moves the pages that no reader needs in the log. If another process makes a checkpoint, that one is enough.
+/// Moves the pages that no reader needs in the log. A checkpoint of another process is enough.
 fn checkpoint(connection: &Connection, kept: &HeldFiles, sync: Sync) -> rusqlite::Result<LogPages> {
     let pages = asked(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     if sync == Sync::ByUs {
@@ -178,15 +184,15 @@ fn checkpoint(connection: &Connection, kept: &HeldFiles, sync: Sync) -> rusqlite
     Ok(pages)
 }
 
-/// How much is in the log.
+/// The pages of the log.
 pub(crate) fn log_pages(connection: &Connection) -> rusqlite::Result<LogPages> {
     asked(connection, "PRAGMA wal_checkpoint(NOOP)")
 }
 
-/// Both answer with whether they were kept from it, and with the log.
+/// Runs a checkpoint pragma, which answers with whether it was blocked and with the log.
 fn asked(connection: &Connection, pragma: &str) -> rusqlite::Result<LogPages> {
     let mut statement = connection.prepare_cached(pragma)?;
-    // Where somebody else was at it the log may be told as -1.
+    // If another process makes a checkpoint, the log may be reported as -1.
     let pages = |number: i64| u32::try_from(number).unwrap_or(0);
     statement.query_row([], |row| Ok(LogPages { all: pages(row.get(1)?), moved: pages(row.get(2)?) }))
 }
@@ -209,7 +215,7 @@ mod tests {
         for pages in [log(10, 0), log(MAX, 0), log(2 * MAX, 0)] {
             assert_eq!(finished.with(pages), LogSeen::default());
         }
-        // Without a checkpoint that was waited for, since no commit overtook the last one.
+        // Nobody waited for a checkpoint, because no commit overtook the last one.
         assert_eq!(seen(LogPages::default(), WORTH).with(log(10, 0)), LogSeen::default());
         assert_eq!(finished.with(log(MAX + 1, MAX)), finished);
     }

@@ -1,4 +1,4 @@
-//! Connections to the database, each with its settings.
+//! Connections to the database, and their settings.
 
 use super::schema;
 use crate::spool::store::errors::OpenError;
@@ -9,11 +9,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::Path;
 use std::time::Duration;
 
-/// Operators may use a tool of their own beside this.
+/// How long to wait for a lock. Operators may use other tools on the database.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const LOG_BYTES: i64 = 16 << 20;
 
-/// The connection that writes. Makes the tables, or brings them to the newest version.
+/// The connection that writes. Creates the tables or migrates them to the newest version.
 pub(crate) fn writing(path: &Path, settings: &StoreSettings) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -34,15 +34,15 @@ pub(crate) fn writing(path: &Path, settings: &StoreSettings) -> Result<Connectio
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     check(&connection, "page_size", PAGE_BYTES.cast_signed())?;
     check(&connection, "auto_vacuum", 2)?;
-    // Never below what the file has already; the bounds refuse appends then.
+    // SQLite never goes below the current size of the file; then the bounds refuse appends.
     let pages = i64::try_from(settings.max_pages()).unwrap_or(i64::MAX);
     let used: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     set(&connection, "max_page_count", pages.max(used))?;
     Ok(connection)
 }
 
-/// Whether there are no tables yet, as in a new file and in one whose making a power cut ended. A file that
-/// another program wrote is left alone.
+/// Whether there are no tables yet: the file is new, or a power cut interrupted its creation.
+/// Another program's file is left alone.
 fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     let foreign = || OpenError::Foreign { path: path.to_owned() };
     let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
@@ -56,9 +56,9 @@ fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// A connection that cannot write, to a database that is there.
+/// A read-only connection to an existing database.
 pub(crate) fn existing(path: &Path) -> Result<Connection, OpenError> {
-    // Without write access to the directory SQLite would only say that it cannot open the file.
+    // SQLite would only say that it cannot open the file; the system's error says why.
     std::fs::metadata(path).map_err(|source| OpenError::Files {
         doing: "looking for",
         path: path.to_owned(),
@@ -72,19 +72,19 @@ pub(crate) fn existing(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// A connection for checkpoints, which sync as the one that writes does.
+/// A connection for checkpoints, which sync as the writer's connection does.
 pub(crate) fn moving(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     set(&connection, "synchronous", 2)?;
     set(&connection, "wal_autocheckpoint", 0)?;
     common(&connection)?;
-    // The first look into the file is what shows a connection that there is a log.
+    // A connection discovers the log when it first reads the file.
     schema::check(&connection)?;
     Ok(connection)
 }
 
-/// A connection that cannot write, to a database of the newest version.
+/// A read-only connection to a database of the newest version.
 pub(crate) fn reading(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -96,21 +96,23 @@ pub(crate) fn reading(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn common(connection: &Connection) -> Result<(), OpenError> {
-    // Not in every build; where it is, a mapped file would turn a failing disk into a signal.
+    // Some builds of SQLite map the file. A failing disk would then raise a signal.
     connection.pragma_update(None, "mmap_size", 0)?;
-    // The last connection to close moves the log and removes it, whatever has failed before. Only a writer that ends well
-    // allows itself that.
+    // By default the last connection to close moves and removes the log, whatever failed before.
+    // Only a writer that ends normally may do that.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // Statements are compiled once, whatever is bound to them: a range would have them compiled anew for each of its ends.
+    // Statements are compiled once, whatever is bound to them. Otherwise each new end of a range
+    // compiles them again.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // To let a destination go would look through all records. What belongs to what is the ledger's, and `verify` looks.
+    // With foreign keys, the removal of a destination would scan all records. The ledger keeps the
+    // references right, and `verify` checks them.
     set(connection, "foreign_keys", 0)?;
     set(connection, "temp_store", 2)?;
     set(connection, "cell_size_check", 1)?;
     set(connection, "trusted_schema", 0)
 }
 
-/// Sets a pragma and checks that it took.
+/// Sets a pragma and checks that it took effect.
 fn set(connection: &Connection, name: &'static str, value: impl Into<Value>) -> Result<(), OpenError> {
     let value = value.into();
     connection.pragma_update(None, name, &value)?;

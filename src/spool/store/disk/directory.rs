@@ -1,4 +1,4 @@
-//! The directory of a store: private, on a local disk, and one process's at a time.
+//! The directory of a store: private, on a local disk, used by one process at a time.
 
 use super::holder::{Holder, LOCK};
 use crate::spool::store::errors::OpenError;
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A file in the store's directory that is there from a run's first delivery until that run has ended well.
+/// A file that exists from a run's first delivery until the run has ended normally.
 pub const DELIVERING: &str = "delivering";
-/// A process that asks who has the store holds the lock for microseconds. That must not stop a start.
+/// How long to retry the lock: a process that asks who has the store holds it for microseconds.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// The directory, and the right to be the only process in it for as long as this lives.
+/// The directory, and the exclusive right to it while this lives.
 #[derive(Debug)]
 pub(crate) struct OwnedDirectory {
     path: PathBuf,
     lock: Arc<File>,
 }
 
-/// What all threads of a store keep until their connections are closed: the right to be the only process in the directory,
-/// and the database's file. The system lets go of a process's locks on a file, which are SQLite's, when the process closes that
-/// file anywhere.
+/// Held by each thread of a store until its connection is closed: the exclusive right to the
+/// directory, and the database's file. When a process closes a file anywhere, the system drops all
+/// its locks on that file, including SQLite's.
 #[derive(Clone, Debug)]
 pub(crate) struct HeldFiles {
     database: Arc<File>,
@@ -38,7 +38,7 @@ impl HeldFiles {
 }
 
 impl OwnedDirectory {
-    /// Makes the directory when it is missing, and takes it.
+    /// Creates the directory if it is missing, and locks it.
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
         let failed = |doing| move |source| OpenError::Files { doing, path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making"))?;
@@ -59,13 +59,14 @@ impl OwnedDirectory {
         self.path.join(name)
     }
 
-    /// Bytes that a process without privileges can still write to this disk.
+    /// Free bytes on this disk for a process without privileges.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let disk = rustix::fs::statvfs(&self.path)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Makes the database's file when it is missing, readable for nobody else. What SQLite puts beside it takes after it.
+    /// Creates the database's file if it is missing, private to this user. SQLite gives the files
+    /// beside it the same permissions.
     pub(crate) fn database(&self) -> Result<(PathBuf, HeldFiles), OpenError> {
         let path = self.file("spool.db");
         let database = private(&path).map_err(|source| OpenError::Files {
@@ -77,7 +78,7 @@ impl OwnedDirectory {
     }
 }
 
-/// Whether the directory has other files and no spool. The `lost+found` of a volume does not count.
+/// Whether the directory has other files and no spool. A volume's `lost+found` does not count.
 fn is_of_others(path: &Path) -> io::Result<bool> {
     const OURS: [&str; 5] = [LOCK, "hwm", "hwm.tmp", DELIVERING, "control.sock"];
     if path.join("spool.db").exists() {
@@ -124,7 +125,7 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Refuses a network file system, and warns of one in memory.
+/// Refuses a network file system, and warns about one in memory.
 #[cfg(target_os = "linux")]
 fn look_at_disk(path: &Path) -> Result<(), OpenError> {
     let disk = rustix::fs::statfs(path).map_err(|source| OpenError::Files {
@@ -132,10 +133,11 @@ fn look_at_disk(path: &Path) -> Result<(), OpenError> {
         path: path.to_owned(),
         source: source.into(),
     })?;
-    // The magic numbers of statfs(2) have 32 bits, in a field that is wider on most machines.
+    // The magic numbers of statfs(2) have 32 bits; the field is wider on most machines.
     let magic = (disk.f_type & 0xffff_ffff).cast_unsigned();
     if magic == TMPFS {
-        tracing::warn!(path = %path.display(), "the spool is in memory (tmpfs): it outlives a kill, and no restart of the machine");
+        let path = path.display();
+        tracing::warn!(%path, "the spool is in memory (tmpfs): a restart of the machine loses it");
     }
     match network_kind(magic) {
         Some(kind) => Err(OpenError::NotLocal { directory: path.to_owned(), kind }),
@@ -151,7 +153,7 @@ fn look_at_disk(_: &Path) -> Result<(), OpenError> {
 #[cfg(target_os = "linux")]
 const TMPFS: u64 = 0x0102_1994;
 
-/// The file systems of statfs(2) that are on other machines.
+/// The network file systems of statfs(2).
 #[cfg(target_os = "linux")]
 fn network_kind(magic: u64) -> Option<&'static str> {
     match magic {

@@ -1,7 +1,8 @@
-//! The file `hwm`: the highest committed number, kept apart from the database to detect a lost tail.
+//! The file `hwm`: the highest committed number, kept apart from the database to detect a lost
+//! tail.
 //!
-//! SQLite silently drops a damaged end of its log. The number here trails the commits by at most a second. A database
-//! that knows only lower numbers has lost records that were acknowledged.
+//! SQLite silently drops a damaged end of its log. This number is at most a second behind the
+//! commits. A database that knows only lower numbers has lost acknowledged records.
 
 use crate::spool::store::entry::Seq;
 use std::fs::{self, OpenOptions};
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The file and what it says.
+/// The file and its content.
 #[derive(Debug)]
 pub(crate) struct HighWater {
     path: PathBuf,
@@ -22,12 +23,12 @@ impl HighWater {
         Self { path, written }
     }
 
-    /// The number in the file; none when there is no file or its checksum says that it is damaged.
+    /// The number in the file; `None` if there is no file or its checksum is wrong.
     pub(crate) fn written(&self) -> Option<Seq> {
         self.written
     }
 
-    /// Writes a number that is committed. Not synced: it must never be ahead of the database, and may be behind.
+    /// Writes a committed number. Not synced: it may be behind the database, but never ahead.
     pub(crate) fn write(&mut self, seq: Seq) -> io::Result<()> {
         if self.written == Some(seq) {
             return Ok(());

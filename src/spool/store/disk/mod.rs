@@ -1,4 +1,5 @@
-//! The directory and its files: who has them, how they are opened, how the log comes into the database.
+//! The directory and its files: who has them, how they are opened, how the log gets into the
+//! database.
 
 pub(super) mod checkpoints;
 pub(super) mod connections;

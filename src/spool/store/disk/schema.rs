@@ -1,4 +1,4 @@
-//! The tables, and the way from each version of them to the next.
+//! The tables, and the migration from each version to the next.
 
 use crate::spool::store::errors::OpenError;
 use crate::spool::store::index::stretches::Stretches;
@@ -9,24 +9,26 @@ use std::cmp::Ordering;
 /// Marks the file as a spool: `amqp` in ASCII.
 pub(crate) const APPLICATION_ID: i64 = 0x616d_7170;
 
-/// Each brings the tables from the version that is its index to the next one. Never changed once released.
+/// Each one migrates the tables from the version that is its index to the next. Never changed once
+/// released.
 pub(crate) const MIGRATIONS: &[Migration] =
     &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(find_anew) }];
 
-/// One step: statements, and what has to be worked out of the rows after them.
+/// One migration: statements, then a function that computes new values from the rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Migration {
     pub(crate) sql: &'static str,
     pub(crate) then: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
-/// What changes about a record is in `note` or keeps its width: a row that changes its length is written anew,
-/// content and all.
+/// Values of a record that change are in `note` or have a fixed width: a row whose length changes
+/// is written again, with its content.
 ///
-/// Each table and index that an append touches costs a page of the log, so that there are few. `dest.last` is the
-/// highest number given out for the destination, and so none is ever used twice: AUTOINCREMENT would write a page
-/// of its own for that. `ages` is 1 for a record that expires no earlier than those before it, as nearly all do:
-/// they are found in the order of their numbers, and only the others are in `msg_expires`.
+/// Each table and index that an append touches costs a page of the log, so there are few.
+/// `dest.last` is the highest number given to the destination, so that none is used twice;
+/// AUTOINCREMENT would write one more page. `ages` is 1 for a record that expires no earlier than
+/// those before it, as nearly all do. Those are found in the order of their numbers; only the
+/// others are in `msg_expires`.
 const V1: &str = "
 CREATE TABLE dest(
     id          INTEGER PRIMARY KEY,
@@ -80,9 +82,10 @@ CREATE TABLE dedup_run(
 CREATE TABLE fact(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
-/// Records are found by the stretches that they lie in, not by an index with an entry for each; see `stretches`.
+/// Records are found by their stretches, not by an index with an entry for each; see `stretches`.
 ///
-/// A record has 32 bytes less to be counted for, which were its entry's. The filters of idempotency keys have eight bits for a key since, not four: they are made anew from the keys.
+/// A record counts 32 bytes less, the size of its former entry. The filters of idempotency keys use
+/// eight bits per key instead of four and are built again from the keys.
 const V2: &str = "
 CREATE TABLE stretch(
     dest  INTEGER NOT NULL,
@@ -94,13 +97,13 @@ DROP INDEX msg_dest;
 UPDATE dest SET bytes = max(0, bytes - 32 * (ready + parked));
 ";
 
-/// What version 2 has of the rows that are there.
+/// Computes what version 2 adds from the existing rows.
 fn find_anew(connection: &Connection) -> rusqlite::Result<()> {
     Stretches::find_all(connection)?;
     Runs::make_filters(connection)
 }
 
-/// Whether the tables are of the version that is read here, for a connection that cannot bring them there.
+/// Checks that the tables have the newest version, for a connection that cannot migrate them.
 pub(crate) fn check(connection: &Connection) -> Result<(), OpenError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -111,7 +114,7 @@ pub(crate) fn check(connection: &Connection) -> Result<(), OpenError> {
     }
 }
 
-/// Brings the tables to the newest version, all steps or none.
+/// Migrates the tables to the newest version, completely or not at all.
 pub(crate) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);

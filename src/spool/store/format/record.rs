@@ -1,13 +1,15 @@
-//! The bytes of a record: a message without its content as versioned `meta`, and the checksum over all of it.
+//! The bytes of a record: a message without its content as versioned `meta`, and the checksum over
+//! all of it.
 
 use super::wire::{Decoder, Encoder, Unreadable};
 use crate::message::{DeliveryMode, HeaderTable, HeaderValue, MAX_HEADER_DEPTH, Message, Properties};
 use bytes::Bytes;
 
-/// The newest form of `meta`; its first byte. Older ones stay readable.
+/// The newest version of `meta`, its first byte. Older ones stay readable.
 const VERSION: u8 = 1;
 
-/// The checksum of a record. It covers its number and its place, so that bytes in the wrong row do not pass.
+/// The checksum of a record. It includes the number and the destination, so that bytes in a wrong
+/// row fail.
 pub(crate) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&seq.to_le_bytes());
     let crc = crc32c::crc32c_append(crc, &dest.to_le_bytes());
@@ -15,7 +17,7 @@ pub(crate) fn checksum(seq: i64, dest: i64, meta: &[u8], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(crc, meta), body)
 }
 
-/// Everything of a message but its content.
+/// A message without its content.
 pub(crate) fn encode(message: &Message) -> Vec<u8> {
     let Message { exchange, routing_key, mandatory, properties, payload: _ } = message;
     let mut to = Encoder::default();
@@ -51,7 +53,8 @@ pub(crate) fn decode(meta: &[u8], payload: Bytes) -> Result<Message, Unreadable>
     }
     let (exchange, routing_key) = (from.short()?, from.short()?);
     let mandatory = from.bool()?;
-    // Read in the order in which they were written; the fields of the literal are evaluated in that order.
+    // Read in the order in which they were written; the fields of the literal are evaluated in that
+    // order.
     let properties = Properties {
         message_id: from.short()?,
         delivery_mode: DeliveryMode::from_u64(from.u8()?.into()).ok_or(Unreadable)?,
@@ -122,7 +125,7 @@ fn read_table(from: &mut Decoder<'_>, depth: usize) -> Result<HeaderTable, Unrea
 }
 
 fn read_value(from: &mut Decoder<'_>, depth: usize) -> Result<HeaderValue, Unreadable> {
-    // Nothing deeper was let in; without the bound damaged bytes could exhaust the stack.
+    // No deeper header was accepted. Without the bound, damaged bytes could exhaust the stack.
     if depth > MAX_HEADER_DEPTH {
         return Err(Unreadable);
     }

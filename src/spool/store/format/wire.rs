@@ -1,4 +1,4 @@
-//! Numbers, texts and options to bytes and back; reading never panics and never trusts a length.
+//! Numbers, texts and options to bytes and back. Reading never panics and never trusts a length.
 
 use crate::message::ShortText;
 
@@ -89,7 +89,7 @@ impl<'a> Decoder<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// A number of elements or bytes. Each takes a byte at least, so that a larger number is damage.
+    /// A number of elements or bytes. Each takes at least one byte, so a larger number is damage.
     pub(crate) fn count(&mut self) -> Result<usize, Unreadable> {
         let count = self.u32()? as usize;
         if count > self.0.len() { Err(Unreadable) } else { Ok(count) }

@@ -1,4 +1,4 @@
-//! The destinations and their counters. Every transaction keeps memory and table alike.
+//! The destinations and their counters. After each transaction memory and table agree.
 
 use super::numbers;
 use super::ready::ReadyCounts;
@@ -8,13 +8,13 @@ use crate::spool::store::entry::{Address, RecordState, Seq};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-/// Beyond this many rows, destinations without records are forgotten: clients choose the names.
+/// With more rows than this, destinations without records are deleted: clients choose the names.
 const EMPTY_MAX: usize = 1024;
 
-/// What a record takes beside its bytes, for a destination's share.
+/// Bytes counted for a record in addition to its own, in a destination's share.
 pub(crate) const ROW_OVERHEAD: u64 = 32;
 
-/// The destination in two columns of a row, the exchange first.
+/// The destination in two columns of a row: first the exchange, then the routing key.
 pub(crate) fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
     Ok(Address { exchange: short(row, column)?, routing_key: short(row, column + 1)? })
 }
@@ -24,7 +24,7 @@ fn short(row: &Row<'_>, column: usize) -> rusqlite::Result<ShortText> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }
 
-/// Records and bytes, of a destination or of all.
+/// Records and bytes of one destination, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordCounts {
     pub(crate) ready: u64,
@@ -36,7 +36,7 @@ pub(crate) struct RecordCounts {
 struct AddressRow {
     destination: Address,
     counts: RecordCounts,
-    /// The highest number that was given to a record of it, and when the last of its records expires.
+    /// The highest number given to one of its records, and when the last of them expires.
     last: Seq,
     latest_ms: i64,
     /// Whether the open transaction has changed it.
@@ -51,9 +51,9 @@ pub(crate) struct Destinations {
     total: RecordCounts,
     last_id: i64,
     sweep_at: usize,
-    /// What the open transaction has changed.
+    /// The destinations that the open transaction has changed.
     changed: Vec<i64>,
-    /// What is told of it once it is committed.
+    /// Their counts of ready records, published after the commit.
     news: Vec<(Address, u64)>,
     ready: ReadyCounts,
 }
@@ -78,7 +78,7 @@ impl RecordCounts {
 }
 
 impl Destinations {
-    /// As the tables have them; `ready` is told what is ready.
+    /// Loads the tables, and sets the counts in `ready`.
     pub(crate) fn load(connection: &Connection, ready: ReadyCounts) -> rusqlite::Result<Self> {
         let mut all = Self { sweep_at: EMPTY_MAX, ready, ..Self::default() };
         let mut select = connection
@@ -113,12 +113,12 @@ impl Destinations {
         self.ids.get(destination).copied()
     }
 
-    /// The bytes that the destination with this number holds, and the highest number that was given to a record of it.
+    /// The destination's bytes, and the highest number given to one of its records.
     pub(crate) fn standing(&self, id: i64) -> (u64, Seq) {
         self.rows.get(&id).map_or((0, Seq::new(0)), |row| (row.counts.bytes, row.last))
     }
 
-    /// A number for a destination that has none, with its row.
+    /// Inserts a new destination; returns its id.
     pub(crate) fn enter(&mut self, connection: &Connection, to: &Address) -> rusqlite::Result<i64> {
         let id = self.last_id + 1;
         let mut insert =
@@ -168,7 +168,7 @@ impl Destinations {
         Some(row)
     }
 
-    /// Writes what the transaction changed, before its commit.
+    /// Writes the transaction's changes, before its commit.
     pub(crate) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut update = connection.prepare_cached(
             "UPDATE dest SET ready = ?2, parked = ?3, bytes = ?4, last = ?5, latest_ms = ?6 WHERE id = ?1",
@@ -209,7 +209,7 @@ impl Destinations {
         self.ready.tell(self.news.drain(..));
     }
 
-    /// Everything as the tables have it, which is as it was before the transaction.
+    /// Loads the tables again, which are as they were before the transaction.
     pub(crate) fn rolled_back(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         *self = Self::load(connection, self.ready())?;
         Ok(())

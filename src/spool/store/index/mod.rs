@@ -1,4 +1,5 @@
-//! Which records there are: the counters of each destination, the stretches of its ready records, the numbers given out.
+//! Which records exist: the counters of each destination, the stretches of its ready records, the
+//! numbers given out.
 
 pub(super) mod destinations;
 pub(super) mod numbers;

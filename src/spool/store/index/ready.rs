@@ -5,7 +5,7 @@ use crate::spool::store::entry::Address;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// The counts, told by the writer after each commit and before it answers anybody. Cloning shares them.
+/// The counts. The writer updates them after each commit, before it answers. Cloning shares them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadyCounts(Arc<Mutex<HashMap<Address, u64>>>);
 

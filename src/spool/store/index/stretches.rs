@@ -1,23 +1,26 @@
-//! Where the ready records of a destination are: stretches of numbers that no other destination's record interrupts.
+//! Where the ready records of a destination are: in stretches of numbers without records of other
+//! destinations.
 //!
-//! An index by destination has an entry for each record, written with the record and once more when it goes. A stretch
-//! is one row for up to 256 of them, since the records of one commit are numbered destination by destination. Numbers
-//! of a stretch whose records are gone or parked are passed by; a stretch without a ready record has no row.
+//! An index by destination would have an entry for each record, written with the record and again
+//! when the record goes. A stretch is one row for up to 256 records, because a commit numbers its
+//! records destination by destination. Readers skip numbers of a stretch whose records are gone or
+//! parked. A stretch without ready records has no row.
 //!
-//! What must stay true: the stretches of all destinations are disjoint, each ready record is in one of its own
-//! destination, and no record of another destination is in it. So new numbers lengthen a stretch only where they
-//! follow it immediately, and `Verify` counts what is found by them.
+//! What must stay true: all stretches are disjoint, and each ready record is in a stretch of its
+//! destination, which has no record of another destination. So a stretch grows only by the number
+//! that immediately follows it, and `verify` counts the records that stretches lead to.
 
 use crate::spool::store::entry::Seq;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
-/// Numbers from the first of a stretch to its last, at most: what is passed by to find one record.
+/// The largest number of numbers in a stretch, which limits how many are skipped to find one
+/// record.
 const LENGTH_MAX: i64 = 256;
-/// Stretches that are kept in memory while all of them are found.
+/// The number of stretches kept in memory while `find_all` runs.
 const FOUND_MAX: usize = 1024;
 
-/// The numbers from `first` to `last`; `ready` of them have ready records.
+/// The numbers from `first` to `last`; `ready` is the number of ready records among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     first: i64,
@@ -25,18 +28,18 @@ struct Stretch {
     ready: u64,
 }
 
-/// What the open transaction has changed of the table of stretches.
+/// The open transaction's changes to the table of stretches.
 #[derive(Debug, Default)]
 pub(crate) struct Stretches {
-    /// The one that was looked at last, with its destination: the next record is mostly in it as well.
+    /// The last used stretch, with its destination: the next record is usually in it as well.
     at_hand: Option<(i64, Stretch)>,
     /// The others, by destination and first number.
     changed: BTreeMap<(i64, i64), Stretch>,
 }
 
 impl Stretches {
-    /// A record is appended to this destination, with a number above all others. `follows` says whether the number
-    /// before it was given to the same destination.
+    /// Adds an appended record of this destination, whose number is the highest. `follows` says
+    /// whether the number before it belongs to the same destination.
     pub(crate) fn appended(
         &mut self,
         connection: &Connection,
@@ -55,17 +58,17 @@ impl Stretches {
         Ok(())
     }
 
-    /// A record of this destination is ready again.
+    /// Adds a record of this destination that is ready again.
     pub(crate) fn restored(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
         self.pick_up(connection, dest, seq)?;
         self.enter(dest, seq);
         Ok(())
     }
 
-    /// A ready record of this destination is gone, or is not ready any more.
+    /// Takes out a record of this destination that is gone or no longer ready.
     pub(crate) fn taken(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
         self.pick_up(connection, dest, seq)?;
-        // Damage to this table must not stop the removal of what was delivered.
+        // Damage to this table must not stop the removal of delivered records.
         if let Some((_, stretch)) = &mut self.at_hand
             && seq.number() <= stretch.last
         {
@@ -90,7 +93,8 @@ impl Stretches {
         }
     }
 
-    /// Takes the last stretch of the destination at hand that begins at the record or before it, if there is one.
+    /// Makes the destination's last stretch that begins at or before the record the one at hand, if
+    /// there is one.
     fn pick_up(&mut self, connection: &Connection, dest: i64, seq: Seq) -> rusqlite::Result<()> {
         let number = seq.number();
         let has_it =
@@ -106,20 +110,22 @@ impl Stretches {
             return Ok(());
         }
         let mut select = connection.prepare_cached(
-            "SELECT first, last, ready FROM stretch WHERE dest = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1",
+            "SELECT first, last, ready FROM stretch WHERE dest = ?1 AND first <= ?2
+             ORDER BY first DESC LIMIT 1",
         )?;
         let read = |row: &rusqlite::Row<'_>| {
             let ready = row.get::<_, i64>(2)?.cast_unsigned();
             Ok(Stretch { first: row.get(0)?, last: row.get(1)?, ready })
         };
         let stored = select.query_row([dest, number], read).optional()?;
-        // What this transaction has changed is not in the table yet: of the same stretch the changed one holds.
+        // The table does not have this transaction's changes yet: of the same stretch the changed
+        // one counts.
         let found = [stored, changed].into_iter().flatten().max_by_key(|stretch| stretch.first);
         self.at_hand = found.map(|stretch| (dest, stretch));
         Ok(())
     }
 
-    /// Fills the empty table from the records, one after the other: there may be more of them than memory.
+    /// Fills the empty table from the records, one at a time: they may not fit in memory.
     pub(crate) fn find_all(connection: &Connection) -> rusqlite::Result<()> {
         let mut found = Self::default();
         let mut select = connection.prepare("SELECT seq, dest FROM msg WHERE state = 0 ORDER BY seq")?;
@@ -139,7 +145,7 @@ impl Stretches {
         }
     }
 
-    /// Writes what the transaction has changed, before its commit.
+    /// Writes the transaction's changes, before its commit.
     pub(crate) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.put_down();
         let mut put = connection.prepare_cached(

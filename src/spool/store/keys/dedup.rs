@@ -1,8 +1,8 @@
 //! Idempotency keys: the outcome of each first request, remembered for a window.
 //!
-//! Keys live in two tables, the current generation and the one before. Each window the older one is emptied as
-//! a whole and becomes the current one, so a key costs one row and no timer. `runs` knows which parts of a table may
-//! contain a key; the writer updates it and the reader consults it.
+//! Keys are in two tables, the current generation and the previous one. After each window the older
+//! table is emptied and becomes the current one, so a key costs one row and no timer. `runs` knows
+//! which parts of a table may contain a key; the writer updates it and the reader uses it.
 
 use super::runs::Runs;
 use crate::locking::lock;
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Which table is the current generation, and since when.
+/// Which table is the current generation, and since when it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Generations {
     window_ms: i64,
@@ -21,7 +21,7 @@ pub(crate) struct Generations {
     runs: SharedRuns,
 }
 
-/// The runs of both tables. It may be ahead of the tables: a key that it excludes is not in them.
+/// The runs of both tables. They may be ahead of the tables: a key that they exclude is not there.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedRuns(Arc<Mutex<Runs>>);
 
@@ -50,7 +50,7 @@ const TABLES: [KeyTable; 2] = [
 ];
 
 impl Generations {
-    /// The generations as the tables have them.
+    /// Loads the generations from the tables.
     pub(crate) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
         let fact = |name: &str| {
             let mut statement = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
@@ -63,18 +63,18 @@ impl Generations {
         Ok(Self { window_ms, current, since_ms, runs })
     }
 
-    /// The runs, for whoever reads.
+    /// The runs, for readers.
     pub(crate) fn runs(&self) -> SharedRuns {
         self.runs.clone()
     }
 
-    /// The runs as the tables have them, which is as they were before the transaction.
+    /// Loads the runs again from the tables, which are as they were before the transaction.
     pub(crate) fn rolled_back(&self, connection: &Connection) -> rusqlite::Result<()> {
         *lock(&self.runs.0) = Runs::load(connection)?;
         Ok(())
     }
 
-    /// Puts the key and its outcome into the current generation.
+    /// Adds the key and its outcome to the current generation.
     pub(crate) fn put(
         &self,
         connection: &Connection,
@@ -90,12 +90,12 @@ impl Generations {
         Ok(())
     }
 
-    /// The next generations, when the window is over; the tables are those of the open transaction.
+    /// Empties the older table in the open transaction and makes it the current one.
     pub(crate) fn turned(&self, connection: &Connection, now_ms: i64) -> rusqlite::Result<Self> {
         let next = Self { current: 1 - self.current, since_ms: now_ms, ..self.clone() };
         let mut runs = lock(&self.runs.0);
         runs.seal(connection)?;
-        // All its keys are older than the window: a lookup in the meantime misses none.
+        // All its keys are older than the window, so concurrent lookups miss none.
         runs.empty(connection, next.current)?;
         drop(runs);
         connection.execute(TABLES[next.current].empty, [])?;
@@ -111,7 +111,7 @@ impl Generations {
         now_ms.saturating_sub(self.since_ms) >= self.window_ms
     }
 
-    /// What is remembered of a key.
+    /// The remembered use of a key.
     pub(crate) fn seen(
         &self,
         connection: &Connection,
@@ -123,8 +123,8 @@ impl Generations {
     }
 }
 
-/// What is remembered of a key that was used less than a window ago. An outcome that cannot be read is an error of that
-/// key alone: any guess could answer a success that never was, or publish the message a second time.
+/// The remembered use of a key, less than a window ago. An unreadable outcome is an error for that
+/// key alone: a guess could report a success that never happened, or publish the message twice.
 pub(crate) fn seen(
     connection: &Connection,
     runs: &SharedRuns,

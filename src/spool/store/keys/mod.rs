@@ -1,4 +1,4 @@
-//! Idempotency keys: tables, and where in them a key may be.
+//! Idempotency keys: their tables, and where in them a key may be.
 
 pub(super) mod dedup;
 pub(super) mod runs;

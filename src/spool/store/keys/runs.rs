@@ -1,41 +1,41 @@
-//! Where an idempotency key may be: the runs of keys, and a filter for each that says which it cannot have.
+//! Where an idempotency key may be: the runs of keys, and a Bloom filter for each.
 //!
-//! Keys are hashes: a table in their order would have each written to a page of its own, and that page twice to the
-//! disk. So the tables are in the order of runs, a thousand keys each, and only the pages of the last one change.
-//! The filters keep a look-up from asking every run. That of a run that is full is kept beside the tables, so that
-//! opening reads two bytes for each key; the last one's is made anew from its keys.
+//! Keys are hashes: in a table in their order each would go to a different page, and each page
+//! twice to the disk. So the tables are in the order of runs of a thousand keys, and only the last
+//! run's pages change. The filters spare a lookup most runs. The filter of a full run is stored, so
+//! that opening reads two bytes per key; the last run's filter is built from its keys.
 //!
-//! In memory the filters of 64 runs lie across each other, bit by bit, so that one look at four words tells of all of
-//! them: an hour of a thousand keys a second has 3,500 runs.
+//! In memory the filters of 64 runs are interleaved bit by bit, so that eight words answer for all
+//! 64: an hour of a thousand keys a second has 3,500 runs.
 
 use rusqlite::{Connection, params};
 
-/// Keys of a run.
+/// The number of keys in a full run.
 const RUN_KEYS: usize = 1024;
-/// 16 bits for each key, of which it sets eight: of the runs that do not have a key, one in 1,700 seems to.
+/// 16 bits for each key, which sets eight: one in 1,700 runs without a key seems to have it.
 const BITS: usize = RUN_KEYS * 16;
-/// Runs whose filters lie together: as many as a word has bits.
+/// The number of runs in a block: the bits of a word.
 const BLOCK_RUNS: usize = 64;
 
-/// Runs of one table by their numbers, with their filters: the n-th bit of a word belongs to the n-th run.
+/// Numbers and filters of one table's runs. The n-th bit of each word belongs to the n-th run.
 #[derive(Debug)]
 struct Block {
     runs: Vec<i64>,
     words: Vec<u64>,
 }
 
-/// The last run, as long as keys are added to it: its filter is not beside the tables yet.
+/// The last run, to which keys are added: its filter is not stored yet.
 #[derive(Debug)]
 struct Open {
     table: usize,
     keys: usize,
 }
 
-/// All runs of the two tables, each in the order in which they were begun.
+/// All runs of the two tables, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     tables: [Vec<Block>; 2],
-    /// The number of the last run that was begun.
+    /// The number of the newest run.
     last: i64,
     open: Option<Open>,
 }
@@ -57,12 +57,12 @@ impl Block {
         }
     }
 
-    /// The numbers of those that may have the key.
+    /// The numbers of the runs that may have the key.
     fn may_have(&self, key: &[u8; 16]) -> impl Iterator<Item = i64> {
         let mut found = places(key).fold(u64::MAX, |found, place| found & self.words[place]);
         std::iter::from_fn(move || {
             let next = found.trailing_zeros() as usize;
-            // Without a bit left there is no 64th run either.
+            // When no bit is left, this is index 64, which no run has.
             let number = self.runs.get(next)?;
             found &= found - 1;
             Some(*number)
@@ -79,7 +79,7 @@ impl Block {
         bytes
     }
 
-    /// Takes in a run with its filter. A damaged one excludes nothing: the run is asked for every key.
+    /// Adds a run with its filter. A damaged filter excludes no key.
     fn take_sealed(&mut self, number: i64, filter: &[u8]) {
         let last = self.runs.len();
         self.runs.push(number);
@@ -94,20 +94,21 @@ impl Block {
     }
 }
 
-/// The key is a hash already: its eight parts are eight places.
+/// The eight bits of a key: it is a hash already, so its eight parts name them.
 fn places(key: &[u8; 16]) -> impl Iterator<Item = usize> {
     let parts = key.chunks_exact(2);
     parts.map(|part| usize::from(u16::from_le_bytes([part[0], part[1]])) % BITS)
 }
 
-/// Goes through the keys of the runs after the given one, run by run, each key with the number of its run and its table.
+/// Calls `take` with each key of the runs after the given one, in order, with its run and table.
 fn each_key(
     connection: &Connection,
     after: i64,
     mut take: impl FnMut(i64, usize, &[u8; 16]) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(
-        "SELECT run, key, 0 FROM dedup_a WHERE run > ?1 UNION ALL SELECT run, key, 1 FROM dedup_b WHERE run > ?1
+        "SELECT run, key, 0 FROM dedup_a WHERE run > ?1
+         UNION ALL SELECT run, key, 1 FROM dedup_b WHERE run > ?1
          ORDER BY run",
     )?;
     let mut rows = select.query([after])?;
@@ -118,7 +119,7 @@ fn each_key(
 }
 
 impl Runs {
-    /// As the tables have them.
+    /// Loads the runs from the tables.
     pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let mut all = Self::default();
         let mut select =
@@ -136,7 +137,7 @@ impl Runs {
         Ok(all)
     }
 
-    /// Makes the filters of all runs but the last anew from their keys.
+    /// Builds the filters of all runs except the last from their keys.
     pub(crate) fn make_filters(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM dedup_run", [])?;
         let mut all = Self::default();
@@ -149,7 +150,7 @@ impl Runs {
         })
     }
 
-    /// The last block of a table, with room for one more run.
+    /// The last block of a table with space for one more run.
     fn with_room(&mut self, table: usize) -> &mut Block {
         let blocks = &mut self.tables[table];
         if blocks.last().is_none_or(|block| block.runs.len() == BLOCK_RUNS) {
@@ -159,7 +160,7 @@ impl Runs {
         &mut blocks[last]
     }
 
-    /// Adds a key to the open run with this number, which is begun where there is none.
+    /// Adds a key to the open run with this number. Begins the run if there is none.
     fn add_to(&mut self, number: i64, table: usize, key: &[u8; 16]) {
         if self.open.is_none() || number != self.last {
             self.with_room(table).begin(number);
@@ -171,7 +172,7 @@ impl Runs {
         }
     }
 
-    /// The runs that may have the key, the newest first, each with its table.
+    /// The runs that may have the key, newest first, each with its table.
     pub(crate) fn may_have(&self, key: &[u8; 16]) -> Vec<(usize, i64)> {
         let of = |table: usize| {
             self.tables[table]
@@ -183,7 +184,8 @@ impl Runs {
         found
     }
 
-    /// Adds a key to a table; which run it goes to. The filter of the run before is written when that is full.
+    /// Adds a key to a table; returns its run. Writes the filter of the previous run when that is
+    /// full.
     pub(crate) fn add(
         &mut self,
         connection: &Connection,
@@ -212,7 +214,7 @@ impl Runs {
         Ok(())
     }
 
-    /// A table is emptied: its runs go.
+    /// Removes the runs of a table that is emptied.
     pub(crate) fn empty(&mut self, connection: &Connection, table: usize) -> rusqlite::Result<()> {
         let mut delete = connection.prepare_cached("DELETE FROM dedup_run WHERE generation = ?1")?;
         delete.execute([i64::from(table == 1)])?;

@@ -12,7 +12,7 @@ use crate::spool::store::settings::PAGE_BYTES;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// Lines of a list, at most.
+/// The largest number of lines of a list.
 const PAGE_MAX: usize = 1000;
 
 fn id(connection: &Connection, of: &Address) -> rusqlite::Result<Option<i64>> {
@@ -21,7 +21,7 @@ fn id(connection: &Connection, of: &Address) -> rusqlite::Result<Option<i64>> {
     select.query_row([of.exchange.as_str(), of.routing_key.as_str()], |row| row.get(0)).optional()
 }
 
-/// How much of a destination is wanted, and from where on.
+/// The wanted part of a destination's records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
     pub(crate) after: Option<Seq>,
@@ -30,7 +30,7 @@ pub(crate) struct Want {
     pub(crate) now_ms: i64,
 }
 
-/// The next records of a destination that are ready and not expired; at least one, if there is one.
+/// The next ready, unexpired records of a destination; at least one, if there is one.
 pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> Result<Batch, ReadError> {
     let mut batch = Batch { last: want.after, ..Batch::default() };
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
@@ -69,7 +69,8 @@ pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> R
     Ok(batch)
 }
 
-/// The message in the columns crc, meta and body from 4 on; `None` when they are not what was written.
+/// The message in the columns crc, meta and body, from column 4 on; `None` if the checksum is
+/// wrong.
 pub(crate) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Option<crate::message::Message>> {
     let crc: i64 = row.get(4)?;
     let (Ok(meta), Ok(body)) = (row.get_ref(5)?.as_blob(), row.get_ref(6)?.as_blob()) else {
@@ -81,12 +82,13 @@ pub(crate) fn sound(row: &Row<'_>, seq: Seq, dest: i64) -> rusqlite::Result<Opti
     Ok(record::decode(meta, Bytes::copy_from_slice(body)).ok())
 }
 
-/// The first record of a row of `dest` that is ready.
+/// The first ready record of a row of `dest`.
 const FIRST_READY: &str = "(SELECT found.seq FROM stretch
     CROSS JOIN msg AS found ON found.seq BETWEEN stretch.first AND stretch.last
-    WHERE stretch.dest = dest.id AND found.dest = dest.id AND found.state = 0 ORDER BY stretch.first, found.seq LIMIT 1)";
+    WHERE stretch.dest = dest.id AND found.dest = dest.id AND found.state = 0
+    ORDER BY stretch.first, found.seq LIMIT 1)";
 
-/// Destinations with records that are ready, the one with the oldest record first.
+/// Destinations with ready records, the one with the oldest record first.
 pub(crate) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT exchange, routing_key, ready, parked, bytes, msg.seq, created_ms
@@ -106,7 +108,7 @@ pub(crate) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// When the oldest record that is ready was appended.
+/// When the oldest ready record was appended.
 pub(crate) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT min(created_ms) FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0"
@@ -116,11 +118,11 @@ pub(crate) fn oldest_ms(connection: &Connection) -> rusqlite::Result<Option<i64>
 
 const ENTRY: &str = "SELECT msg.seq, exchange, routing_key, state, note.reason, created_ms, expires_ms,
     coalesce(attempts, 0), meta, length(body)";
-/// In the order of the records: CROSS keeps SQLite from beginning with the destinations and sorting.
+/// In the order of the records: without CROSS, SQLite might begin with the destinations and sort.
 const RECORDS: &str = "FROM msg CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
-/// Every parked record has a note, and few others have: the way past a million that are ready.
+/// Every parked record has a note and few others do: this avoids a scan of a million ready ones.
 const NOTED: &str = "FROM note CROSS JOIN msg ON msg.seq = note.seq CROSS JOIN dest ON dest.id = msg.dest";
-/// The records of destination ?2 that are ready: the way past a million of others.
+/// The ready records of destination ?2: this avoids a scan of a million others.
 const OF_ONE: &str =
     "FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(stretch.first, ?1 + 1) AND stretch.last
     CROSS JOIN dest ON dest.id = msg.dest LEFT JOIN note ON note.seq = msg.seq";
@@ -170,7 +172,7 @@ pub(crate) fn list(
     Ok(found)
 }
 
-/// The entries of one way to the records, which begins after ?1 and leads to destination ?2.
+/// The entries that `way` selects: records after ?1, perhaps only of destination ?2.
 fn listed(
     connection: &Connection,
     way: &str,
@@ -208,7 +210,8 @@ pub(crate) fn summary(connection: &Connection, largest: usize) -> Result<Summary
     let moment = connection.unchecked_transaction()?;
     let count = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let mut summary = moment.query_row(
-        "SELECT coalesce(sum(ready), 0), coalesce(sum(parked), 0), count(*) FROM dest WHERE ready + parked > 0",
+        "SELECT coalesce(sum(ready), 0), coalesce(sum(parked), 0), count(*) FROM dest
+         WHERE ready + parked > 0",
         [],
         |row| {
             let (ready, parked) = (count(row, 0)?, count(row, 1)?);

@@ -1,4 +1,5 @@
-//! The thread with the read-only connection. It answers one question at a time and never waits for the writer.
+//! The thread with the read-only connection. It answers one question at a time and never waits for
+//! the writer.
 
 use crate::spool::store::disk::directory::HeldFiles;
 use crate::spool::store::errors::ReadError;
@@ -7,12 +8,12 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// The largest number of waiting questions. A caller beyond it waits before it can ask.
+/// The largest number of waiting questions. Further callers wait before they ask.
 const QUESTIONS_MAX: usize = 64;
 
 type Question = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The way to the reading thread. Cloning shares it.
+/// A handle to the reading thread. Cloning shares it.
 #[derive(Clone, Debug)]
 pub(crate) struct Asking {
     /// `None` ends the thread.
@@ -39,7 +40,7 @@ pub(crate) fn start(
 }
 
 impl Asking {
-    /// Asks, and waits for the answer. An answer that nobody waits for any more is dropped.
+    /// Asks, and waits for the answer. If the caller is gone, the answer is dropped.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
@@ -54,7 +55,7 @@ impl Asking {
     /// Ends the thread after it has answered the questions asked before.
     pub(crate) fn close(&self) {
         self.room.close();
-        // The thread may have ended already, by a panic in a question.
+        // The thread may have ended by a panic in a question.
         drop(self.questions.send(None));
     }
 }

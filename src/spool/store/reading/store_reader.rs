@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 /// A read-only connection on a thread of its own. Questions wait only for each other.
 ///
-/// Each question sees the store as it is at that moment; between two of them it may change.
+/// Each question sees the store at its moment; between two questions it may change.
 #[derive(Debug)]
 pub struct StoreReader {
     directory: PathBuf,
@@ -21,10 +21,10 @@ pub struct StoreReader {
 }
 
 impl StoreReader {
-    /// Opens the store in a directory, which takes milliseconds, and blocks for that. Nothing is made or changed.
+    /// Opens the store in a directory; blocks for milliseconds. Creates and changes nothing.
     ///
     /// # Errors
-    /// When there is no store, or it cannot be read, or is of another version.
+    /// When there is no store, it cannot be read, or it has another version.
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let connection = connections::existing(&directory.join("spool.db"))?;
         let (asking, thread) =
@@ -32,7 +32,7 @@ impl StoreReader {
         Ok(Self { directory: directory.to_owned(), asking, thread: Some(thread) })
     }
 
-    /// A part of the list of records, without their contents.
+    /// A page of the list of records, without contents.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -48,7 +48,7 @@ impl StoreReader {
         self.asking.ask(move |db| queries::whole(db, seq)).await
     }
 
-    /// The highest number that was ever given to a record.
+    /// The highest number ever given to a record.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -56,7 +56,7 @@ impl StoreReader {
         self.asking.ask(|db| Ok(numbers::known(db)?)).await
     }
 
-    /// What the store holds, with at most `largest` destinations.
+    /// The store's contents, with at most `largest` destinations.
     ///
     /// # Errors
     /// When the store cannot be read.

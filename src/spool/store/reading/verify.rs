@@ -1,7 +1,8 @@
-//! Verification of a store: its pages, the checksum of every record, its counters against its rows, and its end.
+//! Verification of a store: its pages, the checksum of every record, its counters against its rows,
+//! and its end.
 //!
-//! It asks many short questions, because a long one would keep the writer from resetting its log. Only the structure and
-//! the counters are each read in one question, because they make sense only as of one moment.
+//! It asks many short questions: a long one would keep the writer from restarting its log. Only the
+//! structure and the counters are each read in one question, because both must be of one moment.
 
 use super::queries;
 use super::reader::Asking;
@@ -16,40 +17,41 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Records looked at in one question.
+/// The number of records per question.
 const SLICE: usize = 256;
-/// The largest number of faults that are named; the others are only counted.
+/// The largest number of named faults; the others are only counted.
 const NAMED_MAX: usize = 1000;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// Records looked at.
+    /// The number of checked records.
     #[serde(rename = "messages")]
     pub records: u64,
-    /// What SQLite and the tables' references say is wrong.
+    /// Faults that SQLite and the references between tables show.
     pub structure: Vec<String>,
-    /// How many records are damaged: their bytes are not those that were appended.
+    /// The number of records whose bytes are not those that were appended.
     pub damaged_count: u64,
     /// The first thousand of them.
     pub damaged: Vec<Seq>,
     /// Counters that differ from the rows that they count, the first thousand.
     pub counters: Vec<WrongCounter>,
-    /// Records at the end that were acknowledged and are missing.
+    /// Acknowledged records that are missing at the end.
     pub lost: Option<LostTail>,
 }
 
 /// A counter that differs from the rows that it counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongCounter {
-    /// Of which destination; `None` when its name cannot be read either.
+    /// The destination; `None` if its name cannot be read.
     #[serde(flatten, serialize_with = "address_or_nulls")]
     pub destination: Option<Address>,
-    /// What it counts: `ready`, `parked`, `bytes`, or `reached` for the ready records that deliveries find.
+    /// The counter: `ready`, `parked`, `bytes`, or `reached` for the ready records that deliveries
+    /// find.
     pub counter: &'static str,
-    /// What it says.
+    /// The counter's value.
     pub says: u64,
-    /// What there is.
+    /// The correct value.
     pub is: u64,
 }
 
@@ -65,14 +67,14 @@ fn address_or_nulls<S: Serializer>(destination: &Option<Address>, to: S) -> Resu
     }
 }
 
-/// How far a verification is.
+/// The progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyProgress {
-    /// Looking at the pages of the database.
+    /// Checking the pages of the database.
     Structure,
-    /// Looking at the records: this many of that many.
+    /// Checking the records: done, and their total number.
     Records(u64, u64),
-    /// Counting.
+    /// Checking the counters.
     Counters,
 }
 
@@ -85,7 +87,7 @@ impl Found {
     }
 }
 
-/// What a slice of the records showed.
+/// The result for a slice of the records.
 #[derive(Debug, Default)]
 struct Slice {
     last: Option<Seq>,
@@ -121,7 +123,8 @@ pub(crate) async fn all(
     Ok(found)
 }
 
-/// The mark is read first. It trails the commits, so a store at work never looks as if it had lost records.
+/// Reads the high-water mark first. It is behind the commits, so a working store never seems to
+/// have lost records.
 fn lost(connection: &Connection, mark: &Path) -> Result<Option<LostTail>, ReadError> {
     let committed = HighWater::at(mark.to_owned()).written();
     let known = numbers::known(connection)?;
@@ -138,7 +141,8 @@ fn structure(connection: &Connection) -> Result<Vec<String>, ReadError> {
         ("notes without a record", "SELECT count(*) FROM note WHERE seq NOT IN (SELECT seq FROM msg)"),
         (
             "parked records without a note",
-            "SELECT count(*) FROM msg WHERE state = 1 AND seq NOT IN (SELECT seq FROM note WHERE reason IS NOT NULL)",
+            "SELECT count(*) FROM msg
+             WHERE state = 1 AND seq NOT IN (SELECT seq FROM note WHERE reason IS NOT NULL)",
         ),
         (
             "stretches that count wrong",
@@ -172,7 +176,7 @@ fn contents(connection: &Connection, after: Option<Seq>) -> Result<Slice, ReadEr
     Ok(slice)
 }
 
-/// What a destination has: by its own counters, by the rows, and by the stretches that deliveries go by.
+/// A destination's counts: by its counters, by its rows, and by the stretches that deliveries use.
 #[derive(Debug, Default)]
 struct Tally {
     says: [u64; 3],

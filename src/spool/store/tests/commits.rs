@@ -1,9 +1,9 @@
-//! Group commit: how many records share a sync, and what becomes of appends whose requests gave up.
+//! Group commit: how many records share a sync, and what happens to appends whose requests gave up.
 
 use super::*;
 use futures::future::join_all;
 
-/// The average number of records in a commit, with this many appenders at a time.
+/// The average number of records in a commit, with this many concurrent appenders.
 async fn records_per_commit(appenders: usize, each: usize) -> f64 {
     let bench = Bench::new();
     let began = std::time::Instant::now();

@@ -1,10 +1,10 @@
-//! Damage that SQLite does not notice, and the store does.
+//! Damage that the store detects and SQLite does not.
 
 use super::*;
 use crate::spool::store::disk::high_water::HighWater;
 use std::fs;
 
-/// Flips one bit of the first place where the pattern is found in a file.
+/// Flips one bit of the pattern's first occurrence in a file.
 fn flip(path: &std::path::Path, pattern: &[u8]) {
     let mut bytes = fs::read(path).unwrap();
     let at = bytes.windows(pattern.len()).position(|window| window == pattern).expect("it is in the file");
@@ -41,12 +41,12 @@ async fn a_lost_end_of_the_log_is_noticed_and_its_numbers_are_not_used_again() {
         lengths.push(fs::metadata(bench.file("spool.db-wal")).unwrap().len());
     }
     let last = *bench.seqs("a").await.last().unwrap();
-    // Waits for the mark of the last commit: it trails by a second.
+    // Waits for the mark of the last commit, which is up to a second behind.
     while HighWater::at(bench.file("hwm")).written() != Some(last) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut cut = bench.abandoned();
-    assert_eq!(cut.handle.stats().lost, None, "nothing is lost by a crash alone");
+    assert_eq!(cut.handle.stats().lost, None, "a crash alone loses nothing");
     cut.close();
     let known = Seq::new(last.number() - 5);
     for name in ["spool.db", "spool.db-wal", "hwm"] {

@@ -1,4 +1,4 @@
-//! A disk that fails: no append is ever answered as stored that a restart does not find.
+//! A disk that fails: a restart finds every append that was answered as stored.
 
 use super::*;
 use crate::spool::store::disk::checkpoints::Checkpoints;
@@ -11,7 +11,7 @@ use std::process::Command;
 const CHILD: &str = "AMQPOST_TEST_SPOOL";
 const LIMIT_KIB: u64 = 2048;
 
-/// Appends until the disk fails, and prints what was answered as stored.
+/// Appends until the disk fails, and prints the records that were answered as stored.
 #[tokio::test]
 async fn child_appends_until_the_disk_fails() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
@@ -39,7 +39,7 @@ async fn child_appends_until_the_disk_fails() {
 async fn after_a_failed_commit_nothing_is_answered_as_stored_and_what_was_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let spool = directory.path().join("spool");
-    // A file that may not grow makes every later write fail, as a dying disk does.
+    // A limit on the file's size makes every later write fail, like a dying disk.
     let script = format!("trap '' XFSZ; ulimit -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
     let child = Command::new("bash")
         .args(["-c", &script])
@@ -65,7 +65,7 @@ async fn after_a_failed_commit_nothing_is_answered_as_stored_and_what_was_is_the
     assert!(answered.iter().all(|seq| found.contains(seq)), "answered {answered:?}, found {found:?}");
 }
 
-/// A change as the handle makes it, and the way to its verdict.
+/// A change as the handle makes it, and the receiver of its effect.
 fn job(
     length: usize,
     room: &Arc<Semaphore>,
@@ -82,7 +82,7 @@ async fn the_hard_limit_refuses_those_that_do_not_fit_and_stores_the_others() {
     bench.close();
     let Opened { ledger, high_water, reader, checkpoints, kept, .. } =
         open::open(bench.settings.clone()).unwrap();
-    // Behind the back of the bounds, so that the pages run out in the middle of a batch.
+    // The bounds do not know of this limit, so that the pages run out in the middle of a batch.
     let (pages, _) = ledger.pages().unwrap();
     ledger.connection.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap() + 8).unwrap();
     let room = Arc::new(Semaphore::new(10));

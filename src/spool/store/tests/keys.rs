@@ -1,4 +1,4 @@
-//! Idempotency keys: the first outcome again inside the window, and nothing after it.
+//! Idempotency keys: the first outcome is repeated inside the window and forgotten after it.
 
 use super::*;
 use futures::future::join_all;

@@ -1,4 +1,4 @@
-//! The store on a real disk: what it promises, and what it says when something is wrong.
+//! The store's promises and errors, on a real disk.
 
 mod commits;
 mod damage;
@@ -61,13 +61,14 @@ impl Bench {
         self.open();
     }
 
-    /// What a machine finds that starts after this one was switched off now: a copy of the files as they are.
+    /// A copy of the files as they are, as if this machine were switched off and another one
+    /// started.
     fn abandoned(&self) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = StoreSettings { directory: directory.path().join("spool"), ..self.settings.clone() };
         std::fs::create_dir(&settings.directory).unwrap();
         for name in ["spool.db", "spool.db-wal", "hwm"] {
-            // Not all of them are there at every time.
+            // Not all of them always exist.
             drop(std::fs::copy(self.file(name), settings.directory.join(name)));
         }
         let (store, handle) = Store::open(settings.clone()).unwrap();
@@ -78,7 +79,7 @@ impl Bench {
         stored(self.handle.append(record(key, body)).await)
     }
 
-    /// All records of a destination that are ready.
+    /// All ready records of a destination.
     async fn ready(&self, key: &str) -> Vec<Stored> {
         let batch = self.handle.next_batch(&destination(key), None, usize::MAX, usize::MAX).await.unwrap();
         assert_eq!(batch.damaged, []);

@@ -1,4 +1,4 @@
-//! Opening: who may, what is private, which files are ours, and what a machine finds that was switched off.
+//! Opening: locks, privacy, foreign files, and restarts after a power cut.
 
 use super::*;
 use crate::spool::store::disk::schema::{APPLICATION_ID, Migration, migrate};
@@ -112,7 +112,7 @@ async fn a_newer_version_is_refused() {
     assert!(error.to_string().contains("start the newer one"));
 }
 
-/// What version 2 has changed, taken back.
+/// Undoes the changes of version 2.
 const BACK_TO_1: &str = "
     CREATE INDEX msg_dest ON msg(dest, state, seq);
     UPDATE dest SET bytes = bytes + 32 * (ready + parked);
@@ -162,7 +162,7 @@ async fn a_store_of_version_1_keeps_all_its_idempotency_keys() {
     let of_version_1 = format!("{BACK_TO_1} UPDATE dedup_run SET filter = zeroblob(length(filter));");
     Connection::open(bench.file("spool.db")).unwrap().execute_batch(&of_version_1).unwrap();
     bench.open();
-    // The run that was open is full now, and its filter beside the tables.
+    // The open run is full now, and its filter is stored.
     remember(&bench, KEYS..2 * KEYS).await;
     bench.reopen();
     for seen in remember(&bench, 0..2 * KEYS).await {

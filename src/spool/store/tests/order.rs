@@ -34,7 +34,7 @@ async fn a_batch_keeps_to_its_limits_and_the_next_goes_on_after_it() {
     };
     assert_eq!(next(None, 3, usize::MAX).await, all[..3]);
     assert_eq!(next(Some(all[2]), 100, 2500).await, all[3..6]);
-    assert_eq!(next(Some(all[5]), 100, 0).await, all[6..7], "one at least");
+    assert_eq!(next(Some(all[5]), 100, 0).await, all[6..7], "at least one");
     assert_eq!(next(Some(all[9]), 100, usize::MAX).await, []);
 }
 
@@ -131,7 +131,7 @@ async fn expired_records_are_not_delivered_and_are_parked_not_dropped() {
     let day = 24 * 60 * 60 * 1000;
     assert_eq!(bench.handle.take_expired(created + 2 * day, 256).await, Ok(1), "older than max_age");
     assert_eq!(bench.handle.redrive(vec![seq]).await, Ok(1));
-    assert_eq!(bench.seqs("a").await, [seq], "its time begins anew");
+    assert_eq!(bench.seqs("a").await, [seq], "its time begins again");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Looking into a store from outside, while its owner works, after it has crashed and after it has closed.
+//! Reading a store from outside: while its owner works, after a crash and after a close.
 
 use super::*;
 use std::fs;
@@ -38,7 +38,7 @@ async fn another_connection_sees_every_commit_at_once() {
 async fn what_a_process_left_behind_can_be_read_without_changing_it() {
     let mut bench = Bench::new();
     let seq = bench.append("a", "x").await;
-    // As after a crash: the log is there and nobody has it open.
+    // As after a crash: there is a log, and no process has it open.
     let left = bench.abandoned();
     drop(left.store);
     let crashed = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Every message comes back as it was, and damaged bytes never come back as a message by accident.
+//! Every message comes back unchanged, and damaged bytes never come back as a message.
 
 use super::*;
 use crate::message::{DeliveryMode, HeaderTable, HeaderValue};

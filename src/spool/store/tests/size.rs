@@ -1,11 +1,12 @@
-//! The bounds on a real disk: full is said and not exceeded, and the space comes back.
+//! The bounds on a real disk: a full store refuses appends, stays within its size and gives space
+//! back.
 
 use super::*;
 use std::fs;
 
 const MIB: u64 = 1 << 20;
 
-/// Appends until it is refused; what was stored and why it ended.
+/// Appends until the store refuses; returns the stored records and the reason.
 async fn fill(bench: &Bench, key: &str, length: usize) -> (Vec<Seq>, FullReason) {
     let (mut seqs, mut refusal) = (Vec::new(), None);
     while refusal.is_none() {
@@ -31,7 +32,7 @@ async fn full_is_refused_below_the_limit_and_taken_again_when_there_is_room() {
         println!("{} records of {length} bytes, {live} bytes in use", seqs.len());
         assert!((3 * MIB..=4 * MIB).contains(&live), "{live} bytes in use with {length} each");
         assert!(fs::metadata(bench.file("spool.db")).unwrap().len() <= 4 * MIB);
-        assert_eq!(bench.seqs("a").await, seqs, "what was taken is there");
+        assert_eq!(bench.seqs("a").await, seqs, "everything accepted is there");
         bench.handle.confirm(seqs[..seqs.len() / 2].to_vec()).await.unwrap();
         bench.append("a", body(length)).await;
     }
@@ -77,7 +78,7 @@ async fn a_drained_spool_gives_its_space_back() {
     bench.append("a", "goes on").await;
 }
 
-/// Appends this many MiB from several sides; returns the longest log after a commit, in bytes.
+/// Appends this many MiB from several tasks; returns the longest log after a commit, in bytes.
 async fn longest_log(bench: &Bench, mib: usize) -> u64 {
     let mut longest = 0;
     for _ in 0..mib {
@@ -106,9 +107,9 @@ async fn a_reader_that_stays_holds_up_the_log_and_nobody_else() {
     )
     .unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM msg").unwrap();
-    assert!(longest_log(&bench, 24).await > 24 * MIB, "what the reader sees is kept for it");
+    assert!(longest_log(&bench, 24).await > 24 * MIB, "the reader's view is kept");
     reader.execute_batch("COMMIT").unwrap();
-    // The log keeps its length until it begins anew, and is cut then.
+    // The log keeps its length until it restarts, and is truncated then.
     longest_log(&bench, 24).await;
     let after = fs::metadata(bench.file("spool.db-wal")).unwrap().len();
     assert!(after <= 16 * MIB, "{after} bytes in the log");

@@ -1,5 +1,5 @@
-//! A model of the store beside the real one. Whatever happens, crashes among it, each destination's records are found:
-//! all of them, in order, and none of another's. And each key has its first outcome.
+//! A model of the store beside the real one. Whatever happens, including crashes, each destination
+//! has exactly its records, in order, and each key has its first outcome.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 enum Step {
     /// Records to these destinations, handed over together.
     Append(Vec<usize>, Life),
-    /// As many of the records as this, from this one on.
+    /// This many records, from this one on.
     Confirm(Index, usize),
     Park(Index, usize),
     Redrive(Index, usize),
@@ -22,14 +22,14 @@ enum Step {
     AppendWithKey(u8, u8),
     /// The outcome of a request that was not stored.
     Remember(u8, u8),
-    /// Records expire that live as long as this or shorter.
+    /// Records with this lifetime or a shorter one expire.
     Expire(Life),
     Reopen,
-    /// The machine is switched off, and another one finds its files.
+    /// The machine is switched off, and another one opens its files.
     Crash,
 }
 
-/// How long a record lives: as long as its message says, or as long as the store allows.
+/// A record's lifetime: its message's own, or the store's maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Life {
     Hour,
@@ -59,7 +59,7 @@ fn life() -> impl Strategy<Value = Life> {
     prop_oneof![1 => Just(Life::Hour), 3 => Just(Life::Day)]
 }
 
-/// A record as it must be.
+/// The expected state of a record.
 #[derive(Clone, Copy)]
 struct Expected {
     key: usize,
@@ -67,7 +67,7 @@ struct Expected {
     life: Life,
 }
 
-/// What there must be.
+/// The expected contents.
 #[derive(Default)]
 struct Model {
     records: BTreeMap<Seq, Expected>,
@@ -76,7 +76,7 @@ struct Model {
 }
 
 impl Model {
-    /// The records that a step means.
+    /// The records that a step selects.
     fn meant(&self, at: &Index, count: usize) -> Vec<Seq> {
         if self.records.is_empty() {
             Vec::new()
@@ -99,7 +99,7 @@ impl Model {
         changed
     }
 
-    /// Records that live as long as this or shorter are parked; how many.
+    /// Parks records with this lifetime or a shorter one; returns how many.
     fn expire(&mut self, life: Life) -> u64 {
         let expired = self.records.iter().filter(|(_, record)| record.ready && record.life <= life);
         let expired: Vec<_> = expired.map(|(seq, _)| *seq).collect();
@@ -128,7 +128,7 @@ async fn take(bench: &mut Bench, model: &mut Model, step: &Step) {
     match step {
         Step::Append(keys, life) => {
             let appends = keys.iter().map(|key| append(bench, KEYS[*key], *life));
-            // With tokio's budget for a task the later ones would not be handed over in their order.
+            // With tokio's budget for a task the later appends would be handed over out of order.
             let seqs = tokio::task::unconstrained(futures::future::join_all(appends)).await;
             for key in 0..KEYS.len() {
                 let of = keys.iter().zip(&seqs).filter(|(of, _)| **of == key).map(|(_, seq)| *seq);
@@ -196,7 +196,7 @@ async fn append(bench: &Bench, key: &str, life: Life) -> Seq {
     stored(bench.handle.append(record).await)
 }
 
-/// Records are parked as if their time were over, a part of them at a time.
+/// Parks records as if their time were over, in parts.
 async fn expire(bench: &Bench, model: &mut Model, life: Life) {
     let hours = match life {
         Life::Hour => 2,
@@ -204,7 +204,7 @@ async fn expire(bench: &Bench, model: &mut Model, life: Life) {
     };
     let then = now_ms() + hours * i64::from(HOUR_MS);
     let (expected, mut parked) = (model.expire(life), 0);
-    // Where many parked records lie between, a part may find none.
+    // With many parked records in between, a part may find none.
     let mut empty = 0;
     while empty < 3 {
         let part = bench.handle.take_expired(then, 100).await.unwrap();
@@ -214,7 +214,7 @@ async fn expire(bench: &Bench, model: &mut Model, life: Life) {
     assert_eq!(parked, expected);
 }
 
-/// Every way to the records of a destination leads to those of the model.
+/// Every query for a destination's records returns those of the model.
 async fn compare(bench: &Bench, model: &Model) {
     let reader = StoreReader::open(&bench.settings.directory).unwrap();
     for (key, name) in KEYS.iter().enumerate() {
@@ -296,7 +296,7 @@ proptest! {
     }
 }
 
-/// Rows of the table of stretches.
+/// The number of rows in the table of stretches.
 fn rows(bench: &Bench) -> i64 {
     let db = rusqlite::Connection::open(bench.file("spool.db")).unwrap();
     db.query_row("SELECT count(*) FROM stretch", [], |row| row.get(0)).unwrap()

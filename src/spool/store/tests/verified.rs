@@ -1,4 +1,4 @@
-//! What a verification finds: nothing in a sound store, and each kind of damage by its name.
+//! A verification finds nothing in a sound store, and names each kind of damage.
 
 use super::*;
 use crate::spool::store::disk::high_water::HighWater;
@@ -69,8 +69,7 @@ async fn rows_that_belong_to_nothing_are_found() {
 }
 
 #[tokio::test]
-async fn ready_records_that_deliveries_do_not_find_are_counted_and_found_again_when_they_are_parked_and_redriven()
- {
+async fn ready_records_that_deliveries_do_not_find_are_counted_and_come_back_by_park_and_redrive() {
     let mut bench = Bench::new();
     let seqs = vec![bench.append("a", "x").await, bench.append("a", "x").await];
     meddle(&mut bench, "DELETE FROM stretch");

@@ -1,4 +1,4 @@
-//! Appends, which make up most of a transaction. The statement is looked up once for all of them.
+//! Appends, the largest part of a transaction. One statement serves all of them.
 
 use super::bounds::Bounds;
 use super::change::{Effect, Prepared};
@@ -50,19 +50,19 @@ impl<'a> Appends<'a> {
         })
     }
 
-    /// Appends the records, destination by destination, so that those of one have consecutive numbers, and each
-    /// destination's in the order given. The verdicts are in that order, too.
+    /// Appends the records destination by destination, each destination's in the given order, so
+    /// that they have consecutive numbers. The effects are in the given order.
     pub(crate) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Effect>> {
         let known = |record: &Prepared| self.destinations.id(&record.destination);
         let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
-        // Those that are not known yet are told apart by their names.
+        // Destinations without an id yet are distinguished by name.
         let name =
             |(dest, place): &(Option<i64>, usize)| dest.is_none().then(|| &records[*place].destination);
         places.sort_by(|one, other| one.0.cmp(&other.0).then_with(|| name(one).cmp(&name(other))));
         let mut verdicts = vec![Effect::Failed; records.len()];
         for (dest, place) in places {
             let record: &Prepared = records[place];
-            // One that was not known may have come in with another record meanwhile.
+            // Another record may have entered the destination in the meantime.
             let dest = dest.or_else(|| self.destinations.id(&record.destination));
             verdicts[place] = self.append(record, dest)?;
         }

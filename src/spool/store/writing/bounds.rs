@@ -3,12 +3,12 @@
 use crate::spool::store::errors::FullReason;
 use crate::spool::store::settings::{PAGE_BYTES, StoreSettings};
 
-/// Appends stop here, so that confirms and parks still find room below the hard limit.
+/// Appends are refused above this, so that confirms and parks find space below the hard limit.
 const HIGH_PERCENT: u64 = 95;
-/// After it was full the store takes appends again here.
+/// A full store accepts appends again below this.
 const LOW_PERCENT: u64 = 90;
 
-/// What is measured at the beginning of each transaction, and what the transaction has added since.
+/// Measurements at the beginning of a transaction, and the bytes that it has added since.
 #[derive(Debug)]
 pub(crate) struct Bounds {
     max_bytes: u64,
@@ -34,7 +34,7 @@ impl Bounds {
         }
     }
 
-    /// A transaction begins with these bytes in use and free on the disk.
+    /// Called when a transaction begins: the bytes in use and the bytes free on the disk.
     pub(crate) fn measured(&mut self, live: u64, free_disk: u64) {
         (self.live, self.added, self.free_disk) = (live, 0, free_disk);
         if live >= percent(self.max_bytes, HIGH_PERCENT) {
@@ -44,7 +44,7 @@ impl Bounds {
         }
     }
 
-    /// Whether a row of `bytes` fits, for a destination that has `destination_bytes` already.
+    /// Whether a row of `bytes` fits, for a destination that has `destination_bytes`.
     pub(crate) fn admit(&mut self, bytes: u64, destination_bytes: u64) -> Result<(), FullReason> {
         let cost = cost(bytes);
         if self.full || self.live + self.added + cost > percent(self.max_bytes, HIGH_PERCENT) {
@@ -60,7 +60,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// The bound that was met when SQLite found no room.
+    /// The bound that was exceeded when SQLite found no space.
     pub(crate) fn met(&self) -> FullReason {
         let hard = self.live + self.added >= percent(self.max_bytes, HIGH_PERCENT);
         if hard { FullReason::Spool } else { FullReason::Disk }
@@ -79,7 +79,7 @@ impl Bounds {
     }
 }
 
-/// The bytes of the file that a row takes. A row larger than a quarter of a page fills whole pages of its own.
+/// The bytes that a row takes in the file. A row larger than a quarter of a page takes whole pages.
 fn cost(bytes: u64) -> u64 {
     if bytes < PAGE_BYTES / 4 { bytes + bytes / 8 } else { bytes.next_multiple_of(PAGE_BYTES) + PAGE_BYTES }
 }

@@ -1,14 +1,14 @@
-//! What the writer can be asked for, and what became of it.
+//! The changes that the writer makes, and their effects.
 
 use crate::spool::store::entry::{Address, Appended, FirstUse, Idempotency, NewRecord, Seq};
 use crate::spool::store::errors::FullReason;
 use crate::spool::store::format::record;
 use bytes::Bytes;
 
-/// Records that one change touches at most, where it means a whole set; whoever asked asks again.
+/// The largest number of records that one change to a set touches; the caller repeats it.
 pub(crate) const SET_MAX: usize = 256;
 
-/// A record as it is written, encoded where it came from and not by the writer.
+/// A record in its stored form. The caller encodes it, not the writer.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) destination: Address,
@@ -18,7 +18,7 @@ pub(crate) struct Prepared {
     pub(crate) idempotency: Option<Idempotency>,
 }
 
-/// What the writer can be asked for.
+/// A change that the writer makes.
 #[derive(Debug)]
 pub(crate) enum Change {
     Append(Box<Prepared>),
@@ -31,7 +31,7 @@ pub(crate) enum Change {
     Discard(Vec<Seq>),
 }
 
-/// What became of a change.
+/// The effect of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Appended(Appended),
@@ -56,7 +56,7 @@ impl Prepared {
 }
 
 impl Change {
-    /// The record, where this is an append.
+    /// The record, if this is an append.
     pub(crate) fn appended(&self) -> Option<&Prepared> {
         if let Change::Append(record) = self { Some(record) } else { None }
     }

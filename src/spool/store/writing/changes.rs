@@ -1,4 +1,4 @@
-//! Each change as statements, inside the transaction that the ledger has open.
+//! The statements of each change, inside the ledger's open transaction.
 
 use super::appends::Appends;
 use super::change::{Change, Effect, SET_MAX};
@@ -8,13 +8,13 @@ use crate::spool::store::format::wire::Unreadable;
 use crate::spool::store::index::destinations::ROW_OVERHEAD;
 use rusqlite::{OptionalExtension, params};
 
-/// What an idempotency key takes beside its texts.
+/// Bytes counted for an idempotency key in addition to its texts.
 const KEY_OVERHEAD: u64 = 64;
 
-/// The reason of records that were not delivered in time.
+/// The reason for parking records that expired.
 pub(crate) const EXPIRED: &str = "expired";
 
-/// What is counted about a record.
+/// The counted values of a record.
 struct RecordRow {
     seq: Seq,
     dest: i64,
@@ -22,7 +22,7 @@ struct RecordRow {
     bytes: u64,
 }
 
-/// The lengths are in the row's head: the content stays where it is.
+/// The lengths are in the row's header, so this does not read the content.
 const FOUND: &str =
     "SELECT seq, dest, state, length(meta), length(body) FROM msg WHERE seq BETWEEN ?1 AND ?2";
 
@@ -38,7 +38,7 @@ impl RecordRow {
 }
 
 impl Ledger {
-    /// Makes the changes in their order; returns the effect of each.
+    /// Makes the changes in order; returns the effect of each.
     pub(crate) fn apply_all(&mut self, changes: &[&Change], now_ms: i64) -> rusqlite::Result<Vec<Effect>> {
         let mut verdicts = Vec::with_capacity(changes.len());
         for alike in changes.chunk_by(|one, next| one.appended().is_some() && next.appended().is_some()) {
@@ -68,7 +68,7 @@ impl Ledger {
         }
     }
 
-    /// Makes a change to each record; the effect is the number of changed records.
+    /// Changes each record; the effect is the number of changed records.
     fn each(
         &mut self,
         seqs: &[Seq],
@@ -99,7 +99,8 @@ impl Ledger {
         self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], RecordRow::read).optional()
     }
 
-    /// Removes each record; how many there were. Those whose numbers follow each other are looked up and removed together.
+    /// Removes each record; returns how many there were. Records with consecutive numbers are
+    /// removed together.
     fn remove(&mut self, seqs: &[Seq]) -> rusqlite::Result<Effect> {
         let Self { connection, destinations, stretches, noted, .. } = self;
         let mut select = connection.prepare_cached(FOUND)?;
@@ -154,7 +155,7 @@ impl Ledger {
                  attempts = max(attempts, excluded.attempts)",
         )?;
         self.noted = true;
-        // When the record is redriven, nobody may know any more which records were suspected.
+        // At a redrive it may no longer be known which records are suspected.
         let suspected = self.suspected.is_some_and(|last| seq <= last);
         note.execute(params![seq.number(), reason, now_ms, i64::from(suspected)])?;
         drop(note);
@@ -162,8 +163,8 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Makes a record ready again, in its old place and with its full time to live. Attempts stay counted: the broker may
-    /// have the message from one of them, and the next delivery must carry the mark.
+    /// Makes a record ready again, in its old place and with its whole time to live. Its attempts
+    /// stay: the broker may have the message from one of them, so the next delivery needs the mark.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(RecordRow { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
             return Ok(false);

@@ -1,26 +1,28 @@
-//! Which records have expired: aging records in the order of their numbers, the others by an index.
+//! Which records have expired: aging records are found in the order of their numbers, others by an
+//! index.
 //!
-//! A record ages when it expires no earlier than every record before it, as nearly all do. The first of them that
-//! is not expired is the end of those that are, and an append writes no page of an index for it. The clock set
-//! back, a shorter `max_age`, an expiration of the message's own or a redrive make a record that does not age.
+//! A record ages if it expires no earlier than every record before it, as nearly all do. The search
+//! among them ends at the first unexpired one, and their appends write no page of an index. Reasons
+//! for a record not to age: a clock that was set back, a shorter `max_age`, the message's own
+//! expiration, a redrive.
 
 use crate::spool::store::entry::{RecordState, Seq};
 use rusqlite::Connection;
 
-/// The largest number of records examined at a time: parked ones are skipped, and there may be many.
+/// The largest number of records examined at once: there may be many parked ones to skip.
 const LOOKED_AT_MAX: usize = 8192;
 
-/// How far the records that age have been looked through.
+/// How far the aging records have been examined.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expiry {
-    /// No record expires later.
+    /// When the last of all records expires.
     latest_ms: i64,
-    /// Up to here all records that age are parked or gone.
+    /// All aging records up to this one are parked or gone.
     passed: Seq,
 }
 
 impl Expiry {
-    /// From the first record that is ready on: none before it can expire.
+    /// Begins at the first ready record: none before it can expire.
     pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let latest = "SELECT coalesce(max(latest_ms), 0) FROM dest WHERE ready + parked > 0";
         let first = "SELECT coalesce(min((SELECT first FROM stretch WHERE stretch.dest = dest.id
@@ -30,7 +32,7 @@ impl Expiry {
         Ok(Self { latest_ms, passed: Seq::new(first - 1) })
     }
 
-    /// A record is appended that expires then, perhaps the only one there is; whether it ages.
+    /// Whether an appended record ages. `only` says that the store has no other record.
     pub(crate) fn appended(&mut self, expires_ms: i64, only: bool) -> bool {
         if only {
             self.latest_ms = 0;
@@ -40,7 +42,7 @@ impl Expiry {
         ages
     }
 
-    /// The next records that have expired. They must be parked, in the same transaction.
+    /// The next expired records. They must be parked in the same transaction.
     pub(crate) fn expired(
         &mut self,
         connection: &Connection,

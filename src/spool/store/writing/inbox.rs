@@ -1,4 +1,5 @@
-//! Group commit: changes gather while one transaction is synced, and the next transaction takes all of them.
+//! Group commit: changes gather during the sync of one transaction, and the next one takes all of
+//! them.
 
 use super::change::{Change, Effect, SET_MAX};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -8,31 +9,35 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// The largest number of rows in one transaction.
 const ROWS_MAX: usize = 512;
-/// The largest size of one transaction, in bytes. A larger record goes alone and delays only itself.
+/// The largest size of one transaction, in bytes. A larger record goes alone and delays only
+/// itself.
 const BYTES_MAX: usize = 4 << 20;
-/// Nobody waits for confirms, so they gather until an append takes them along: at most this long and this many rows.
+/// Nobody waits for confirms, so they gather until the next append: at most this long and this many
+/// rows.
 const LINGER: Duration = Duration::from_millis(5);
 const LINGER_ROWS: usize = 256;
-/// A batch waits for active clients, because a sync costs the same with them. It waits about as long as the last commit
-/// took, and at most this long.
+/// A batch waits for active clients, because a sync costs the same with them: about as long as the
+/// last commit took, and at most this long.
 const GRACE_MAX: Duration = Duration::from_millis(5);
-/// Up to this many clients are few: the batch waits for all of them, as long as the next one comes within this part of
-/// the last commit's time, and no longer than that commit took. So little time is lost to clients that do not return.
+/// For up to this many clients, the batch waits for all of them, no longer than the last commit
+/// took, and only while the next one arrives within this part of that time. So little time is lost
+/// to clients that do not return.
 const FEW: usize = 32;
 const GAP_PART: u32 = 4;
-/// From this many clients on they are many: the batch waits until this part of them has arrived, or enough for one sync.
-/// The writer polls at fractions of the last commit's time instead of being woken by each client, and for at most this
-/// many times that commit's time. (Polling at eighths made it wait a third of its time.) Between few and many, clients
-/// return often enough without a wait.
+/// From this many clients on, the batch waits until this part of them has arrived, or enough for
+/// one sync. The writer polls at fractions of the last commit's time instead of being woken by each
+/// client, and for at most this many times that commit's time. (When it polled at eighths, it
+/// waited a third of the time.) With a number of clients in between, enough return without a wait.
 const MANY: usize = 48;
 const MANY_PART: (usize, usize) = (5, 8);
 const ENOUGH: usize = 112;
 const LOOK_PART: u32 = 64;
 const LOOKING_TIMES: u32 = 8;
-/// Each batch forgets this part of the active clients, and no more: clients whose answers are on their way are not seen.
+/// Each batch forgets only this part of the active clients: those whose answers are on their way
+/// are not visible.
 const FORGOTTEN_PART: usize = 32;
 
-/// A change on its way to the writer, with the channel for its effect and its share of the queue.
+/// A change in the queue, with the channel for its effect and its share of the queue.
 #[derive(Debug)]
 pub(crate) struct QueuedChange {
     pub(crate) change: Change,
@@ -45,9 +50,9 @@ pub(crate) struct QueuedChange {
 pub(crate) enum Next {
     /// Commit these.
     Commit(Vec<QueuedChange>),
-    /// Nothing came until the given moment.
+    /// Nothing arrived until the given moment.
     Quiet,
-    /// Nothing more comes.
+    /// Nothing more will arrive.
     Closed,
 }
 
@@ -56,23 +61,23 @@ pub(crate) enum Next {
 pub(crate) struct Inbox {
     /// `None` closes it.
     changes: Receiver<Option<QueuedChange>>,
-    /// Received, but too large for the batch that it would have joined.
+    /// Received, but too large for its batch.
     held: Option<QueuedChange>,
     closed: bool,
-    /// The clients of the batch that was just committed, and when it was handed over; `None` after a pause.
+    /// The clients of the last batch, and when it was handed over; `None` after a pause.
     last: Option<(usize, Instant)>,
     /// The estimated number of active clients. It grows at once and shrinks gradually.
     about: usize,
     grace_max: Duration,
 }
 
-/// A batch that is being gathered.
+/// A batch that still grows.
 #[derive(Default)]
 struct Gathering {
     jobs: Vec<QueuedChange>,
     rows: usize,
     bytes: usize,
-    /// Clients that wait for an answer, and may then send their next message.
+    /// Clients that wait for an answer and may then send their next message.
     clients: usize,
     urgent: bool,
 }
@@ -129,8 +134,8 @@ impl Inbox {
         Self { changes, held: None, closed: false, last: None, about: 0, grace_max: GRACE_MAX }
     }
 
-    /// The next batch. Waits for its first change until the given moment. Call it as soon as the last batch is committed
-    /// and answered.
+    /// The next batch; waits for its first change until the given moment. Call it as soon as the
+    /// last batch is committed and answered.
     pub(crate) fn next(&mut self, until: Instant) -> Next {
         let asked = Instant::now();
         let mut batch = Gathering::default();
@@ -153,7 +158,7 @@ impl Inbox {
         Next::Commit(batch.jobs)
     }
 
-    /// Confirms wait for an append that takes them along, and appends wait for active clients.
+    /// Confirms wait for an append, and appends wait for active clients.
     fn wait_for_company(&mut self, batch: &mut Gathering, took: Duration) {
         let (begun, about, grace_max) = (Instant::now(), self.about, self.grace_max);
         self.gather(batch, |batch| {
@@ -175,7 +180,7 @@ impl Inbox {
         }
     }
 
-    /// Adds the changes that fit, if they are there already or arrive before the given moment.
+    /// Adds the changes that fit and arrive before the given moment.
     fn gather(&mut self, batch: &mut Gathering, until: impl Fn(&Gathering) -> Option<Instant>) {
         while self.takes_more(batch) {
             let Some(job) = self.held.take().or_else(|| self.receive(until(batch))) else { break };
@@ -191,7 +196,7 @@ impl Inbox {
         !batch.is_whole() && self.held.as_ref().is_none_or(|held| batch.fits(held))
     }
 
-    /// The next change: one that is there already or arrives before the given moment.
+    /// The next change that arrives before the given moment, if any.
     fn receive(&mut self, until: Option<Instant>) -> Option<QueuedChange> {
         if self.closed {
             return None;
@@ -226,7 +231,7 @@ mod tests {
     use std::sync::{Arc, mpsc};
     use tokio::sync::Semaphore;
 
-    /// As long as a commit takes here, so that a machine with other things to do is no reason to be late.
+    /// The length of a commit in these tests, long enough for a busy machine.
     const COMMIT: Duration = Duration::from_millis(800);
     const GAP: Duration = COMMIT.checked_div(GAP_PART).expect("it is not zero");
 
@@ -237,7 +242,7 @@ mod tests {
         Some(QueuedChange { change, reply: oneshot::channel().0, room })
     }
 
-    /// An inbox whose last batch had this many clients, and a function that sends more changes.
+    /// An inbox whose last batch had this many clients, and a function that sends changes.
     fn after_a_batch_of(clients: usize) -> (Inbox, impl Fn(usize)) {
         let (sender, changes) = mpsc::channel();
         let send = move |jobs| (0..jobs).for_each(|_| sender.send(job()).expect("it is received"));
@@ -255,7 +260,8 @@ mod tests {
         }
     }
 
-    /// The size of the batch that `waiting` changes become when more follow: this many at a time, each after this pause.
+    /// The size of the batch that begins with `waiting` changes, when more follow: each pair is a
+    /// number of changes and the pause before them.
     fn batch_with_behind<const N: usize>(
         (mut inbox, send): (Inbox, impl Fn(usize) + Sync),
         waiting: usize,

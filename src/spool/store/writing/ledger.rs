@@ -1,6 +1,7 @@
-//! One transaction: changes in, effects out. Memory and tables stay alike, whether it is committed or rolled back.
+//! One transaction: changes in, effects out. Memory and tables agree after a commit and after a
+//! rollback.
 //!
-//! A database is one object: `changes` and `reclaim` hold the rest of the ledger's methods.
+//! `changes` and `reclaim` have the other methods of the ledger.
 
 use super::bounds::Bounds;
 use super::change::{Change, Effect};
@@ -24,15 +25,15 @@ pub(crate) struct RolledBack {
 /// What an error of SQLite means for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// No room, in the file or on the disk. Nothing else is wrong.
+    /// No space, in the file or on the disk. Nothing else is wrong.
     Full,
-    /// Somebody else writes to the database.
+    /// Another process writes to the database.
     Busy,
-    /// The disk, the file or the memory cannot be relied upon.
+    /// The disk, the file or the memory has failed.
     Broken,
 }
 
-/// The write connection, and everything that is kept in memory beside the tables.
+/// The connection that writes, and the data in memory that belongs to the tables.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) connection: Connection,
@@ -43,11 +44,11 @@ pub(crate) struct Ledger {
     pub(crate) stretches: Stretches,
     pub(crate) generations: Generations,
     pub(crate) expiry: Expiry,
-    /// Whether any record may have a note. Few have one, and looking for it costs a third of a removal.
+    /// Whether any record may have a note. Few have one, and a lookup costs a third of a removal.
     pub(crate) noted: bool,
-    /// The last record that a run before, which did not end well, may have delivered.
+    /// The last record that an earlier run, which did not end normally, may have delivered.
     pub(crate) suspected: Option<Seq>,
-    /// The highest number that was committed, and the highest that was given out.
+    /// The highest committed number, and the highest given out.
     pub(crate) committed: Seq,
     pub(crate) given: Seq,
 }
@@ -63,7 +64,8 @@ impl Fault {
 }
 
 impl Ledger {
-    /// Makes the changes in one transaction: either all of them are on disk and their effects are returned, or none is.
+    /// Makes the changes in one transaction: all of them are on disk and their effects are
+    /// returned, or none is.
     pub(crate) fn run<'a>(
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
@@ -96,7 +98,7 @@ impl Ledger {
     }
 
     fn begin(&mut self) -> rusqlite::Result<()> {
-        // If the disk does not say how much is free, only SQLite's own refusal bounds the store.
+        // If the free space is unknown, only SQLite's own errors bound the store.
         let free = self.directory.free_bytes().unwrap_or(u64::MAX);
         self.statement("BEGIN IMMEDIATE")?;
         let live = self.live_bytes()?;
@@ -107,7 +109,7 @@ impl Ledger {
     fn roll_back(&mut self, trouble: RolledBack) -> RolledBack {
         self.given = self.committed;
         let back = || -> rusqlite::Result<()> {
-            // SQLite rolls some failures back by itself.
+            // SQLite rolls back by itself after some failures.
             if !self.connection.is_autocommit() {
                 self.connection.execute_batch("ROLLBACK")?;
             }
@@ -128,7 +130,7 @@ impl Ledger {
         self.connection.prepare_cached(sql)?.execute([]).map(|_| ())
     }
 
-    /// Pages of the file, and how many of them are free.
+    /// The pages of the file, and the free ones among them.
     pub(crate) fn pages(&self) -> rusqlite::Result<(u64, u64)> {
         let pragma = |sql: &str| {
             let mut statement = self.connection.prepare_cached(sql)?;
@@ -142,7 +144,7 @@ impl Ledger {
         Ok(pages.saturating_sub(free) * PAGE_BYTES)
     }
 
-    /// Looks whether there are notes, between two transactions.
+    /// Checks whether there are notes, between two transactions.
     pub(crate) fn look_for_notes(&mut self) -> rusqlite::Result<()> {
         let mut select = self.connection.prepare_cached("SELECT EXISTS(SELECT 1 FROM note)")?;
         self.noted = select.query_row([], |row| row.get(0))?;

@@ -1,4 +1,4 @@
-//! Writing: changes gather, are committed together and answered.
+//! Writing: changes gather, are committed together, and are answered.
 
 pub(super) mod appends;
 pub(super) mod bounds;

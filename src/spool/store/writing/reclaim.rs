@@ -1,4 +1,4 @@
-//! Gives space back to the disk while nobody writes.
+//! Returns free space to the disk while the store is idle.
 
 use super::ledger::Ledger;
 use crate::spool::store::disk::checkpoints::Checkpoints;
@@ -7,15 +7,15 @@ use crate::spool::store::settings::PAGE_BYTES;
 use rusqlite::config::DbConfig;
 use std::time::Duration;
 
-/// While there are records, free pages up to this many bytes are kept for reuse.
+/// A store with records keeps this many bytes of free pages for reuse.
 const SLACK_BYTES: u64 = 64 << 20;
 /// An empty store keeps only this many bytes of free pages.
 const EMPTY_SLACK_BYTES: u64 = 256 << 10;
-/// Pages given back in one turn. A change can go first between two turns.
+/// The number of pages returned in one turn. Between two turns a change can go first.
 const TURN_PAGES: u64 = 512;
 
 impl Ledger {
-    /// Gives some space back; returns whether there is more to do.
+    /// Returns some space to the disk; returns whether there is more to do.
     pub(crate) fn reclaim(&self, checkpoints: &mut Checkpoints) -> rusqlite::Result<bool> {
         let (pages, free) = self.pages()?;
         let total = self.destinations.total();
@@ -35,14 +35,15 @@ impl Ledger {
     }
 
     fn give_back(&self, pages: u64) -> rusqlite::Result<()> {
-        // The pragma gives a row for each page and works only as far as it is stepped.
+        // The pragma yields a row for each page and works only while it is stepped.
         let mut vacuum = self.connection.prepare_cached(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = vacuum.query([])?;
         while rows.next()?.is_some() {}
         Ok(())
     }
 
-    /// Brings the log into the database and cuts it, if no reader and no checkpoint is at it; whether it did.
+    /// Moves the log into the database and truncates it, unless a reader or a checkpoint uses it;
+    /// returns whether it did.
     pub(crate) fn truncate_log(&self) -> rusqlite::Result<bool> {
         const READER: Duration = Duration::from_millis(50);
         self.connection.busy_timeout(READER)?;
@@ -51,7 +52,7 @@ impl Ledger {
         kept_from_it.map(|kept: bool| !kept)
     }
 
-    /// The same for the last time: a log that is empty goes with the last connection.
+    /// Does the same at the end, so that the last connection removes the empty log.
     pub(crate) fn end_log(&self) -> rusqlite::Result<()> {
         if self.truncate_log()? {
             self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;

@@ -1,37 +1,39 @@
-//! A task sends the replies of a commit, so that the writer wakes one task and not every client.
+//! A task that sends the replies of a commit, so that the writer wakes one task and not every
+//! client.
 //!
-//! Waking a task from another thread takes a lock and usually a system call; from within the runtime it takes neither.
-//! With 200 clients this was a tenth of the writer's time (`scripts/bench-spool --only many`).
+//! To wake a task from another thread takes a lock and usually a system call; within the runtime it
+//! takes neither. With 200 clients this was a tenth of the writer's time
+//! (`scripts/bench-spool --only many`).
 
 use super::change::Effect;
 use super::inbox::QueuedChange;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// A change with what became of it.
+/// A change with its effect.
 type Answer = (QueuedChange, Effect);
 
-/// The channel to the task, which ends when this is dropped. The queue of changes bounds it: each change keeps its share
-/// until it is answered.
+/// The channel to the task, which ends when this is dropped. It is bounded, because each change
+/// keeps its share of the queue until it is answered.
 #[derive(Debug)]
 pub(crate) struct Replies {
     together: UnboundedSender<Vec<Answer>>,
 }
 
 impl Replies {
-    /// Starts the task on the runtime that this is called in.
+    /// Starts the task on the current runtime.
     pub(crate) fn start() -> Self {
         let (together, commits) = unbounded_channel();
         tokio::spawn(hand_out(commits));
         Self { together }
     }
 
-    /// Replies all of a commit.
+    /// Answers all changes of a commit.
     pub(crate) fn give(&self, jobs: Vec<QueuedChange>, verdicts: Vec<Effect>) {
         let answers: Vec<Answer> = jobs.into_iter().zip(verdicts).collect();
         if answers.len() == 1 {
             answers.into_iter().for_each(answer);
         } else {
-            // Without a runtime nobody waits for an answer.
+            // Without a runtime no task waits for an answer.
             drop(self.together.send(answers));
         }
     }
@@ -43,7 +45,7 @@ async fn hand_out(mut commits: UnboundedReceiver<Vec<Answer>>) {
     }
 }
 
-/// A request that gave up does not wait for its reply. Its change stays made.
+/// A request that gave up no longer waits for its reply. Its change stays made.
 fn answer((job, verdict): Answer) {
     let QueuedChange { change: _, reply, room } = job;
     drop(room);

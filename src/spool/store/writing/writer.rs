@@ -1,4 +1,5 @@
-//! The one thread that writes: it gathers changes, commits them, answers, and maintains the store once a second.
+//! The one thread that writes: it gathers changes, commits them, answers, and maintains the store
+//! once a second.
 
 use super::change::Effect;
 use super::inbox::{Inbox, Next, QueuedChange};
@@ -12,7 +13,7 @@ use crate::spool::store::stats::{LostTail, Stats, StoreHealth};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often the high-water mark is written, the oldest record looked up and the generations turned.
+/// The interval of maintenance: the high-water mark, the oldest record, the generations of keys.
 const TICK: Duration = Duration::from_secs(1);
 /// After this long without a change the writer is idle.
 const IDLE: Duration = Duration::from_millis(200);
@@ -61,7 +62,7 @@ impl Writer {
         (writer, receiver)
     }
 
-    /// The first snapshot, before anybody can ask for it.
+    /// Makes the first snapshot, before the store has users.
     pub(crate) fn look(&mut self) -> rusqlite::Result<()> {
         self.ledger.look_for_notes()?;
         let live = self.ledger.live_bytes()?;
@@ -72,7 +73,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Until the store is closed.
+    /// Runs until the store is closed.
     pub(crate) fn run(mut self) {
         let mut tick = Instant::now() + TICK;
         let mut wait = IDLE;
@@ -110,7 +111,7 @@ impl Writer {
                 self.committed(&verdicts);
                 self.answers.give(jobs, verdicts);
             }
-            // One of them found no room, and took the others with it.
+            // One of them found no space, and all were rolled back.
             Err(RolledBack { fault: Fault::Full, .. }) if jobs.len() > 1 => {
                 for job in jobs {
                     self.commit(vec![job]);
@@ -120,8 +121,8 @@ impl Writer {
                 self.answer_all(jobs, &Effect::Full(self.ledger.bounds.met()));
             }
             Err(RolledBack { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Effect::Failed),
-            // A failed write must not be tried again: the system may take pages that it has lost for written. Only a
-            // new start reads what is really on disk.
+            // A failed write must not be tried again: the system may treat lost pages as written.
+            // Only a new start reads what is really on disk.
             Err(RolledBack { fault: Fault::Broken, at_commit, text }) => {
                 self.fail(&text);
                 self.answer_all(jobs, if at_commit { &Effect::Unsure } else { &Effect::Failed });
@@ -176,7 +177,7 @@ impl Writer {
         })
     }
 
-    /// After the answers, which do not wait for it.
+    /// Runs after the replies, which must not wait for it.
     fn see_to_log(&mut self) {
         if !self.is_working() {
             return;
@@ -187,8 +188,8 @@ impl Writer {
         }
     }
 
-    /// No room and no lock are for another time. After anything else the log must not be moved: what the disk did not take
-    /// may pass for written, and the log is where a new start finds it.
+    /// Without space or a lock the next attempt may succeed. After any other error the log must not
+    /// be moved: lost pages may count as written, and a new start finds them in the log.
     fn log_trouble(&mut self, error: &rusqlite::Error) {
         match Fault::of(error) {
             Fault::Broken => self.fail(&error.to_string()),
@@ -213,7 +214,7 @@ impl Writer {
         }
     }
 
-    /// A maintenance task failed this time. No record depends on it; it is logged once, not every second.
+    /// Logs a failed maintenance task once, not every second. No record depends on it.
     fn note(&mut self, text: &str) {
         if self.noted != text {
             text.clone_into(&mut self.noted);
@@ -241,7 +242,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// After a panic the store must not look as if it still worked.
+    /// After a panic the store must not seem to work.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.stats.send_modify(|stats| stats.health = StoreHealth::Failed("the writer panicked".into()));
