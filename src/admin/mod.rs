@@ -1,4 +1,4 @@
-//! The listener for operators: liveness, readiness, link, metrics, configuration. It changes nothing.
+//! The operators' listener: liveness, readiness, link, metrics, configuration. It changes nothing.
 //!
 //! It runs on a thread and a runtime of its own, so that it answers when the data plane is starved.
 
@@ -25,7 +25,7 @@ const CONNECTIONS_MAX: usize = 256;
 /// The largest head of a request, in bytes.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
-/// Whether the sidecar takes requests.
+/// Whether the sidecar accepts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// It does.
@@ -34,12 +34,12 @@ pub enum Readiness {
     Draining,
 }
 
-/// What the endpoints show.
+/// The state that the endpoints show.
 #[derive(Debug)]
 pub struct Shown {
     /// The link, for its state.
     pub link: LinkHandle,
-    /// The spool, where there is one.
+    /// The spool, if there is one.
     pub spool: Option<SpoolHandle>,
     /// The in-flight counts.
     pub admission: Admission,
@@ -47,11 +47,11 @@ pub struct Shown {
     pub metrics: Metrics,
     /// The configuration in force; it serialises without secrets.
     pub config: Live,
-    /// Whether requests are taken.
+    /// Whether requests are accepted.
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// The running listener. Stop it last: it says how the shutdown goes.
+/// The running listener. Stop it last: it shows the progress of the shutdown.
 #[derive(Debug)]
 pub struct Admin {
     address: String,
@@ -65,7 +65,7 @@ pub enum AdminError {
     /// Its address could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Its thread or runtime could not be made.
+    /// Its thread or runtime could not be started.
     #[error("the admin listener could not be started: {0}")]
     Thread(#[from] std::io::Error),
     /// Its thread ended before it was listening.
@@ -77,7 +77,7 @@ impl Admin {
     /// Binds and serves on a new thread.
     ///
     /// # Errors
-    /// When the address cannot be bound or the thread cannot be made.
+    /// When the address cannot be bound or the thread cannot be started.
     pub async fn start(listen: SocketAddr, shown: Shown) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let address = ListenAddress::Tcp(listen);
@@ -100,7 +100,7 @@ impl Admin {
         Ok(Self { address, stop, thread })
     }
 
-    /// The address as bound.
+    /// The bound address.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address

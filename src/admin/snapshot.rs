@@ -1,4 +1,4 @@
-//! The state of the sidecar at one moment. Every endpoint that shows it shows this.
+//! The state of the sidecar at one moment, as all endpoints show it.
 
 use super::Shown;
 use crate::labels::{BreakerState, ConnectionState};
@@ -31,7 +31,7 @@ struct ConnectionView {
     reason: Option<String>,
 }
 
-/// The spool as `/link` shows it: like a connection, with a state and perhaps a reason.
+/// The spool as `/link` shows it: with a state and perhaps a reason, like a connection.
 #[derive(Serialize)]
 struct SpoolView {
     state: &'static str,
@@ -89,7 +89,7 @@ impl Snapshot {
         })
     }
 
-    /// As metrics take it.
+    /// The state as metrics take it.
     pub(super) fn observed(&self) -> Observed {
         Observed {
             in_flight: self.in_flight,

@@ -1,4 +1,4 @@
-//! What each admin endpoint answers.
+//! The answers of the admin endpoints.
 
 use super::snapshot::Snapshot;
 use super::{Readiness, Shown};
@@ -17,7 +17,7 @@ struct ReadyView {
     reasons: Vec<String>,
 }
 
-/// The process runs and this thread is scheduled; nothing else is checked.
+/// Shows that the process runs and this thread is scheduled; checks nothing else.
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }

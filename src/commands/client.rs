@@ -1,4 +1,4 @@
-//! A small HTTP client for talking to a running sidecar.
+//! A small HTTP client for a running sidecar.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};

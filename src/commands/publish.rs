@@ -1,4 +1,5 @@
-//! `amqpost publish`: a message through a running sidecar, for shell scripts and first steps.
+//! `amqpost publish`: publishes a message through a running sidecar, for shell scripts and first
+//! steps.
 
 use super::client::{self, Target};
 use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};

@@ -1,4 +1,5 @@
-//! Changes that an operator makes to the spool: one at a time, each to a bounded part of the selected messages.
+//! An operator's changes to the spool: one at a time, each to a bounded part of the selected
+//! messages.
 
 use super::looking::PAGE_MAX;
 use super::wire::{ChangeRequest, Done, Operation};
@@ -8,12 +9,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// The reason for parking when the operator gives none.
+/// The default reason for parking.
 const BY_OPERATOR: &str = "operator";
-/// The reason for parking messages in the moment before they are removed.
+/// The reason for parking messages just before their removal.
 const DROPPED: &str = "dropped";
 
-/// The place to request changes. Cloning shares it.
+/// Makes the requested changes. Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct Desk {
     spool: SpoolHandle,
@@ -27,13 +28,13 @@ pub enum DeskError {
     /// The request is not valid.
     #[error("{0}")]
     Order(String),
-    /// Another one is being carried out.
+    /// Another change is under way.
     #[error("another change is under way; try again when it is done")]
     Busy,
     /// The store cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store did not take it, or only a part of it.
+    /// The store refused the change or a part of it.
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// Its task has ended early.
@@ -42,7 +43,8 @@ pub enum DeskError {
 }
 
 impl Desk {
-    /// A desk for an open spool; `reader` is a connection of its own, so that no delivery waits for it.
+    /// A desk for an open spool. `reader` is a separate connection, so that no delivery waits for
+    /// it.
     #[must_use]
     pub fn new(spool: SpoolHandle, reader: StoreReader) -> Self {
         Self { spool, reader: Arc::new(reader), turn: Arc::new(Semaphore::new(1)) }
@@ -56,14 +58,15 @@ impl Desk {
         self.spool.snapshot()
     }
 
-    /// Makes a change to one page of the selected messages. A caller that stops waiting does not stop it.
+    /// Makes a change to one page of the selected messages, even if the caller stops waiting.
     ///
     /// # Errors
     /// When the request is not valid, another change is under way, or the store refuses it.
     pub async fn change(&self, change: Operation, order: ChangeRequest) -> Result<Done, DeskError> {
         let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| DeskError::Busy)?;
         let desk = self.clone();
-        // In a task of its own: a future dropped half-way would leave a page partly changed and not counted.
+        // In a separate task: a future dropped half-way would leave a page partly changed and not
+        // counted.
         let carried_out = tokio::spawn(async move {
             let done = desk.carry_out(change, order).await;
             drop(turn);
@@ -81,7 +84,7 @@ impl Desk {
                 let reason = order.reason.as_deref().unwrap_or(BY_OPERATOR);
                 self.park(&in_state(&entries, RecordState::Ready), reason).await?
             }
-            // Parked first: only one of a delivery and this takes a message from those that are ready.
+            // Parked first, so that either a delivery or this takes a message, never both.
             Operation::Drop => {
                 self.park(&in_state(&entries, RecordState::Ready), DROPPED).await?;
                 let all = entries.iter().map(|entry| entry.seq).collect();
@@ -92,7 +95,8 @@ impl Desk {
         Ok(Done { matched, changed, next })
     }
 
-    /// The destinations are listed before their messages are ready, so that no new message overtakes them.
+    /// Lists the destinations in the backlog before their messages are ready, so that no new
+    /// message overtakes those.
     async fn redrive(&self, parked: &[&RecordEntry]) -> Result<u64, DeskError> {
         let SpoolHandle { store, backlog, .. } = &self.spool;
         let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
@@ -103,7 +107,7 @@ impl Desk {
         Ok(changed)
     }
 
-    /// The drain does not deliver records that it has already read, except for one that is in flight.
+    /// Of the records that the drain has already read, it delivers only one that is in flight.
     async fn park(&self, ready: &[&RecordEntry], reason: &str) -> Result<u64, DeskError> {
         if ready.is_empty() {
             return Ok(0);
@@ -114,7 +118,7 @@ impl Desk {
         Ok(changed)
     }
 
-    /// One page of the selected messages, and where the next one begins.
+    /// A page of the selected messages, and where the next page begins.
     async fn meant(&self, order: &ChangeRequest) -> Result<(Vec<RecordEntry>, Option<i64>), DeskError> {
         match (&order.seqs, &order.filter) {
             (Some(seqs), None) if seqs.len() <= PAGE_MAX => Ok((self.named(seqs).await?, None)),

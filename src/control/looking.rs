@@ -1,4 +1,4 @@
-//! Questions about a spool, answered over a read-only connection.
+//! Answers questions about a spool over a read-only connection.
 
 use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
 use crate::envelope::envelope_of;
@@ -11,7 +11,8 @@ const PAGE: usize = 100;
 /// The largest number of messages on a page.
 pub(super) const PAGE_MAX: usize = 1000;
 
-/// What the spool holds, with at most `largest` destinations. Whether a process has it is for the caller to say.
+/// The spool's contents, with at most `largest` destinations. The caller fills in which process has
+/// it.
 ///
 /// # Errors
 /// When the spool cannot be read.
@@ -32,7 +33,7 @@ pub async fn lines(reader: &StoreReader, query: &Query) -> Result<MessagesPage, 
     Ok(MessagesPage { messages, next })
 }
 
-/// One message, whole; `None` when there is no such number.
+/// One whole message; `None` if there is no such number.
 ///
 /// # Errors
 /// When the spool cannot be read.
@@ -60,7 +61,8 @@ pub async fn report(
     reader.verify(progress).await.map(Report::from)
 }
 
-/// The selected messages one after another, as envelopes. Holds one page of numbers and one message.
+/// The selected messages as envelopes, one at a time. Has one page of numbers and one message in
+/// memory.
 #[derive(Debug)]
 pub struct Export {
     filter: Filter,
@@ -75,12 +77,12 @@ pub struct Export {
 pub enum Exported {
     /// The envelope of a message, on one line.
     Envelope(String),
-    /// This one's bytes are not those that were stored.
+    /// A message whose bytes are not those that were stored.
     Damaged(i64),
 }
 
 impl Export {
-    /// An export of the messages that are there now. Messages that arrive in the meantime are left out.
+    /// An export of the messages that exist now, without later ones.
     ///
     /// # Errors
     /// When the query is not valid, or the spool cannot be read.
@@ -98,7 +100,8 @@ impl Export {
         Self { filter: Filter::default(), after: None, until: Seq::new(0), page, ended: true }
     }
 
-    /// The next message; `None` after the last one. Messages delivered in the meantime are left out.
+    /// The next message; `None` after the last one. Messages delivered in the meantime are left
+    /// out.
     ///
     /// # Errors
     /// When the spool cannot be read.

@@ -1,10 +1,11 @@
-//! The operator's access to the spool: a Unix socket in its directory, with all its questions and changes.
+//! The operator's access to the spool: a Unix socket in its directory, for questions and changes.
 //!
-//! `wire` is the JSON, `looking` answers questions, `desk` makes changes, `routes` is the router. The commands
-//! use `looking` without the socket, and `desk` when no sidecar runs, so that both ways answer alike.
+//! `wire` is the JSON, `looking` answers questions, `desk` makes changes, `routes` is the router.
+//! The commands use `looking` directly, and `desk` when no sidecar runs, so that the answers are
+//! the same.
 //!
-//! The admin listener changes nothing and may be open to a network. Here everybody who may enter the directory (mode 0700)
-//! may do everything.
+//! The admin listener changes nothing and may be open to a network. Here everybody who can enter
+//! the directory (mode 0700) can do everything.
 
 mod desk;
 mod looking;
@@ -43,22 +44,23 @@ pub struct ControlSocket {
     serving: JoinHandle<()>,
 }
 
-/// The control socket could not be made.
+/// The control socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Its path could not be bound.
     #[error("the control socket {0}: {1}")]
     Bind(PathBuf, BindError),
-    /// It could not be closed to other users.
+    /// It could not be made private.
     #[error("the control socket {0} cannot be made private: {1}")]
     Private(PathBuf, std::io::Error),
 }
 
 impl ControlSocket {
-    /// Makes the socket in the spool's directory, and serves. A socket that a dead process left is replaced.
+    /// Creates the socket in the spool's directory and serves it. Replaces the socket of a dead
+    /// process.
     ///
     /// # Errors
-    /// When somebody listens there already, or the path cannot be bound.
+    /// When another process listens there, or the path cannot be bound.
     pub async fn start(directory: &Path, desk: Desk) -> Result<Self, ControlError> {
         let socket = SocketPath::of(directory);
         let path = || socket.path().to_owned();
@@ -66,14 +68,14 @@ impl ControlSocket {
         let settings = Settings::for_operators(address, CONNECTIONS_MAX, HEADER_BYTES_MAX);
         let bound = Listeners::bind(settings).await;
         let listeners = bound.map_err(|error| ControlError::Bind(path(), error))?;
-        // The directory is private already; this is for one that somebody opened.
+        // The directory is private already, unless somebody opened it.
         std::fs::set_permissions(socket.path(), Permissions::from_mode(0o600))
             .map_err(|error| ControlError::Private(path(), error))?;
         let (stop, stopped) = watch::channel(false);
         let serving = listeners.serve(routed(routes::router(desk, directory)), stopped);
         let serving = tokio::spawn(async move {
             serving.await;
-            // The socket was removed by way of it.
+            // Kept until the socket was removed, because its path may lead through it.
             drop(socket);
         });
         Ok(Self { stop, serving })

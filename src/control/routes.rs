@@ -1,4 +1,5 @@
-//! The routes of the control socket: bounded pages, and an answer to each request by its deadline.
+//! The routes of the control socket: pages are bounded, and each request is answered by its
+//! deadline.
 
 use super::desk::{Desk, DeskError};
 use super::looking::{self, Export, Exported};
@@ -23,13 +24,13 @@ use tokio::sync::Semaphore;
 
 /// The deadline for the head of a response. A page of changes takes milliseconds on a working disk.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Looking at everything reads the whole spool.
+/// The deadline for a verification, which reads the whole spool.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(15 * 60);
-/// The longest pause between two messages of an export; a slower reader is cut off.
+/// The longest pause between two messages of an export; a slower reader is disconnected.
 const EXPORT_PAUSE: Duration = Duration::from_secs(30);
-/// A page of numbers in JSON.
+/// The largest body, in bytes: a page of numbers in JSON.
 const BODY_MAX: usize = 64 * 1024;
-/// Destinations of a status.
+/// The number of destinations in a status.
 const LARGEST: usize = 20;
 
 #[derive(Debug)]
@@ -140,7 +141,7 @@ async fn verify(State(room): State<Arc<Context>>) -> Response {
         return fault(StatusCode::CONFLICT, "a verification is under way");
     };
     let directory = room.directory.clone();
-    // On a connection of its own, so that nobody else waits for it.
+    // On a separate connection, so that no other question waits for it.
     let opened = tokio::task::spawn_blocking(move || StoreReader::open(&directory)).await;
     match opened {
         Ok(Ok(reader)) => answer(looking::report(&reader, |_| {}).await),
@@ -149,8 +150,8 @@ async fn verify(State(room): State<Arc<Context>>) -> Response {
     }
 }
 
-/// Envelopes, one a line. The response breaks off when the spool cannot be read, so that nobody takes a part for the
-/// whole.
+/// Envelopes, one a line. If the spool cannot be read the response is aborted, so that nobody takes
+/// a part for the whole.
 async fn export(State(room): State<Arc<Context>>, query: Asked) -> Response {
     let query = match query {
         Ok(QueryString(query)) => query,

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// A path to a control socket, valid for as long as this lives. If the path itself is too long, it leads through the
-/// open directory.
+/// A path to a control socket, valid while this lives. A path that is too long leads through the
+/// open directory instead.
 #[derive(Debug)]
 pub struct SocketPath {
     path: PathBuf,
@@ -15,11 +15,11 @@ pub struct SocketPath {
 }
 
 impl SocketPath {
-    /// The socket in a spool's directory, whether it is there or not.
+    /// The path of the socket in a spool's directory; the socket need not exist.
     #[must_use]
     pub fn of(directory: &Path) -> Self {
         let path = directory.join("control.sock");
-        // Without the directory there is no socket either, and whoever tries the path is told so.
+        // Without the directory there is no socket either; the use of the path then fails.
         let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX);
         let way = match &open {
             Some(directory) => format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()).into(),
@@ -34,7 +34,7 @@ impl SocketPath {
         &self.path
     }
 
-    /// The path to bind and to connect to.
+    /// The path to bind or to connect to.
     #[must_use]
     pub fn way(&self) -> &Path {
         &self.way

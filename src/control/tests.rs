@@ -1,4 +1,4 @@
-//! The operations over HTTP, as a script sees them, and what they leave in the backlog.
+//! The operations over HTTP, as a script uses them, and their effects on the backlog.
 
 use super::*;
 use crate::message::{Message, Properties, ShortText};
@@ -141,7 +141,7 @@ async fn what_was_delivered_while_it_was_parked_or_removed_is_counted_once() {
         seqs.push(office.append("a").await);
     }
     let confirm = async |seq| office.spool.store.confirm(vec![Seq::new(seq)]).await.unwrap();
-    // The broker had the first two while the operator parked one and removed the other.
+    // The broker got the first two while the operator parked one and removed the other.
     office.done("/v1/park", json!({"seqs": [seqs[0]]})).await;
     confirm(seqs[0]).await;
     office.done("/v1/drop", json!({"seqs": [seqs[1]]})).await;

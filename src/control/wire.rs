@@ -6,14 +6,15 @@ use crate::spool::store::{Filter, Found, RecordEntry, RecordState, Seq, Summary}
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// What a spool holds, and how the sidecar that has it is doing.
+/// A spool's contents, and the state of the sidecar that has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// Whether a process has it.
     pub sidecar: Sidecar,
-    /// What only the process that has it open knows; absent when none does, or it does not answer.
+    /// The state that only the spool's process knows; absent if there is none or it does not
+    /// answer.
     pub live: Option<SpoolSnapshot>,
-    /// What it holds, read from the disk.
+    /// The contents, read from the disk.
     #[serde(flatten)]
     pub held: Summary,
 }
@@ -22,16 +23,17 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Sidecar {
-    /// None has it.
+    /// No process has it.
     None,
-    /// One has it and does not answer: it hangs, is stopped, or makes a change for another command.
+    /// A process has it and does not answer: it hangs, is stopped, or makes a change for another
+    /// command.
     Silent {
-        /// Its number, when it left one.
+        /// Its process id, if it wrote one.
         pid: Option<u32>,
-        /// What became of the question.
+        /// Why there is no answer.
         why: String,
     },
-    /// One has it, and `live` is what it says.
+    /// A process has it; `live` is its answer.
     Answers,
 }
 
@@ -62,27 +64,27 @@ pub struct MessagesPage {
     pub next: Option<Seq>,
 }
 
-/// One message, whole.
+/// One whole message.
 #[derive(Debug, Serialize)]
 pub struct ShownMessage {
-    /// What a list says of it.
+    /// Its line in a list.
     #[serde(flatten)]
     pub entry: RecordEntry,
-    /// Whether its bytes are not those that were stored; then there is no envelope.
+    /// Whether its bytes differ from those that were stored; then there is no envelope.
     pub damaged: bool,
     /// The message as `POST /v1/messages` takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envelope: Option<Box<RawValue>>,
 }
 
-/// What can be done to messages.
+/// The changes that can be made to messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Parked ones are to be delivered again.
+    /// Parked messages become ready again.
     Redrive,
-    /// Ready ones are kept for an operator.
+    /// Ready messages are parked for an operator.
     Park,
-    /// They are removed, for ever.
+    /// Messages are removed, for ever.
     Drop,
 }
 
@@ -94,9 +96,9 @@ pub struct ChangeRequest {
     pub seqs: Option<Vec<i64>>,
     /// all that the filter selects, from `after` on and at most `limit`.
     pub filter: Option<Query>,
-    /// None above this number, so that messages that arrive in the meantime are left out.
+    /// No message above this number: leaves out those that arrive in the meantime.
     pub until: Option<i64>,
-    /// Why, when they are parked; `operator` when absent.
+    /// The reason for parking; `operator` when absent.
     pub reason: Option<String>,
 }
 
@@ -105,19 +107,19 @@ pub struct ChangeRequest {
 pub struct Done {
     /// Messages that were selected.
     pub matched: u64,
-    /// Messages that were changed. Messages that were already in the wanted state, or were delivered in the meantime, do
-    /// not count.
+    /// Messages that were changed, without those that had the state already or were delivered in
+    /// the meantime.
     pub changed: u64,
     /// Where the rest begins; absent when there is none.
     pub next: Option<i64>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether nothing is wrong.
+    /// Whether no fault was found.
     pub sound: bool,
-    /// What was looked at, and what is wrong with it.
+    /// The checked parts and their faults.
     #[serde(flatten)]
     pub found: Found,
 }
@@ -128,7 +130,7 @@ impl From<Found> for Report {
     }
 }
 
-/// Why nothing was done.
+/// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// In words.
@@ -136,7 +138,7 @@ pub struct ErrorBody {
 }
 
 impl Query {
-    /// The store's form of it, without the page.
+    /// The query as the store's filter, without the page.
     pub(super) fn filter(&self) -> Result<Filter, String> {
         let text = |name: &str, text: &Option<String>| {
             let text = text.clone().map(ShortText::new).transpose();

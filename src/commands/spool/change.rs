@@ -9,10 +9,10 @@ use clap::Args;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Messages changed with one request.
+/// The number of messages in one request.
 const PART: usize = 1000;
 
-/// Which messages a change is about.
+/// The messages to change.
 #[derive(Args)]
 struct Chosen {
     /// The messages' numbers; either these, or options that choose, or --all.
@@ -41,7 +41,7 @@ pub(super) struct ParkArguments {
     place: PlaceArguments,
     #[command(flatten)]
     chosen: Chosen,
-    /// The reason they get: lists show it, and --reason of the other commands finds them by it.
+    /// The reason for parking: lists show it, and --reason of the other commands selects by it.
     #[arg(long = "because", value_name = "REASON", default_value = "operator")]
     because: String,
 }
@@ -55,12 +55,12 @@ pub(super) struct DropArguments {
     /// Only messages in this state.
     #[arg(long)]
     state: Option<StateName>,
-    /// Needed to remove more than one.
+    /// Needed to remove more than one message.
     #[arg(long)]
     yes: bool,
 }
 
-/// What is asked for, over all parts.
+/// A change to all selected messages, which is made in parts.
 struct Wanted {
     change: Operation,
     seqs: Option<Vec<i64>>,
@@ -73,7 +73,7 @@ impl Wanted {
     fn new(change: Operation, chosen: Chosen, state: Option<StateName>) -> Result<Self, Failure> {
         let Chosen { seqs, which, all, json } = chosen;
         let choices = [!seqs.is_empty(), !which.is_any(), all].into_iter().filter(|given| *given).count();
-        // A state alone does not choose: --all says "all parked messages" as well.
+        // A state alone is not a choice: "all parked messages" takes --all.
         if choices != 1 {
             return Err(unclear());
         }
@@ -105,7 +105,7 @@ pub(super) async fn park(arguments: ParkArguments) -> Ended {
 }
 
 pub(super) async fn drop_messages(arguments: DropArguments) -> Ended {
-    // With numbers the state would be ignored, and messages in another state removed.
+    // With numbers the state would be ignored, and messages in other states removed.
     if arguments.state.is_some() && !arguments.chosen.seqs.is_empty() {
         return Err(unclear());
     }
@@ -135,7 +135,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     let (sum, ended) = ended.await;
     drop(progress);
     hands.done();
-    // If it ended early, the messages it did not reach were selected as well.
+    // If it ended early, the messages that it did not reach were selected as well.
     let meant = if ended.is_ok() { sum.matched } else { total };
     let reported = report(&wanted, sum, meant);
     ended?;
@@ -143,7 +143,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     Ok(wanted.seqs.map_or(ExitCode::SUCCESS, |seqs| missing(seqs.len(), sum.matched)))
 }
 
-/// Makes the change part by part. Returns how much was done, also when it ended early.
+/// Makes the change in parts. Returns how much was done, even if it ended early.
 async fn all_parts(
     hands: &Hands,
     wanted: &Wanted,

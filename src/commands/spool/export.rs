@@ -1,4 +1,4 @@
-//! `export`: messages as envelopes, one a line, so that they can be published again elsewhere.
+//! `export`: writes messages as envelopes, one a line, which can be published elsewhere.
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
@@ -18,14 +18,15 @@ pub(super) struct ExportArguments {
     /// Only messages in this state.
     #[arg(long)]
     state: Option<StateName>,
-    /// The messages' numbers; all that the options mean when absent.
+    /// The messages' numbers; without them, all that the options choose.
     seqs: Vec<i64>,
-    /// Accepted as in the other commands: the output is one JSON document a line in any case.
+    /// Accepted as in the other commands; the output is always one JSON document a line.
     #[arg(long)]
     json: bool,
 }
 
-/// Writes to standard output. Exit code 1 when a message is damaged or not there; the others are written all the same.
+/// Writes to standard output. Exit code 1 if a message is damaged or missing; the others are
+/// written.
 pub(super) async fn run(arguments: ExportArguments) -> Ended {
     let ExportArguments { place, which, state, seqs, json: _ } = arguments;
     let seqs = distinct(seqs);
@@ -64,7 +65,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Ended {
     Ok(if damaged.is_empty() { ended } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// The number of messages to write, if that costs only one query; otherwise 0.
+/// The number of messages to write, if one query tells it; otherwise 0.
 async fn total(reader: &StoreReader, which: &Which, state: Option<StateName>) -> Result<u64, Failure> {
     if !which.is_any() {
         return Ok(0);

@@ -34,7 +34,8 @@ pub(super) struct ListArguments {
     /// Only messages after this number.
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// The largest number of messages; 0 is all. If there may be more, standard error says how to continue.
+    /// The largest number of messages; 0 is all. If there may be more, standard error says how to
+    /// continue.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
     /// One JSON document a line.
@@ -48,10 +49,10 @@ pub(super) struct ShowArguments {
     place: PlaceArguments,
     /// The message's number.
     seq: i64,
-    /// Write the payload and nothing else, byte for byte.
+    /// Write only the payload, byte for byte.
     #[arg(long, conflicts_with = "json")]
     payload: bool,
-    /// One JSON document, the whole message in it.
+    /// One JSON document with the whole message.
     #[arg(long)]
     json: bool,
 }
@@ -132,7 +133,7 @@ fn payload(shown: &ShownMessage) -> Result<Vec<u8>, Failure> {
     Ok(text.as_bytes().to_vec())
 }
 
-/// The line of the list, and what makes up the message, one member a line.
+/// The line of the list, then the parts of the message, one a line.
 fn people(shown: &ShownMessage) -> Result<String, Failure> {
     let mut text = table::lines(std::slice::from_ref(&shown.entry), now_ms());
     if shown.damaged {

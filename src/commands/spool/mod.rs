@@ -1,7 +1,8 @@
-//! `amqpost spool …`: what is in the spool, and what an operator does about it.
+//! `amqpost spool …`: lets an operator look into the spool and change it.
 //!
-//! Commands that only look use a read-only connection, also while a sidecar runs. Changes go through the control socket
-//! of the sidecar that has the spool. Only when no process has the spool does the command take it for that moment.
+//! Commands that only look use a read-only connection, even while a sidecar runs. Changes go
+//! through the control socket of the sidecar that has the spool. If no process has it, the command
+//! itself opens it for a moment.
 
 mod change;
 mod export;
@@ -17,9 +18,9 @@ use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 
-/// The command failed, or did only a part, or found a fault in the spool.
+/// The command failed, was only partly done, or found a fault in the spool.
 const EXIT_FAILED: u8 = 1;
-/// The command line asks for something that makes no sense, as clap has it.
+/// The command line is not valid; clap exits with the same code.
 const EXIT_USAGE: u8 = 2;
 /// The result is unknown.
 const EXIT_UNKNOWN: u8 = 3;
@@ -46,11 +47,11 @@ enum SpoolCommand {
     Drop(change::DropArguments),
     /// Write messages as envelopes, one JSON document a line, that POST /v1/messages takes.
     Export(export::ExportArguments),
-    /// Look at every page and every message of the spool, and at what it counts.
+    /// Check every page, message and counter of the spool.
     Verify(verify::VerifyArguments),
 }
 
-/// Which messages are meant.
+/// The options that choose messages.
 #[derive(Debug, Clone, Default, Args)]
 struct Which {
     /// Only messages to this exchange; amq.default is the default exchange.
@@ -103,13 +104,13 @@ fn missing(named: usize, found: u64) -> ExitCode {
 /// How a command failed.
 #[derive(Debug)]
 enum Failure {
-    /// The exit code of a configuration that is not valid; everything is said already.
+    /// The configuration is not valid; its problems were printed.
     Config(ExitCode),
     Usage(String),
     Failed(String),
-    /// A change was sent and there is no answer.
+    /// A change was sent and not answered.
     Unknown(String),
-    /// The reader of the output is gone, as in `… | head`.
+    /// The reader of the output has closed the pipe, as in `… | head`.
     NobodyReads,
 }
 
@@ -136,7 +137,7 @@ impl From<ReadError> for Failure {
 
 type Ended = Result<ExitCode, Failure>;
 
-/// Runs the command; the exit code.
+/// Runs the command; returns the exit code.
 pub(super) fn run(arguments: SpoolArguments) -> ExitCode {
     let ended = super::client::block_on(async {
         match arguments.command {

@@ -1,4 +1,4 @@
-//! Where the spool is, and how to reach it: read-only, through its sidecar, or by taking it.
+//! Where the spool is and how to reach it: read-only, through its sidecar, or by opening it.
 
 use super::Failure;
 use crate::commands::ConfigArguments;
@@ -19,9 +19,9 @@ use std::time::Duration;
 
 /// A sidecar that has not answered within this time is shown as silent.
 const STATUS_WITHIN: Duration = Duration::from_secs(2);
-/// A sidecar that has not answered within this time is not asked to change anything.
+/// A sidecar that has not answered within this time gets no changes.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// Longer than the sidecar's own deadline, so that the sidecar itself reports that it is late.
+/// Longer than the sidecar's own deadline, so that the sidecar itself reports a delay.
 const CHANGE_WITHIN: Duration = Duration::from_secs(40);
 
 /// Where the spool is.
@@ -34,17 +34,17 @@ pub(super) struct PlaceArguments {
     config: ConfigArguments,
 }
 
-/// A spool and what its sidecar is told about it.
+/// A spool's settings.
 pub(super) struct SpoolPlace {
     settings: StoreSettings,
     socket: Arc<SocketPath>,
 }
 
-/// Who makes the changes.
+/// The process that makes the changes.
 pub(super) enum Hands {
     /// The sidecar that has the spool.
     Sidecar(Arc<SocketPath>),
-    /// Nobody had it, and now this command has.
+    /// This command, which has opened the spool.
     Own(Store, Box<Desk>),
 }
 
@@ -61,7 +61,7 @@ impl SpoolPlace {
         Ok(Self { settings: spool::settings(&config.spool, &path, config.idempotency.window), socket })
     }
 
-    /// A connection that cannot write.
+    /// A read-only connection.
     pub(super) fn reader(&self) -> Result<StoreReader, Failure> {
         let directory = &self.settings.directory;
         let opened = StoreReader::open(directory);
@@ -73,7 +73,7 @@ impl SpoolPlace {
         Ok(opened?)
     }
 
-    /// Whether a process has the spool, and what it says of itself.
+    /// Whether a process has the spool, and the state that it reports.
     pub(super) async fn sidecar(&self) -> Result<(Sidecar, Option<SpoolSnapshot>), Failure> {
         let why = match self.ask(STATUS_WITHIN).await {
             Ok(response) => match live(&response) {
@@ -82,18 +82,18 @@ impl SpoolPlace {
             },
             Err(error) => silence(&error),
         };
-        // Only the lock says who has it: a dead process may have left its socket.
+        // Only the lock tells: a dead process may have left its socket.
         let holder = store::holder(&self.settings.directory)?;
         Ok((holder.map_or(Sidecar::None, |Holder { pid }| Sidecar::Silent { pid, why }), None))
     }
 
-    /// The way to make changes. Nothing is changed yet.
+    /// Decides which process makes changes; changes nothing yet.
     pub(super) async fn hands(&self) -> Result<Hands, Failure> {
         let why = match self.ask(HELLO_WITHIN).await {
             Ok(_) => return Ok(Hands::Sidecar(Arc::clone(&self.socket))),
             Err(error) => silence(&error),
         };
-        // It looks first, because opening for writing would create a missing spool.
+        // First a read-only connection: opening for writing would create a missing spool.
         let reader = self.reader()?;
         match Store::open(self.settings.clone()) {
             Ok((store, handle)) => {
@@ -112,9 +112,9 @@ impl SpoolPlace {
     }
 }
 
-/// What a sidecar says of itself, or why that cannot be told.
+/// The state that a sidecar reports, or why there is none.
 fn live(response: &Response<Bytes>) -> Result<SpoolSnapshot, String> {
-    /// The rest of a status is read from the disk.
+    /// The part of a status that is not read from the disk.
     #[derive(Deserialize)]
     struct Answer {
         live: SpoolSnapshot,
@@ -127,7 +127,7 @@ fn live(response: &Response<Bytes>) -> Result<SpoolSnapshot, String> {
     Err(fault.map_or_else(|_| format!("it answers {}", response.status()), |fault| fault.error))
 }
 
-/// Why a process that may be there was not heard.
+/// Why a process that may be running did not answer.
 fn silence(error: &ClientError) -> String {
     match error {
         ClientError::Connect(_, error) if error.kind() == io::ErrorKind::NotFound => {
@@ -139,7 +139,7 @@ fn silence(error: &ClientError) -> String {
 }
 
 impl Hands {
-    /// Makes a change to one part of what is meant.
+    /// Makes a change to one part of the selected messages.
     pub(super) async fn change(&self, change: Operation, order: ChangeRequest) -> Result<Done, Failure> {
         match self {
             Hands::Own(_, desk) => {
@@ -163,7 +163,7 @@ impl Hands {
         }
     }
 
-    /// Gives the spool back, if it was taken.
+    /// Closes the spool, if this command has opened it.
     pub(super) fn done(self) {
         match self {
             Hands::Own(store, desk) => {

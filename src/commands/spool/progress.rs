@@ -5,11 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How often the line changes at most.
+/// The shortest time between two changes of the line.
 const PACE: Duration = Duration::from_millis(100);
 const WIDTH: u64 = 30;
 
-/// The line. Gone when this is dropped.
+/// The line, erased when this is dropped.
 pub(super) struct ProgressLine {
     shown: bool,
     last: Mutex<Option<(&'static str, Instant)>>,
@@ -20,17 +20,17 @@ impl ProgressLine {
         Self { shown: std::io::stderr().is_terminal(), last: Mutex::new(None) }
     }
 
-    /// For a command that writes line by line: none where it would stand between them on the same terminal.
+    /// For a command that writes lines: shows nothing if those go to the same terminal.
     pub(super) fn beside_lines() -> Self {
         let mut progress = Self::new();
         progress.shown &= !std::io::stdout().is_terminal();
         progress
     }
 
-    /// How much is done of how much; both are 0 where there is no measure, and `total` where only the end is not known.
+    /// Shows `done` of `total`: both are 0 if there is no measure; `total` is 0 if it is unknown.
     pub(super) fn show(&self, what: &'static str, done: u64, total: u64) {
         let mut last = lock(&self.last);
-        // Something else is said at once, since it may take long itself.
+        // A new step is shown at once, because it may take long.
         let just_said = |(said, moment): (&str, Instant)| said == what && moment.elapsed() < PACE;
         if !self.shown || last.is_some_and(just_said) {
             return;
@@ -48,7 +48,7 @@ impl Drop for ProgressLine {
     }
 }
 
-/// A line that cannot be shown holds up nothing.
+/// A line that cannot be written stops nothing.
 fn write(text: &str) {
     let mut stderr = std::io::stderr().lock();
     drop(stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()));

@@ -5,7 +5,7 @@ use crate::message::DEFAULT_EXCHANGE;
 use crate::spool::SpoolSnapshot;
 use crate::spool::store::{Address, Holding, LostTail, RecordEntry, RecordState};
 
-/// How a column's cells stand.
+/// The alignment of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Left,
@@ -33,12 +33,12 @@ fn table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A text as a cell. Clients choose names, so control characters are escaped.
+/// A text as a cell. Control characters are escaped, because clients choose names.
 pub(super) fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// How long ago a moment was, in one unit.
+/// The time since a moment, in one unit.
 fn age(then_ms: i64, now_ms: i64) -> String {
     let seconds = now_ms.saturating_sub(then_ms).max(0) / 1000;
     match seconds {
@@ -49,7 +49,7 @@ fn age(then_ms: i64, now_ms: i64) -> String {
     }
 }
 
-/// A number of bytes in the unit in which it is short.
+/// A number of bytes in a suitable unit.
 pub(super) fn size(bytes: u64) -> String {
     let mut unit = ["KiB", "MiB", "GiB", "TiB"].into_iter();
     if bytes < 1024 {

@@ -1,4 +1,4 @@
-//! What people see, as it looks.
+//! The output for people.
 
 use super::*;
 use crate::commands::spool::verify;

@@ -1,4 +1,4 @@
-//! `verify`: is everything there as it was stored?
+//! `verify`: checks that the spool has everything as it was stored.
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
@@ -18,7 +18,7 @@ pub(super) struct VerifyArguments {
     json: bool,
 }
 
-/// Exit code 1 when there is a fault.
+/// Exit code 1 if there is a fault.
 pub(super) async fn run(arguments: VerifyArguments) -> Ended {
     let reader = SpoolPlace::of(arguments.place)?.reader()?;
     let progress = ProgressLine::new();

@@ -66,9 +66,7 @@ pub enum OpenError {
         known: i64,
     },
     /// An older amqpost wrote the database, and this connection can only read.
-    #[error(
-        "the spool has version {found}, this amqpost reads {known}; start this sidecar with it once"
-    )]
+    #[error("the spool has version {found}, this amqpost reads {known}; start this sidecar with it once")]
     Older {
         /// The version found.
         found: i64,
