@@ -131,7 +131,7 @@ macro_rules! outcomes {
             pub const ALL: [Outcome; [$($code),+].len()] = [$(Outcome::$outcome),+];
 
             /// By `Outcome as usize`.
-            const TABLE: [Row; Outcome::ALL.len()] = [$(Row {
+            const TABLE: &[Row; Outcome::ALL.len()] = &[$(Row {
                 code: $code,
                 title: $title,
                 status: $status,
@@ -231,8 +231,8 @@ outcomes! {
 impl Outcome {
     /// This outcome's row of the table.
     #[must_use]
-    pub const fn row(self) -> Row {
-        Self::TABLE[self as usize]
+    pub const fn row(self) -> &'static Row {
+        &Self::TABLE[self as usize]
     }
 
     /// The outcome with this code; `None` for a text that is no outcome's code.
