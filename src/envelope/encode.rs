@@ -89,72 +89,26 @@ fn value(header: &HeaderValue) -> Value {
 mod tests {
     use super::*;
     use crate::envelope;
-    use crate::message::DeliveryMode;
+    use crate::message::testing;
     use proptest::prelude::*;
-
-    fn short() -> impl Strategy<Value = ShortText> {
-        "[ -~äß€]{0,40}".prop_map(|text| ShortText::new(text).unwrap())
-    }
-
-    fn header() -> impl Strategy<Value = HeaderValue> {
-        let leaf = prop_oneof![
-            Just(HeaderValue::Void),
-            any::<bool>().prop_map(HeaderValue::Bool),
-            any::<i64>().prop_map(HeaderValue::Int),
-            (-1e300..1e300).prop_map(HeaderValue::Double),
-            "\\PC{0,20}".prop_map(HeaderValue::Text),
-        ];
-        leaf.prop_recursive(4, 16, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(HeaderValue::Array),
-                proptest::collection::btree_map(short(), inner, 0..4).prop_map(HeaderValue::Table),
-            ]
-        })
-    }
-
-    fn properties() -> impl Strategy<Value = Properties> {
-        let texts = proptest::collection::vec(proptest::option::of(short()), 7);
-        let numbers = (any::<Option<u8>>(), any::<Option<u32>>(), any::<Option<u64>>(), any::<bool>());
-        let headers = proptest::collection::btree_map(short(), header(), 0..4);
-        ("[a-z0-9-]{1,40}", texts, numbers, headers).prop_map(|(id, texts, numbers, headers)| {
-            let mut texts = texts.into_iter();
-            let mut text = || texts.next().flatten();
-            let (priority, expiration_ms, timestamp, transient) = numbers;
-            Properties {
-                message_id: ShortText::new(id).unwrap(),
-                content_type: text(),
-                content_encoding: text(),
-                delivery_mode: if transient { DeliveryMode::Transient } else { DeliveryMode::Persistent },
-                priority,
-                correlation_id: text(),
-                reply_to: text(),
-                expiration_ms,
-                timestamp,
-                kind: text(),
-                user_id: text(),
-                app_id: text(),
-                headers,
-            }
-        })
-    }
 
     proptest! {
         #[test]
         fn an_envelope_that_is_read_again_is_the_same_message(
-            properties in properties(),
-            (exchange, routing_key) in (short(), short()),
-            text in any::<bool>(),
-            bytes in any::<Vec<u8>>(),
-            mandatory in any::<bool>(),
+            mut message in testing::messages((-1e300..1e300).boxed()),
+            message_id in "[a-z0-9-]{1,40}",
+            is_text in any::<bool>(),
         ) {
-            let payload = if text { String::from_utf8_lossy(&bytes).into_owned().into_bytes() } else { bytes };
-            let message = Message { exchange, routing_key, mandatory, properties, payload: payload.into() };
+            message.properties.message_id = testing::short(&message_id);
+            if is_text {
+                message.payload = String::from_utf8_lossy(&message.payload).into_owned().into();
+            }
             let line = envelope_of(&message);
             prop_assert!(!line.contains('\n'));
             let envelope = envelope::decode(line.as_bytes(), usize::MAX).unwrap();
-            prop_assert_eq!(envelope.options.mandatory, Some(mandatory));
+            prop_assert_eq!(envelope.options.mandatory, Some(message.mandatory));
             // Whether it is mandatory is the request's until it is published.
-            prop_assert_eq!(Message { mandatory, ..envelope.message }, message);
+            prop_assert_eq!(Message { mandatory: message.mandatory, ..envelope.message }, message);
         }
     }
 }

@@ -8,7 +8,8 @@ use super::publisher::{WaitingJobs, deliver, of_broker};
 use super::ticket::{Job, Parcel, Reply, Ticket};
 use crate::admission::Admission;
 use crate::config::{Config, Live};
-use crate::message::{Message, Properties, ShortText};
+use crate::message::testing::{message_to, short};
+use crate::message::{Message, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use bytes::Bytes;
@@ -31,14 +32,10 @@ fn repeat<T>(mut work: impl FnMut() -> T) {
 }
 
 pub(super) fn message(number: usize) -> Message {
-    let message_id = ShortText::new(format!("01a20773-75b3-737a-be79-8f769451{number:04x}")).unwrap();
-    Message {
-        exchange: ShortText::new("orders").unwrap(),
-        routing_key: ShortText::new("eu.created").unwrap(),
-        mandatory: true,
-        properties: Properties { message_id, ..Properties::default() },
-        payload: Bytes::from_static(&[b'x'; 1024]),
-    }
+    let mut message = message_to("orders", "eu.created");
+    message.properties.message_id = short(&format!("01a20773-75b3-737a-be79-8f769451{number:04x}"));
+    message.payload = Bytes::from_static(&[b'x'; 1024]);
+    message
 }
 
 /// 32 mandatory publishes enter, and are confirmed in one pass.

@@ -142,17 +142,10 @@ impl Job {
 mod tests {
     use super::*;
     use crate::admission::Admission;
-    use crate::message::{Properties, ShortText};
-    use bytes::Bytes;
+    use crate::message::testing::message_to;
 
     fn ticket(admission: &Admission) -> Arc<Ticket> {
-        let message = Message {
-            exchange: ShortText::default(),
-            routing_key: ShortText::default(),
-            mandatory: true,
-            properties: Properties::default(),
-            payload: Bytes::new(),
-        };
+        let message = message_to("", "");
         Ticket::new(Parcel { message: Arc::new(message), permit: admission.admit().unwrap() })
     }
 

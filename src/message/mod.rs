@@ -9,6 +9,8 @@ mod key;
 mod order;
 mod properties;
 mod settlement;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 
 pub use deadline::Deadline;

@@ -127,20 +127,14 @@ impl RequestHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::testing::{message_to, short};
     use bytes::Bytes;
 
-    fn short(text: &str) -> ShortText {
-        ShortText::new(text).unwrap()
-    }
-
     fn message() -> Message {
-        Message {
-            exchange: short("e"),
-            routing_key: short("k"),
-            mandatory: true,
-            properties: Properties { message_id: short("m-1"), ..Properties::default() },
-            payload: Bytes::from_static(b"one"),
-        }
+        let mut message = message_to("e", "k");
+        message.properties.message_id = short("m-1");
+        message.payload = Bytes::from_static(b"one");
+        message
     }
 
     fn with(change: impl Fn(&mut Message)) -> Fingerprint {

@@ -100,17 +100,11 @@ impl NackingScopes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, Properties, ShortText};
+    use crate::message::testing::message_to;
     use proptest::prelude::*;
 
     fn queue() -> FaultScope {
-        FaultScope::of(&Message {
-            exchange: ShortText::default(),
-            routing_key: ShortText::new("orders").unwrap(),
-            mandatory: true,
-            properties: Properties::default(),
-            payload: bytes::Bytes::new(),
-        })
+        FaultScope::of(&message_to("", "orders"))
     }
 
     fn nacked(times: u32) -> NackingScopes {

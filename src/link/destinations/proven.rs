@@ -90,18 +90,7 @@ impl ProvenDestinations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Properties;
-
-    fn to(exchange: &str, routing_key: &str) -> Message {
-        let text = |text: &str| ShortText::new(text).unwrap();
-        Message {
-            exchange: text(exchange),
-            routing_key: text(routing_key),
-            mandatory: true,
-            properties: Properties::default(),
-            payload: bytes::Bytes::new(),
-        }
-    }
+    use crate::message::testing::message_to as to;
 
     #[test]
     fn a_new_routing_key_proves_itself_until_the_exchange_is_trusted() {

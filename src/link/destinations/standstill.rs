@@ -184,19 +184,13 @@ impl Standstill {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, Properties, ShortText};
+    use crate::message::testing::message_to;
     use proptest::prelude::*;
 
     const SILENT_AFTER: Duration = Duration::from_secs(1);
 
     fn queue(name: &str) -> FaultScope {
-        FaultScope::of(&Message {
-            exchange: ShortText::default(),
-            routing_key: ShortText::new(name).unwrap(),
-            mandatory: true,
-            properties: Properties::default(),
-            payload: bytes::Bytes::new(),
-        })
+        FaultScope::of(&message_to("", name))
     }
 
     fn ms(milliseconds: u64) -> Duration {

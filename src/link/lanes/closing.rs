@@ -101,17 +101,10 @@ pub(crate) fn names(text: &str, message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Properties, ShortText};
+    use crate::message::testing::message_to;
 
     fn publish(order: usize, exchange: &str, routing_key: &str) -> Unresolved {
-        let text = |text: &str| ShortText::new(text).unwrap();
-        let message = Message {
-            exchange: text(exchange),
-            routing_key: text(routing_key),
-            mandatory: true,
-            properties: Properties::default(),
-            payload: bytes::Bytes::new(),
-        };
+        let message = message_to(exchange, routing_key);
         Unresolved { slot: order, order, sent: true, processed: false, message: Arc::new(message) }
     }
 

@@ -69,58 +69,12 @@ fn amqp_value(value: &HeaderValue) -> AMQPValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::DeliveryMode;
+    use crate::message::testing;
     use proptest::prelude::*;
-
-    fn short_text() -> impl Strategy<Value = ShortText> {
-        "\\PC{0,20}".prop_map(|text| ShortText::new(text).unwrap())
-    }
-
-    fn header_value() -> impl Strategy<Value = HeaderValue> {
-        let leaf = prop_oneof![
-            Just(HeaderValue::Void),
-            any::<bool>().prop_map(HeaderValue::Bool),
-            any::<i64>().prop_map(HeaderValue::Int),
-            any::<f64>().prop_map(HeaderValue::Double),
-            "\\PC{0,40}".prop_map(HeaderValue::Text),
-        ];
-        leaf.prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(HeaderValue::Array),
-                prop::collection::btree_map(short_text(), inner, 0..4).prop_map(HeaderValue::Table),
-            ]
-        })
-    }
-
-    fn properties() -> impl Strategy<Value = Properties> {
-        let texts = prop::collection::vec(prop::option::of(short_text()), 7);
-        let numbers =
-            (any::<Option<u8>>(), any::<Option<u32>>(), any::<Option<u64>>(), any::<bool>(), short_text());
-        let headers = prop::collection::btree_map(short_text(), header_value(), 0..5);
-        (texts, numbers, headers).prop_map(|(mut texts, numbers, headers)| {
-            let (priority, expiration_ms, timestamp, transient, message_id) = numbers;
-            let mut text = || texts.pop().unwrap();
-            Properties {
-                message_id,
-                content_type: text(),
-                content_encoding: text(),
-                delivery_mode: if transient { DeliveryMode::Transient } else { DeliveryMode::Persistent },
-                priority,
-                correlation_id: text(),
-                reply_to: text(),
-                expiration_ms,
-                timestamp,
-                kind: text(),
-                user_id: text(),
-                app_id: text(),
-                headers,
-            }
-        })
-    }
 
     proptest! {
         #[test]
-        fn the_computed_size_is_the_size_on_the_wire(properties in properties()) {
+        fn the_computed_size_is_the_size_on_the_wire(properties in testing::properties(any::<f64>().boxed())) {
             const CLASS_WEIGHT_AND_SIZE: usize = 2 + 2 + 8;
             let computed = properties.encoded_len();
             let basic = basic_properties(&properties);

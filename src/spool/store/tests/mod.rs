@@ -13,7 +13,8 @@ mod stretches;
 mod verified;
 
 use super::*;
-use crate::message::{Message, Properties, ShortText, new_message_id};
+use crate::message::testing::{message_to, short};
+use crate::message::{Message, new_message_id};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,22 +98,14 @@ impl Bench {
     }
 }
 
-fn short(text: &str) -> ShortText {
-    ShortText::new(text).unwrap()
-}
-
 fn destination(key: &str) -> Address {
     Address { exchange: short("orders"), routing_key: short(key) }
 }
 
 fn record(key: &str, body: impl Into<Bytes>) -> NewRecord {
-    let message = Message {
-        exchange: short("orders"),
-        routing_key: short(key),
-        mandatory: true,
-        properties: Properties { message_id: new_message_id(), ..Properties::default() },
-        payload: body.into(),
-    };
+    let mut message = message_to("orders", key);
+    message.properties.message_id = new_message_id();
+    message.payload = body.into();
     NewRecord { message, idempotency: None }
 }
 

@@ -1,64 +1,14 @@
 //! Every message comes back unchanged, and damaged bytes never come back as a message.
 
 use super::*;
-use crate::message::{DeliveryMode, HeaderTable, HeaderValue};
+use crate::message::testing::messages;
 use crate::spool::store::format::record::{checksum, decode, encode};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn text() -> impl Strategy<Value = ShortText> {
-    prop_oneof![Just(String::new()), "\\PC{0,40}", "x{255}"].prop_map(|text| ShortText::new(text).unwrap())
-}
-
-fn value() -> impl Strategy<Value = HeaderValue> {
-    let leaf = prop_oneof![
-        Just(HeaderValue::Void),
-        any::<bool>().prop_map(HeaderValue::Bool),
-        any::<i64>().prop_map(HeaderValue::Int),
-        proptest::num::f64::ANY.prop_filter("equal to itself", |n| !n.is_nan()).prop_map(HeaderValue::Double),
-        "\\PC{0,300}".prop_map(HeaderValue::Text),
-    ];
-    leaf.prop_recursive(8, 32, 4, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..4).prop_map(HeaderValue::Array),
-            btree_map(text(), inner, 0..4).prop_map(HeaderValue::Table),
-        ]
-    })
-}
-
-fn headers() -> impl Strategy<Value = HeaderTable> {
-    btree_map(text(), value(), 0..6)
-}
-
-prop_compose! {
-    fn properties()(
-        texts in proptest::array::uniform8(proptest::option::of(text())),
-        persistent in any::<bool>(),
-        priority in any::<Option<u8>>(),
-        expiration_ms in any::<Option<u32>>(),
-        timestamp in any::<Option<u64>>(),
-        headers in headers(),
-    ) -> Properties {
-        let [id, content_type, content_encoding, correlation_id, reply_to, kind, user_id, app_id] = texts;
-        let delivery_mode = if persistent { DeliveryMode::Persistent } else { DeliveryMode::Transient };
-        Properties {
-            message_id: id.unwrap_or_default(),
-            content_type, content_encoding, delivery_mode, priority, correlation_id, reply_to, expiration_ms,
-            timestamp, kind, user_id, app_id, headers,
-        }
-    }
-}
-
-prop_compose! {
-    fn message()(
-        exchange in text(),
-        routing_key in text(),
-        mandatory in any::<bool>(),
-        properties in properties(),
-        payload in vec(any::<u8>(), 0..100),
-    ) -> Message {
-        Message { exchange, routing_key, mandatory, properties, payload: payload.into() }
-    }
+fn message() -> impl Strategy<Value = Message> {
+    let equal_to_itself = proptest::num::f64::ANY.prop_filter("equal to itself", |n| !n.is_nan());
+    messages(equal_to_itself.boxed())
 }
 
 proptest! {
