@@ -1,4 +1,4 @@
-//! The benchmark's broker that only acks speaks AMQP well enough: lapin and the sidecar publish to it as to RabbitMQ.
+//! lapin and the sidecar can publish to the benchmarks' broker, which only acks, as to RabbitMQ.
 
 #[path = "../../benches/cost/sink.rs"]
 mod sink;
@@ -12,7 +12,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind};
 use std::time::Duration;
 
-/// A sink of this process; it ends with it.
+/// A sink in this process, which ends with it.
 fn sink_uri() -> String {
     let sink = sink::Sink::listen().expect("a free port");
     let address = sink.address().expect("it is bound");

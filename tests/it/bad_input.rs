@@ -1,4 +1,4 @@
-//! Bad input is the client's fault alone: 4xx, a detail that names the field, and nobody else notices.
+//! Bad input is answered 4xx with a detail that names the field, and affects no other request.
 
 use crate::harness::*;
 use futures::{StreamExt, stream};
@@ -218,7 +218,7 @@ async fn headers_too_large_for_a_frame_of_the_broker_are_a_400_and_harm_nobody()
     assert_eq!(sidecar.metric("amqpost_connections{state=\"up\"}").await, 2.0);
 }
 
-/// Publishes bad envelopes with these properties beside good requests, which must not notice.
+/// Publishes bad envelopes with these properties beside good requests, which must not be affected.
 async fn beside_good_requests(vhost: &str, properties: &[serde_json::Value]) {
     let (client, sidecar) = orders_up(vhost).await;
     let refused = async {

@@ -1,4 +1,5 @@
-//! A broker that blocks publishers: refused at once, nothing lost, back without a restart.
+//! A broker that blocks publishers: requests are refused at once, nothing is lost, no restart is
+//! needed.
 
 use crate::harness::*;
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ async fn a_memory_alarm_refuses_at_once_and_ends_without_a_ghost() {
     let mut sent = load(&sidecar, QUEUE, "before", 8, |n| n >= 100).await;
 
     broker.set_memory_alarm(true).await;
-    // The broker says so only to connections that publish: these messages are on their way when it does.
+    // The broker tells only connections that publish, so these messages are on their way.
     let during = load(&sidecar, QUEUE, "during", 32, |n| n >= 64);
     let refused = async {
         sidecar.link_is("blocked", Duration::from_secs(10)).await;

@@ -1,4 +1,4 @@
-//! What is bounded: publishes, bytes and connections at a time, sizes, and the patience with slow clients.
+//! The bounds: concurrent publishes, bytes and connections, sizes, and the time for slow clients.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -154,7 +154,7 @@ async fn a_listener_without_connections_takes_no_place() {
     let port = sidecar.http().split(',').next_back().unwrap().to_owned();
 
     for _ in 0..2 {
-        // One after the other, because an open silent connection may occupy the only place.
+        // One at a time, because an open silent connection may occupy the only place.
         for is_unix in [true, false] {
             let mut wire = if is_unix {
                 SlowClient::connect_unix(&path).await
@@ -243,7 +243,7 @@ async fn a_client_that_never_reads_its_answers_disturbs_nobody() {
     let sidecar = sidecar.start().await.with_link_up().await;
     let mut deaf = SlowClient::connect(sidecar.http()).await;
     let many = part_of_a_request("", 1, 1).repeat(50_000);
-    // The sidecar stops reading once its answers are stuck, so not all of them are taken.
+    // The sidecar stops reading once its answers are stuck, so it does not accept all of them.
     let taken = tokio::time::timeout(Duration::from_secs(3), deaf.try_send(many)).await;
     drop(taken);
 

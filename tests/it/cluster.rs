@@ -1,4 +1,4 @@
-//! Several nodes: with one that is well the link stays up, and nobody waits for one that is not.
+//! Several nodes: the link stays up while one node works, and no request waits for a broken one.
 
 use crate::harness::*;
 use crate::story::{NO_ANSWER, Story};
@@ -13,17 +13,18 @@ const VHOST: &str = "cluster";
 const ORDERS: &str = "/v1/queues/orders/messages";
 const PER_SECOND: u32 = 300;
 
-/// The node that is harmed: the sidecar's first connection is to it.
+/// The node that fails: the sidecar's first connection is to it.
 const HARMED: usize = 0;
 /// A node without a connection of the sidecar's.
 const REMOTE: usize = 2;
 
-/// On a machine that is busy with other tests.
+/// Long enough for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(2);
 
-/// Three nodes, a quorum queue with a member on each, and a sidecar with one connection to each of the first two.
+/// Three nodes, a quorum queue with a member on each, and a sidecar with one connection to each of
+/// the first two.
 struct Scene {
     sidecar: Sidecar,
     cluster: Cluster,
@@ -67,7 +68,7 @@ impl Scene {
         assert_eq!(story.count(NO_ANSWER), 0, "every request is answered");
         assert_no_loss_and_no_ghost(&story.sent, &self.arrived().await);
         let slowest = quantile(&story.sent.iter().collect::<Vec<_>>(), 1.0);
-        // The client of the test is late itself while nodes boot beside it; promises::no_hangs looks closer.
+        // The test's client is late itself while nodes boot; promises::no_hangs measures exactly.
         assert!(slowest < deadline + Duration::from_secs(6), "an answer took {slowest:?}");
         (story, seen)
     }
@@ -80,7 +81,7 @@ impl Scene {
         messages.iter().map(id).collect()
     }
 
-    /// Waits until this many more messages were confirmed.
+    /// Waits until this many more messages are confirmed.
     async fn confirmed(&self, more: u32, within: Duration) {
         let (begun, before) = (Instant::now(), self.sidecar.published("confirmed", "confirmed").await);
         eventually(&format!("{more} more are confirmed"), within, async || {
@@ -91,7 +92,7 @@ impl Scene {
         println!("  {more} more were confirmed after {:?}", begun.elapsed());
     }
 
-    /// Starts a node again; returns when it takes part in everything.
+    /// Starts a node again; returns when it is a full member.
     async fn restart(&self, node: usize) {
         self.cluster.nodes()[node].restart().await;
         self.cluster.wait_until_all_joined().await;
@@ -107,7 +108,7 @@ async fn start_sidecar(uris: &[String]) -> Sidecar {
     Sidecar::builder("amqp://unused").set_instead("broker.endpoints", &format!("{uris:?}")).start().await
 }
 
-/// [`paced_load`] with a deadline of the test's choice.
+/// [`paced_load`] with this deadline.
 async fn publish(sidecar: &Sidecar, deadline: Duration, is_over: impl Fn() -> bool) -> Vec<Sent> {
     let (begun, timeout) = (Instant::now(), format!("{}ms", deadline.as_millis()));
     let due = |n: u32| begun + Duration::from_secs(1) / PER_SECOND * n;
@@ -156,7 +157,8 @@ async fn passed(duration: Duration) {
     eventually("time passes", PATIENCE, async || Instant::now() >= end).await;
 }
 
-/// Kills the node of a connection, and starts it again after as many confirms as five seconds bring.
+/// Kills the node of a connection, and starts it again after the number of confirms that five
+/// seconds bring.
 async fn story_of_a_kill(leader: usize) -> (Story, Instant) {
     let scene = Scene::set(leader).await;
     let (story, killed) = scene
@@ -183,9 +185,10 @@ async fn a_node_that_is_killed_costs_only_what_was_in_flight_on_it() {
     story.assert_known_since(story.noticed(killed), None);
 }
 
-// RabbitMQ 3.10 nacks everything on a channel that first published to the queue before a new leader was known, for
-// as long as the killed node is away; other channels of the same connection are well. Such a channel is found before it has
-// nacked for twice as long as others did (`link/destinations/nacking.rs`), and then a breaker may have to be closed.
+// While the killed node is away, RabbitMQ 3.10 nacks everything on a channel that first published
+// to the queue before a new leader was known; other channels of the connection work. The sidecar
+// detects such a channel before it has nacked for twice as long as others
+// (`link/destinations/nacking.rs`). Then a breaker may have to close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_node_that_is_killed_costs_no_more_than_the_election() {
     let (story, killed) = story_of_a_kill(HARMED).await;
@@ -225,7 +228,8 @@ async fn a_paused_node_is_replaced_by_another_one_while_confirms_go_on() {
     assert_eq!(story.count("confirm_timeout"), 0, "nobody waits for a paused node");
 }
 
-// RabbitMQ elects another leader only after `net_ticktime`, a minute: nothing can be confirmed until then.
+// RabbitMQ elects another leader only after `net_ticktime`, a minute; until then nothing is
+// confirmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_leader_makes_no_lies_and_its_return_brings_the_confirms_back() {
     let scene = Scene::set(HARMED).await;
@@ -302,18 +306,19 @@ async fn without_its_quorum_a_queue_confirms_nothing_and_with_it_everything_agai
         .await;
 
     story.assert_link_stayed_up();
-    // Messages that the other members took just before they were killed may still be confirmed.
+    // Messages that the other members accepted just before the kill may still be confirmed.
     let without = killed + Duration::from_secs(1)..ordered;
     let answered = |message: &&Sent| without.contains(&(message.at + message.took));
     let meanwhile: Vec<_> = story.sent.iter().filter(answered).cloned().collect();
-    // link_lost: RabbitMQ stops reading a connection with too much for such a queue, which is a stalled one.
+    // link_lost: RabbitMQ stops reading a connection that sent too much to such a queue; the link
+    // stalls.
     let honest = ["breaker_open", "confirm_timeout", "deadline_not_sent", "link_lost", "nacked"];
     let codes = codes(&meanwhile);
     assert!(codes.keys().all(|code| honest.contains(&code.as_str())), "{codes:?}");
     assert!(codes["breaker_open"] > meanwhile.len() / 2, "most need not wait: {codes:?}");
 }
 
-// RabbitMQ's channel waits 65 s in its first publish to a queue without quorum, and takes nothing else meanwhile.
+// RabbitMQ's channel blocks for 65 s in its first publish to a queue without quorum.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_without_its_quorum_harms_no_other_queue() {
     let scene = Scene::set(HARMED).await;

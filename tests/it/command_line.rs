@@ -1,4 +1,4 @@
-//! The command line: what each command prints and exits with, and what stops a start.
+//! The command line: the output and exit code of each command, and what prevents a start.
 
 use crate::harness::*;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `amqpost` until it ends; the process must not need more than its arguments and input.
+/// Runs `amqpost` with these arguments and this input until it ends.
 async fn amqpost(arguments: &[&str], environment: &[(&str, &str)], stdin: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_amqpost"))
         .args(arguments)
@@ -18,7 +18,7 @@ async fn amqpost(arguments: &[&str], environment: &[(&str, &str)], stdin: &str) 
         .stderr(Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    // A command that does not read its input may be gone already.
+    // A command that does not read its input may have ended already.
     drop(child.stdin.take().map(|mut input| input.write_all(stdin.as_bytes())));
     let mut child = KilledOnDrop(Some(child));
     eventually("the command ends", PATIENCE, async || child.0.as_mut()?.try_wait().ok()?).await;
@@ -51,7 +51,7 @@ async fn check_prints_the_configuration_without_its_secrets() {
     assert!(!printed.contains("sentinel-password"), "{printed}");
 }
 
-/// How `check` ends when it writes there.
+/// The result of `check` with this standard output.
 fn check_into(out: impl Into<Stdio>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_amqpost"));
     command.arg("check").stdout(out).stderr(Stdio::piped());
@@ -228,7 +228,7 @@ async fn a_log_that_nobody_reads_holds_up_no_request() {
     let line = line.expect("it listens");
     let address = line.split('"').nth(1).expect("an address").to_owned();
 
-    // From here on nobody reads the log, which is far longer than a pipe.
+    // From here on nobody reads the log, which is much longer than a pipe.
     let mut wire = SlowClient::connect(&address).await;
     for n in 0..5_000 {
         wire.send(format!("POST {QUEUE} HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")).await;

@@ -53,7 +53,7 @@ async fn ten_thousand_messages_at_64_concurrent_arrive_byte_for_byte() {
     assert_eq!(sidecar.metric("amqpost_in_flight").await, 0.0);
 }
 
-/// Bytes of every value, of a length that differs from message to message; some are empty.
+/// Bytes of every value; each message has another length, and some are empty.
 fn body(n: usize) -> Vec<u8> {
     (0..n % 300).map(|position| (position * 31 + n) as u8).collect()
 }

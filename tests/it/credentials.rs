@@ -1,4 +1,5 @@
-//! A broker that cannot be logged in to, reached or understood: the process lives, says why, and keeps secrets.
+//! A broker that refuses the login, is unreachable or speaks no AMQP: the process lives, reports
+//! why, and keeps secrets.
 
 use crate::harness::*;
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The sidecar lives, answers `link_down` at once, and says everywhere that connecting fails for one of `reasons`.
+/// The sidecar lives, answers `link_down` at once, and reports one of `reasons` everywhere.
 async fn assert_down_because(mut sidecar: Sidecar, reasons: &[&str]) {
     let reason = eventually("a connect has failed", PATIENCE, async || {
         for reason in reasons {
@@ -40,7 +41,7 @@ async fn assert_down_because(mut sidecar: Sidecar, reasons: &[&str]) {
     assert!(sidecar.is_running());
 }
 
-/// A sidecar for an endpoint that will not work, with one connection that tries often.
+/// A sidecar for an endpoint that does not work, with one connection that tries often.
 fn hopeless(uri: &str) -> SidecarBuilder {
     Sidecar::builder(uri)
         .set("broker.connections", "1")
@@ -48,7 +49,7 @@ fn hopeless(uri: &str) -> SidecarBuilder {
         .set("broker.connect_timeout", "\"1s\"")
 }
 
-/// A peer on a port of its own that does `serve` with each connection.
+/// A peer that calls `serve` with each connection.
 async fn peer<F: Future<Output = ()> + Send>(
     serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
 ) -> String {
@@ -62,7 +63,7 @@ async fn peer<F: Future<Output = ()> + Send>(
     format!("amqp://guest:guest@{address}")
 }
 
-/// A peer that accepts and stays silent, for as long as the test runs.
+/// A peer that accepts connections and stays silent.
 async fn silent_peer() -> String {
     let sockets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     peer(move |socket| {
@@ -108,7 +109,7 @@ async fn nobody_listening_is_said_and_survived() {
 
 #[tokio::test]
 async fn a_name_that_does_not_resolve_is_said_and_survived() {
-    // Where no name server answers at all, the look-up takes longer than an attempt may.
+    // If no name server answers, the lookup takes longer than an attempt may.
     let uri = "amqp://guest:guest@there-is-no-such-host.invalid";
     assert_down_because(hopeless(uri).start().await, &["dns", "timeout"]).await;
 }
@@ -142,7 +143,7 @@ async fn a_corrected_password_works_within_five_seconds() {
     vhost.set_permissions("corrected", "", ".*", "").await;
     AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
     let sidecar = Sidecar::builder(&vhost.uri_as("corrected", "new")).start().await;
-    // Enough attempts that the pauses between them have become long.
+    // Enough attempts to make the pauses between them long.
     eventually("many attempts have failed", Duration::from_secs(60), async || {
         sidecar.metric("amqpost_connects_total{result=\"authentication\"}").await >= 12.0
     })
@@ -189,7 +190,7 @@ async fn a_rotated_password_file_works_without_a_restart() {
     sidecar.link_is("up", PATIENCE).await;
 }
 
-/// How many threads and open files a process has.
+/// The numbers of threads and open files of a process.
 fn threads_and_files(sidecar: &Sidecar) -> (usize, usize) {
     let count = |what| {
         std::fs::read_dir(format!("/proc/{}/{what}", sidecar.pid())).expect("the process runs").count()
@@ -216,7 +217,7 @@ async fn a_hundred_attempts_on_a_silent_peer_leave_no_threads_and_no_files_behin
     let (threads, files) = failed(5.0).await;
     let (threads_then, files_then) = failed(105.0).await;
 
-    // One attempt's own may come or go between two looks; a leak would be a hundred.
+    // Those of one attempt may come or go in between; a leak would be a hundred.
     assert!(threads_then <= threads + 10, "{threads} threads became {threads_then}");
     assert!(files_then <= files + 10, "{files} files became {files_then}");
 }
@@ -225,7 +226,7 @@ const PASSWORD: &str = "sentinel-password-7f3a";
 const PAYLOAD: &str = "sentinel-payload-91bc";
 const HEADER: &str = "sentinel-header-c04d";
 
-/// Publishes the secrets in every way that ends in a different outcome; the bodies of the answers.
+/// Publishes the secrets with every different outcome; returns the bodies of the answers.
 async fn publish_secrets(sidecar: &Sidecar) -> Vec<String> {
     let raw = [
         "/v1/queues/orders/messages",
@@ -261,7 +262,7 @@ async fn publish_secrets(sidecar: &Sidecar) -> Vec<String> {
     bodies
 }
 
-/// The log and all that the admin listener shows must not contain a secret; nor may `bodies`.
+/// Neither the log nor the admin listener nor `bodies` may contain a secret.
 async fn assert_keeps_secrets(sidecar: &Sidecar, bodies: Vec<String>) {
     let mut shown = bodies;
     for path in ["/config", "/link", "/readyz", "/metrics", "/livez"] {
@@ -298,7 +299,7 @@ async fn passwords_payloads_and_header_values_appear_nowhere() {
     bodies.extend(publish_secrets(&sidecar).await);
     broker.restart().await;
     broker.change_password("keeper", "another").await;
-    // It may have ended sooner.
+    // It may have ended earlier.
     broker.close_all_connections("another password").await;
     eventually("the password is refused", PATIENCE, async || {
         sidecar.metric("amqpost_connects_total{result=\"authentication\"}").await >= 1.0

@@ -1,4 +1,5 @@
-//! Every request is answered by its deadline, and the answer tells what can have happened to the message.
+//! Every request is answered by its deadline, and the answer tells what may have happened to the
+//! message.
 
 use crate::harness::*;
 use bytes::Bytes;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 const QUEUE: &str = "/v1/queues/orders/messages";
 
-/// With one connection the first message proves the destination for all that follow, which then share a channel.
-/// The frozen broker must go unnoticed, because this tests the deadline.
+/// With one connection the first message proves the destination for all that follow, which then
+/// share a channel. The frozen broker must go unnoticed, because this tests the deadline.
 async fn one_connection(vhost: &Vhost) -> Sidecar {
     let sidecar = Sidecar::builder(&vhost.uri()).set("broker.connections", "1");
     sidecar.patient().start().await.with_link_up().await
@@ -91,7 +92,7 @@ async fn the_deadline_counts_from_the_first_byte() {
     broker.resume().await;
 
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
-    // From the head's end it would be seven seconds.
+    // Counted from the head's end it would be seven seconds.
     assert!(elapsed < Duration::from_secs(6), "{elapsed:?}");
 }
 

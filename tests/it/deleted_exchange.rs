@@ -1,4 +1,5 @@
-//! An exchange that vanishes and returns under load: it closes the channel that others share, and no answer is false.
+//! An exchange that is deleted and declared under load, which closes a shared channel: no answer is
+//! false.
 
 use crate::harness::*;
 use bytes::Bytes;
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 const LASTS: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Exchanges that are published to now and then, so that many publishes go alone until their exchange is trusted.
+/// Exchanges with rare publishes, so that many of these go alone until their exchange is proven.
 const RARE: usize = 150;
 
-/// For how many answers to other messages the exchange exists, and for how many it is gone.
+/// The exchange exists during, and is gone during, this many answers to other messages.
 const STAYS: usize = 30;
 const GONE: usize = 10;
 
@@ -65,7 +66,7 @@ impl Scene {
             eventually("others are answered", PATIENCE, async || answered.load(Ordering::SeqCst) >= enough)
                 .await;
         };
-        // On one channel it goes faster than with the client's own methods, which take one each.
+        // One channel is faster than the client's own methods, which open one each.
         let channel = self.client.channel().await;
         let begun = Instant::now();
         let mut deletions = 0;
@@ -80,7 +81,7 @@ impl Scene {
         deletions
     }
 
-    /// How often each message arrived, when no more can come.
+    /// How often each message arrived, when no more can arrive.
     async fn copies(&mut self) -> HashMap<String, usize> {
         self.sidecar.terminate(PATIENCE).await;
         let (client, vhost) = (&self.client, &self.vhost);
@@ -103,7 +104,8 @@ async fn appear(channel: &Channel) -> lapin::Result<()> {
     channel.queue_bind("vanishing".into(), "vanishing".into(), "".into(), bind, table).await
 }
 
-/// Load on all three kinds of exchanges while one vanishes; then every answer is compared with the queues.
+/// Load on all three kinds of exchanges while one vanishes; then every answer is compared with the
+/// queues.
 async fn every_answer_is_true(name: &str, traffic: Traffic) {
     let mut scene = Scene::set(name, traffic.delay).await;
     let sidecar = &scene.sidecar;
@@ -116,7 +118,7 @@ async fn every_answer_is_true(name: &str, traffic: Traffic) {
         (path, body.clone())
     };
 
-    // It is asked once for each place that an answer leaves free.
+    // Called once for each place that an answer frees.
     let counted = |n| {
         answered.fetch_add(1, Ordering::SeqCst);
         is_over(n)

@@ -1,4 +1,5 @@
-//! Requests that are refused before their body has been read: their connection serves the next one, or is said to close.
+//! Requests refused before their body is read: their connection serves the next one, or the answer
+//! says that it closes.
 
 use crate::harness::*;
 use std::time::Duration;
@@ -7,17 +8,17 @@ const QUEUE: &str = "/v1/queues/orders/messages";
 const ENVELOPE: &str = "/v1/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A connection on which a request has been sent, the whole of it or a part.
+/// A connection on which a request was sent, whole or in part.
 struct Refused<'a> {
     wire: SlowClient,
-    /// The rest of its body, which is not yet sent.
+    /// The unsent rest of its body.
     left: usize,
     case: &'a str,
 }
 
 impl Refused<'_> {
-    /// Expects an answer with `status`, and that a client which goes by it loses no request: either the connection
-    /// serves another one, or the answer has said that it closes. Whether it goes on.
+    /// Expects an answer with `status`. Either the connection serves another request, or the answer
+    /// said that it closes. Returns whether it continues.
     async fn goes_on(mut self, status: u16) -> bool {
         let case = self.case;
         let (head, body) = self.wire.read_answer(PATIENCE).await;
@@ -50,7 +51,8 @@ async fn begun<'a>(sidecar: &Sidecar, case: &'a str, path: &str, length: usize, 
     refused
 }
 
-/// A head, its path, and the status with which a sidecar without a link refuses it, independently of the body.
+/// A head, its path, and the status with which a sidecar without a link refuses it, independently
+/// of the body.
 const REFUSED_BY_THEIR_HEAD: [(&str, &str, u16); 8] = [
     ("", QUEUE, 503),
     ("amqp-priority: 300\r\n", QUEUE, 400),
@@ -83,7 +85,7 @@ async fn a_client_that_has_sent_its_whole_body_goes_on_with_its_connection() {
     for (head, path, status) in
         REFUSED_BY_THEIR_HEAD.into_iter().filter(|(head, ..)| !head.contains("expect"))
     {
-        // Within what the system takes in for a socket: a pause of the client's would be one too long.
+        // This much fits into the socket's buffers, so the client needs no pause.
         let refused = begun(&sidecar, head, path, 60_000, 60_000).await;
         assert!(refused.goes_on(status).await, "{path} {head:?}: nothing is in the way");
     }
@@ -93,7 +95,7 @@ async fn a_client_that_has_sent_its_whole_body_goes_on_with_its_connection() {
 async fn a_client_that_takes_too_long_for_its_body_is_told_that_its_connection_closes() {
     let sidecar = without_a_link().await;
     let mut refused = begun(&sidecar, "", QUEUE, 100_000, 10).await;
-    // More often than the pause that a refused client is given, and for longer than it is given at all.
+    // In shorter pauses than a refused client is allowed, but for longer than it is allowed in all.
     let sending = Duration::from_secs(10);
     let begun = std::time::Instant::now();
     while begun.elapsed() < sending && refused.wire.try_send("x").await.is_ok() {

@@ -1,11 +1,12 @@
-//! The first publishes of README.md work, in every language that this machine has.
+//! The first publishes of README.md work, in every installed language.
 
 use crate::harness::*;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// How a line of the README becomes a program whose argument is the URL. Go is left out: it compiles for too long.
+/// How a line of the README becomes a program whose argument is the URL. Go is left out: it
+/// compiles for too long.
 struct Language {
     name: &'static str,
     command: &'static [&'static str],
@@ -30,7 +31,7 @@ const LANGUAGES: &[Language] = &[
 ];
 
 impl Language {
-    /// What the program prints; `None` where the language is not installed.
+    /// The program's output; `None` if the language is not installed.
     async fn output(&self, line: &str, url: &str) -> Option<String> {
         let program = format!("{}{line}{}", self.before, self.after);
         let mut command = Command::new(self.command[0]);

@@ -1,4 +1,4 @@
-//! Connections under hard conditions: worn out, short of channels, blocked, slow, lied to; requests do not suffer from it.
+//! Connections that are worn out, short of channels, blocked, slow or lied to do not harm requests.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -24,13 +24,15 @@ async fn wear_out(sidecar: &Sidecar, missing: usize) {
     posts.buffer_unordered(8).collect::<()>().await;
 }
 
-/// The only publish under way, whose message is in the queue, when the client is told `lie` in place of its confirm.
+/// The answer to the only publish under way when its message is queued and `lie` replaces its
+/// confirm.
 async fn is_unknown_after(name: &str, lie: Vec<u8>) {
     let vhost = shared().await.vhost(name).await;
     let client = vhost.with_orders().await;
     let impostor = Impostor::to_port(vhost.broker().amqp_port());
     let sidecar = one_connection(&vhost.uri_via(impostor.port())).await;
-    // Proven beforehand, so that the message under test travels over the shared channel, which is channel 1.
+    // Proven beforehand, so that the message under test travels over the shared channel, which is
+    // channel 1.
     assert_eq!(sidecar.post(QUEUE, &[], "proof").await.code(), "confirmed");
 
     impostor.mute_broker();
@@ -153,7 +155,8 @@ async fn a_channel_that_is_being_opened_when_the_alarm_comes_costs_no_connection
     wear_out(&sidecar, 3).await;
 
     broker.set_memory_alarm(true).await;
-    // The frame of the alarm is on its way when these need channels. They wait longer than opening one may take.
+    // The frame of the alarm is on its way when these need channels, so they wait longer than
+    // opening one may take.
     proxy.delay(Direction::FromBroker, Duration::from_millis(100));
     let posts = paths.iter().map(|path| sidecar.post(path, &[("amqpost-timeout", "6s")], "x"));
     let answers = join_all(posts).await;
@@ -203,7 +206,8 @@ async fn one_unproven_message_opens_one_channel() {
 
     assert_eq!(sidecar.post(QUEUE, &[], "unproven").await.code(), "confirmed");
 
-    // The broker opens channels in their turn: before it confirms what was sent after the orders to open them.
+    // The broker works in order: it opens channels before it confirms messages that were sent
+    // later.
     for _ in 0..50 {
         assert_eq!(sidecar.post(QUEUE, &[], "proven").await.code(), "confirmed");
     }
@@ -215,7 +219,7 @@ async fn a_client_in_the_middle_of_its_body_is_told_at_once_that_the_link_is_dow
     let sidecar = Sidecar::builder("amqp://127.0.0.1:1").start().await;
     sidecar.link_is("down", PATIENCE).await;
     let mut quickest = Duration::MAX;
-    // A busy machine may hold one up, but not each time.
+    // A busy machine may delay one, but not each.
     for _ in 0..10 {
         let mut client = SlowClient::connect(sidecar.http()).await;
         let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: a request that is repeated is published once, and its first outcome is given again.
+//! `Idempotency-Key`: a request that is repeated is published once, and its first outcome is given
+//! again.
 
 use crate::harness::*;
 use futures::future::join_all;

@@ -45,7 +45,8 @@ async fn a_broker_killed_under_load_makes_no_ghosts_and_no_losses() {
     assert!(with_outcome(&sent, "not_published").iter().all(|message| message.status == 503));
 }
 
-/// The figures of this run; docs and closing notes quote them. Only gross failures fail here: the machine is noisy.
+/// The figures of this run; docs and closing notes quote them. Only gross failures fail here: the
+/// machine is noisy.
 fn report(sent: &[Sent], killed: Instant, restarting: Instant, accepted: Instant) {
     let down: Vec<_> = sent.iter().filter(|message| message.code == "link_down").collect();
     // While the broker boots it takes the processors from the clients that are timed here.

@@ -1,4 +1,5 @@
-//! A connection that dies between the hand-over and the verdict: the answer is `unknown`, and says so.
+//! A connection that dies between the hand-over and the verdict: the answer is `unknown`, and says
+//! so.
 
 use crate::harness::*;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Many requests over one connection, and many connections without a request: each gets its own, nobody is held up.
+//! Many requests over one connection, and many connections without a request: each gets its own,
+//! nobody is held up.
 
 use crate::harness::*;
 use bytes::Bytes;

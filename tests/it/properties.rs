@@ -1,4 +1,5 @@
-//! What a client says about a message is what a consumer reads: every property, header, name and byte.
+//! What a client says about a message is what a consumer reads: every property, header, name and
+//! byte.
 
 use crate::harness::*;
 use bytes::Bytes;

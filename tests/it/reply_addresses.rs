@@ -1,4 +1,5 @@
-//! Direct reply-to addresses: the broker gives no true verdict on them, so a message to one is refused beforehand.
+//! Direct reply-to addresses: the broker gives no true verdict on them, so a message to one is
+//! refused beforehand.
 
 use crate::harness::*;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};

@@ -1,4 +1,5 @@
-//! Queues that never confirm and a stalled link: nobody else waits for them, and few messages are handed over.
+//! Queues that never confirm and a stalled link: nobody else waits for them, and few messages are
+//! handed over.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -95,7 +96,8 @@ async fn the_write_window_bounds_what_is_handed_over_however_many_wait_for_room(
     let not_sent = codes.get("deadline_not_sent").copied().unwrap_or_default();
     let handed_over = (MESSAGES - not_sent) * body.len() / MIB;
     println!("{handed_over} MiB were handed over: {codes:?}");
-    // Some 8 MB trickle through, the kernel's buffers take at most some 10 MiB, the window 0.25 MiB.
+    // Some 8 MB trickle through, the kernel's buffers take at most some 10 MiB, the window
+    // 0.25 MiB.
     assert!(handed_over < 24, "{handed_over} MiB were handed over: {codes:?}");
 }
 

@@ -1,4 +1,5 @@
-//! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without one.
+//! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without
+//! one.
 
 use crate::harness::stocked::{Stocked, append, documents, message, short};
 use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
@@ -149,7 +150,8 @@ async fn a_change_through_a_sidecar_that_does_not_answer_is_given_up_and_nothing
     assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
 }
 
-/// The socket of a sidecar that gives each connection one of the answers, and hangs up on the one after them.
+/// The socket of a sidecar that gives each connection one of the answers, and hangs up on the one
+/// after them.
 fn scripted(socket: &Path, answers: [Value; 2]) -> JoinHandle<()> {
     let listener = UnixListener::bind(socket).expect("the path is free");
     std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! A sidecar that is killed while it drains loses nothing, and repeats at most a batch, which is marked.
+//! A sidecar that is killed while it drains loses nothing, and repeats at most a batch, which is
+//! marked.
 
 use crate::harness::*;
 use futures::future::join_all;

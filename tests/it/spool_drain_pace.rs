@@ -3,16 +3,17 @@
 use crate::harness::*;
 use std::time::{Duration, Instant};
 
-/// The most that may have left after this much of a ramp: a tenth of the rate at first, half as fast again in every second, up to
-/// the whole of it.
+/// The most that may have left after this much of a ramp: a tenth of the rate at first, half as
+/// fast again in every second, up to the whole of it.
 fn ramped(rate: f64, after: Duration) -> f64 {
     let (whole, after) = (10f64.ln() / 1.5f64.ln(), after.as_secs_f64());
     let ramp = rate * 0.1 * (1.5f64.powf(after.min(whole)) - 1.0) / 1.5f64.ln();
     ramp + rate * (after - whole).max(0.0)
 }
 
-/// At no moment had more arrived than a ramp since `begun` allows, plus a margin. Messages that a busy machine delays
-/// arrive in bursts and too late, never too early; `drain/pace.rs` shows that the pace itself makes no bursts.
+/// At no moment had more arrived than a ramp since `begun` allows, plus a margin. Messages that a
+/// busy machine delays arrive in bursts and too late, never too early; `drain/pace.rs` shows that
+/// the pace itself makes no bursts.
 fn assert_ramped(arrivals: &[Arrival], begun: Instant, rate: f64, more: usize) {
     for (before, arrival) in arrivals.iter().enumerate() {
         let (after, most) = (arrival.at - begun, ramped(rate, arrival.at - begun));
@@ -88,7 +89,8 @@ async fn a_second_outage_begins_the_ramp_again() {
     proxy.pass();
     arrivals.reach(1_000, Duration::from_secs(30)).await;
 
-    // 64 destinations at the same time: messages that the broker had when the connection broke may still have been on their way.
+    // 64 destinations at the same time: messages that the broker had when the connection broke may
+    // still have been on their way.
     assert_ramped(&arrivals.all()[before..], begun, 300.0, 64);
 }
 

@@ -1,4 +1,5 @@
-//! A message that the broker never takes is parked with its reason, or waits; nothing is dropped, and nobody else waits.
+//! A message that the broker never takes is parked with its reason, or waits; nothing is dropped,
+//! and nobody else waits.
 
 use crate::harness::*;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -1,4 +1,5 @@
-//! A spool in hard times: a second sidecar, a disk that fails or hangs, a broker that blocks, requests without end.
+//! A spool in hard times: a second sidecar, a disk that fails or hangs, a broker that blocks,
+//! requests without end.
 
 use crate::harness::*;
 use std::process::Command;
@@ -115,7 +116,8 @@ async fn requests_that_leave_it_no_room_slow_the_drain_and_do_not_stop_it() {
     arrivals.assert_in_order(1, 10);
 }
 
-/// The database is locked for longer than the deadline of any request, as a disk that hangs would be.
+/// The database is locked for longer than the deadline of any request, as a disk that hangs would
+/// be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_hangs_leaves_half_of_what_may_be_in_flight_to_the_broker() {
     let vhost = shared().await.vhost("hard_hanging").await;

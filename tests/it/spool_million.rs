@@ -1,4 +1,5 @@
-//! A flood of messages through HTTP and the drain: all of them arrive, in order, in bounded memory, and the disk is free again.
+//! A flood of messages through HTTP and the drain: all of them arrive, in order, in bounded memory,
+//! and the disk is free again.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -74,8 +75,8 @@ impl Tally {
     }
 }
 
-/// Publishes `count` messages of a key over one connection, each after the answer to the one before, and goes
-/// on as long as the answer is 202.
+/// Publishes `count` messages of a key over one connection, each after the answer to the one
+/// before, and goes on as long as the answer is 202.
 async fn publish(address: &str, key: &str, count: usize, accepted: &AtomicUsize) {
     let mut socket = TcpStream::connect(address).await.expect("the sidecar listens");
     let mut answers = Vec::new();

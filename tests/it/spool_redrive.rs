@@ -1,4 +1,5 @@
-//! After a repair, redriven messages arrive, marked if they may have arrived before, and nobody waits long.
+//! After a repair, redriven messages arrive, marked if they may have arrived before, and nobody
+//! waits long.
 
 use crate::harness::*;
 use std::collections::BTreeSet;
@@ -100,8 +101,8 @@ async fn a_key_is_answered_spooled_again_though_an_operator_has_dropped_its_mess
 
 const KEYS: usize = 100;
 
-/// A sidecar that keeps trying messages of [`KEYS`] keys to `exchange`, none of which can be delivered, until each has
-/// been tried `times`.
+/// A sidecar that keeps trying messages of [`KEYS`] keys to `exchange`, none of which can be
+/// delivered, until each has been tried `times`.
 async fn with_a_hundred_keys_waiting(vhost: &Vhost, exchange: &str, times: usize) -> (SpoolDir, Sidecar) {
     let spool = SpoolDir::new();
     let names: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();

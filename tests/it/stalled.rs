@@ -1,4 +1,5 @@
-//! A broker that keeps its socket open and stops answering: noticed, refused at once, and back without a ghost.
+//! A broker that keeps its socket open and stops answering: noticed, refused at once, and back
+//! without a ghost.
 
 use crate::harness::*;
 use std::collections::HashSet;

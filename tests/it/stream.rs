@@ -1,4 +1,5 @@
-//! Many messages in one request: an answer line for each line while the request is open, or an array for an array.
+//! Many messages in one request: an answer line for each line while the request is open, or an
+//! array for an array.
 
 use crate::harness::*;
 use serde_json::{Value, json};

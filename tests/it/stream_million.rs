@@ -1,4 +1,5 @@
-//! How fast a stream is beside single requests and beside the library itself, in time and in CPU, and what a million lines cost in memory.
+//! How fast a stream is beside single requests and beside the library itself, in time and in CPU,
+//! and what a million lines cost in memory.
 
 use crate::harness::*;
 use futures::stream::{self, FuturesUnordered};

@@ -1,4 +1,5 @@
-//! TLS to the broker: it works with the right authority and name, and says why it does not with wrong ones.
+//! TLS to the broker: it works with the right authority and name, and says why it does not with
+//! wrong ones.
 
 use crate::harness::*;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hyper::http::response::Parts;
 use std::time::Duration;
 
-/// Status, headers and body, and how long it took.
+/// Status, headers, body and duration.
 #[derive(Debug)]
 pub struct Answer {
     head: Parts,
@@ -58,7 +58,7 @@ impl Answer {
         self.json()["detail"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Status and code in one, for assertions that show both.
+    /// Status and code together, for assertions that show both.
     pub fn verdict(&self) -> (u16, &str) {
         (self.status(), self.code())
     }

@@ -1,4 +1,5 @@
-//! A consumer that notes when each message arrives, and whether it says that it may have been delivered before.
+//! A consumer that notes when each message arrives and whether it has the mark of a possible
+//! repetition.
 
 use super::eventually::eventually;
 use super::queue::AmqpClient;
@@ -19,11 +20,11 @@ pub struct Arrival {
     pub key: String,
     /// Its message id, `{key}-{n}`.
     pub id: String,
-    /// Whether it has the mark of a message that may have been delivered before.
+    /// Whether it has the mark of a possible repetition.
     pub marked: bool,
 }
 
-/// What has arrived in a queue.
+/// The messages that arrived in a queue.
 pub struct Arrivals {
     seen: Arc<Mutex<Vec<Arrival>>>,
     task: JoinHandle<()>,
@@ -54,17 +55,17 @@ impl Arrivals {
         Self { seen, task }
     }
 
-    /// All so far, in their order.
+    /// All so far, in order.
     pub fn all(&self) -> Vec<Arrival> {
         self.seen.lock().expect("no panic").clone()
     }
 
-    /// How many different ones there are.
+    /// The number of different messages.
     pub fn distinct(&self) -> usize {
         self.all().iter().map(|arrival| &arrival.id).collect::<BTreeSet<_>>().len()
     }
 
-    /// Waits until `count` different ones are there.
+    /// Waits until `count` different messages have arrived.
     pub async fn reach(&self, count: usize, within: Duration) {
         eventually(&format!("{count} messages arrive"), within, async || {
             let distinct = self.distinct();
@@ -73,7 +74,7 @@ impl Arrivals {
         .await;
     }
 
-    /// The numbers of each key's messages, in the order in which they arrived first.
+    /// The numbers of each key's messages, in the order of their first arrivals.
     pub fn first_arrivals(&self) -> BTreeMap<String, Vec<usize>> {
         let (mut seen, mut numbers) = (BTreeSet::new(), BTreeMap::<String, Vec<usize>>::new());
         for arrival in self.all() {
@@ -85,13 +86,13 @@ impl Arrivals {
         numbers
     }
 
-    /// Those whose message had arrived before.
+    /// The repeated arrivals.
     pub fn repeated(&self) -> Vec<Arrival> {
         let mut seen = BTreeSet::new();
         self.all().into_iter().filter(|arrival| !seen.insert(arrival.id.clone())).collect()
     }
 
-    /// Fails unless each key's messages, all `count` of them, arrived first in their order.
+    /// Fails unless the first arrivals of each key's `count` messages are complete and in order.
     ///
     /// # Panics
     /// When they did not.
@@ -104,7 +105,7 @@ impl Arrivals {
         }
     }
 
-    /// The most that arrived in any second.
+    /// The largest number of arrivals in any second.
     pub fn busiest_second(&self) -> usize {
         let moments: Vec<_> = self.all().iter().map(|arrival| arrival.at).collect();
         let (mut first, mut most) = (0, 0);

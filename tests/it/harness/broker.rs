@@ -1,4 +1,4 @@
-//! A private, real RabbitMQ node for tests, and what a test does to it.
+//! A private, real RabbitMQ node for tests, and the faults that a test injects.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,14 +29,14 @@ pub async fn shared() -> &'static Broker {
 /// dropped or the test process ends in any way. A freshly started node has the user
 /// `guest` (password `guest`) and the vhost `/`.
 ///
-/// All methods panic when the node does not do what it is told, with the end of its logs where
-/// that helps; all waits have deadlines.
+/// All methods panic when the node does not obey, with the end of its logs if that helps; all waits
+/// have deadlines.
 #[derive(Debug, Clone)]
 pub struct Broker {
     node: Arc<Node>,
 }
 
-/// What a node should have beyond the defaults.
+/// The settings of a node beyond the defaults.
 #[derive(Debug, Clone)]
 pub struct BrokerBuilder {
     plan: Plan,
@@ -65,8 +65,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// Has the node negotiate frames of at most `bytes`: 8192 or more, since lapin never agrees
-    /// to less and such a node would refuse it.
+    /// The largest frame that the node negotiates: 8192 bytes or more, because lapin never agrees
+    /// to less.
     #[must_use]
     pub fn low_frame_max(self, bytes: u32) -> Self {
         self.config_line(&format!("frame_max = {bytes}"))
@@ -79,7 +79,7 @@ impl BrokerBuilder {
         self
     }
 
-    /// Makes the node one that can meet others; see [`Cluster`](super::Cluster).
+    /// Lets the node join others; see [`Cluster`](super::Cluster).
     #[must_use]
     pub(super) fn membership(mut self, membership: Membership) -> Self {
         self.plan.membership = Some(membership);
@@ -102,7 +102,7 @@ impl Broker {
         Self::builder().start().await
     }
 
-    /// Describes a node that has more than the defaults.
+    /// Describes a node with more than the defaults.
     pub fn builder() -> BrokerBuilder {
         BrokerBuilder {
             plan: Plan {
@@ -115,7 +115,7 @@ impl Broker {
         }
     }
 
-    /// The AMQP port on 127.0.0.1. It is the node's also while the node is down.
+    /// The AMQP port on 127.0.0.1. The node keeps it while it is down.
     pub fn amqp_port(&self) -> u16 {
         self.node.port.number()
     }
@@ -141,7 +141,7 @@ impl Broker {
         self.node.watchdog.pid()
     }
 
-    /// The directory of the node's files; it goes with the node.
+    /// The directory of the node's files, which is removed with the node.
     pub fn directory(&self) -> PathBuf {
         self.node.directory().to_path_buf()
     }
@@ -161,8 +161,8 @@ impl Broker {
         format!("amqps://guest:guest@localhost:{}/{vhost}", self.tls_port())
     }
 
-    /// Creates a fresh vhost in which guest may do everything. An older vhost of that name goes,
-    /// with its queues and connections; so on a shared node each test takes its own name.
+    /// Creates a fresh vhost in which guest may do everything. Removes an older vhost of that name
+    /// with its queues and connections; on a shared node each test uses its own name.
     pub async fn vhost(&self, name: &str) -> Vhost {
         let vhost = binary(name);
         self.run_ok(&format!(
@@ -203,8 +203,8 @@ impl Broker {
         .await;
     }
 
-    /// Raises or clears the memory alarm. While it is raised every connection that publishes is
-    /// sent `connection.blocked` and is no longer read from. Returns when the alarm is in force.
+    /// Raises or clears the memory alarm; returns when it is in force. While it is raised, the node
+    /// sends `connection.blocked` to every connection that publishes and stops reading from it.
     pub async fn set_memory_alarm(&self, raised: bool) {
         let watermark = if raised { "0" } else { "{absolute, \"2GB\"}" };
         self.run(&format!("vm_memory_monitor:set_vm_memory_high_watermark({watermark}).")).await;
@@ -215,8 +215,8 @@ impl Broker {
         .await;
     }
 
-    /// Closes every client connection with `connection.close` 320 and this reason; returns how
-    /// many there were, when all are gone.
+    /// Closes every client connection with `connection.close` 320 and this reason, and waits until
+    /// all are gone; returns how many there were.
     pub async fn close_all_connections(&self, reason: &str) -> usize {
         self.close_connections("rabbit_networking:connections()", reason).await
     }
@@ -274,9 +274,9 @@ impl Broker {
         blocking(move || node.watchdog.signal(name)).await;
     }
 
-    /// Shuts the node down in good order (clients get `connection.close` 320); returns when the
-    /// process is gone. [`restart`](Self::restart) brings it back. A node that is already down
-    /// stays so; one that is frozen, or does not shut down in time, is killed.
+    /// Shuts the node down normally (clients get `connection.close` 320); returns when the process
+    /// is gone. [`restart`](Self::restart) brings it back. Kills a node that is frozen or does not
+    /// shut down in time.
     pub async fn stop(&self) {
         let watchdog = &self.node.watchdog;
         if watchdog.is_alive() && !watchdog.is_stopped() {
@@ -297,7 +297,7 @@ impl Broker {
         self.node.control.run(expression).await
     }
 
-    /// Evaluates an Erlang expression that has to give `ok`.
+    /// Evaluates an Erlang expression that must return `ok`.
     pub async fn run_ok(&self, expression: &str) {
         self.node.control.run_ok(expression).await;
     }
@@ -310,7 +310,8 @@ impl Broker {
     }
 }
 
-/// Runs what blocks for a moment off the runtime's own threads, so that the test's tasks go on.
+/// Runs a short blocking function outside the runtime's own threads, so that the test's tasks
+/// continue.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| panic!("{e}"))
 }

@@ -1,10 +1,10 @@
-//! Makes a certificate authority and a server certificate for loopback, anew for every node.
+//! Makes a certificate authority and a server certificate for loopback, for each node.
 
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// Where the files of a freshly made authority and server certificate are.
+/// The files of a new authority and server certificate.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     /// The authority's certificate, to be trusted by clients.

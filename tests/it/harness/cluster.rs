@@ -13,28 +13,28 @@ use super::node::Membership;
 use super::ports::ReservedPort;
 use super::queue::{AmqpClient, arguments, text};
 
-/// Joining, and electing a leader, on a machine that is busy with other tests.
+/// The deadline for joining and for an election, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// One cluster of a test process at a time: each has the CPU and the memory of several nodes.
+/// Allows one cluster per test process at a time: each uses the CPU and memory of several nodes.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// RabbitMQ nodes on loopback that are one cluster.
+/// A cluster of RabbitMQ nodes on loopback.
 ///
-/// Each is a [`Broker`] with all that is done to one: `kill_9`, `pause`, `resume`, `stop`, `restart`. Clients
-/// reach all of them at 127.0.0.1. The nodes reach each other without epmd: each at an address of its own
-/// (127.0.0.2 and on), all at one port, which is why that port is reserved for as long as the cluster lives.
+/// Each is a [`Broker`] with its faults: `kill_9`, `pause`, `resume`, `stop`, `restart`. Clients
+/// reach all of them at 127.0.0.1. The nodes reach each other without epmd: each at an address of
+/// its own (127.0.0.2 and up), all at one port, which is reserved while the cluster lives.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Broker>,
     _port: ReservedPort,
-    // Given up last, when the nodes are gone.
+    // Released last, when the nodes are gone.
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// Starts `count` nodes, one scheduler each, and returns when all have joined; this takes about six
-    /// seconds, and before that waits for the end of an earlier cluster of this test process.
+    /// Starts `count` nodes with one scheduler each and returns when all have joined, after about
+    /// six seconds. Waits for the end of an earlier cluster of this test process.
     pub async fn start(count: usize) -> Self {
         let turn = TURN.lock().await;
         let port = ReservedPort::take();
@@ -44,7 +44,7 @@ impl Cluster {
             .map(|address| Membership { address, port: port.number(), cookie: cookie.clone() })
             .take(count)
             .collect();
-        // The others find the first one when they start for the first time, and never look again.
+        // The others look for the first one only at their first start.
         let peers = format!("cluster_formation.classic_config.nodes.1 = {}", memberships[0].node_name());
         let start = |membership: &Membership| Broker::builder().membership(membership.clone());
         let mut nodes = vec![start(&memberships[0]).start().await];
@@ -76,7 +76,7 @@ impl Cluster {
         self.nodes.iter().map(uri).collect()
     }
 
-    /// Waits until every node, asked for itself, sees all of them running. None of them may be down or paused.
+    /// Waits until every node sees all of them running. None of them may be down or paused.
     pub async fn wait_until_all_joined(&self) {
         eventually("every node sees all of them", PATIENCE, async || {
             for node in &self.nodes {

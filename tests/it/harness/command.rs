@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// A command that takes longer than this hangs.
+/// A command that takes longer than this is considered hung.
 const END_MAX: Duration = Duration::from_secs(40);
 
 /// The output of `amqpost` with these arguments, and its exit status.

@@ -1,7 +1,7 @@
 //! Runs Erlang expressions inside a node over a Unix socket in its directory.
 //!
-//! `rabbitmqctl` starts an Erlang VM per call (more than a second of CPU) and wants the
-//! distribution protocol; this takes about a millisecond and wants neither.
+//! `rabbitmqctl` starts an Erlang VM per call (more than a second of CPU) and needs the
+//! distribution protocol; this takes about a millisecond and needs neither.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Control {
             .unwrap_or_else(|_| Err(format!("no answer within {deadline:?}")))
     }
 
-    /// Evaluates an expression that has to succeed.
+    /// Evaluates an expression that must succeed.
     ///
     /// # Panics
     /// When it does not.
@@ -80,10 +80,10 @@ impl Control {
             .unwrap_or_else(|reason| panic!("the broker could not run {expression}: {reason}"))
     }
 
-    /// Evaluates an expression that has to give the atom `ok`.
+    /// Evaluates an expression that must return the atom `ok`.
     ///
     /// # Panics
-    /// When it gives anything else.
+    /// When it returns anything else.
     pub async fn run_ok(&self, expression: &str) {
         let value = self.run(expression).await;
         assert_eq!(value, "ok", "the broker's answer to {expression}");

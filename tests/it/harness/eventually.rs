@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// The result of a look: either the answer or a description of what it saw instead.
+/// The result of a check: either the answer or a description of the state.
 pub trait Look {
     /// The result of the wait.
     type Answer;
-    /// The answer, or a description of what was seen instead.
+    /// The answer, or a description of the state.
     ///
     /// # Errors
     /// The description, when the condition does not hold yet.
@@ -37,12 +37,12 @@ impl<T, E: Debug> Look for Result<T, E> {
     }
 }
 
-/// Looks again and again until the look gives `true`, `Some(answer)` or `Ok(answer)`.
+/// Repeats the check until it returns `true`, `Some(answer)` or `Ok(answer)`.
 ///
-/// Return `Err(what_was_seen)` from the look to have it shown when the deadline passes.
+/// If the deadline passes, the panic shows the last `Err(description)` of the check.
 ///
 /// # Panics
-/// When the deadline passes, with `what` and what was seen last.
+/// When the deadline passes, with `what` and the last description.
 pub async fn eventually<L: Look>(
     what: &str,
     deadline: Duration,

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of the broker that plays a failing network.
+//! A TCP proxy in front of the broker that simulates a failing network.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,12 +28,12 @@ pub enum Direction {
     Both,
 }
 
-/// A TCP proxy on loopback with its own thread, which fails on order.
+/// A TCP proxy on loopback with its own thread. Its methods inject faults.
 ///
-/// The methods block until the fault is in force for every connection there is (well under a
-/// millisecond); connections that come later get it, too. What was set for one direction stays
-/// when the other is set; [`pass`](Self::pass) undoes everything. The proxy and its connections
-/// end when it is dropped.
+/// The methods block until the fault is in force for every open connection (well under a
+/// millisecond); it also applies to later connections. A setting of one direction leaves the other
+/// as it is; [`pass`](Self::pass) undoes everything. The proxy and its connections end when it is
+/// dropped.
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
@@ -42,7 +42,7 @@ pub struct FaultProxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the proxy's thread and its owner both see.
+/// The state that the proxy's thread and its owner share.
 #[derive(Debug)]
 struct Board(Mutex<State>);
 
@@ -57,7 +57,7 @@ struct State {
 type DoorOrder = (bool, mpsc::Sender<io::Result<()>>);
 
 impl FaultProxy {
-    /// Starts a proxy that passes everything on to `upstream`.
+    /// Starts a proxy that forwards everything to `upstream`.
     ///
     /// # Panics
     /// When no port is free or no thread can be started.
@@ -82,7 +82,7 @@ impl FaultProxy {
         Self::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    /// Where the proxy listens; it keeps this address for its life.
+    /// The address that the proxy listens on, all its life.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -99,40 +99,40 @@ impl FaultProxy {
         self.set_door(true);
     }
 
-    /// New connections get "connection refused" until [`pass`](Self::pass). Those that are open
-    /// are left alone; see [`reset_all`](Self::reset_all).
+    /// New connections get "connection refused" until [`pass`](Self::pass). Open ones continue; see
+    /// [`reset_all`](Self::reset_all).
     pub fn refuse(&self) {
         self.set_door(false);
     }
 
-    /// Ends all connections with RST on both sides. New ones are as before.
+    /// Ends all connections with RST on both sides. New ones are accepted as before.
     pub fn reset_all(&self) {
         self.end_all(Order::Reset);
     }
 
-    /// Ends all connections with FIN on both sides. New ones are as before.
+    /// Ends all connections with FIN on both sides. New ones are accepted as before.
     pub fn close_all(&self) {
         self.end_all(Order::Close);
     }
 
-    /// Loses all bytes in a direction, those on their way included, and does not let the end of
-    /// a connection through. New connections are accepted and get no answer.
+    /// Drops all bytes in a direction, including those on their way, and the end of a connection.
+    /// New connections are accepted and get no answer.
     pub fn black_hole(&self, direction: Direction) {
         self.set_ways(direction, Way::Discard);
     }
 
-    /// Keeps all bytes in a direction, and the end of a connection, until [`pass`](Self::pass):
-    /// an outage that TCP survives. A sender fills the kernel's buffers and then cannot write.
+    /// Holds all bytes in a direction, and the end of a connection, until [`pass`](Self::pass): an
+    /// outage that TCP survives. A sender fills the kernel's buffers and then cannot write.
     pub fn hold(&self, direction: Direction) {
         self.set_ways(direction, Way::Hold);
     }
 
-    /// Has bytes arrive later, in their order. Up to 16 MiB are on their way at once.
+    /// Delays bytes, in order. Up to 16 MiB are on their way at once.
     pub fn delay(&self, direction: Direction, later: Duration) {
         self.set_ways(direction, Way::Delay(later));
     }
 
-    /// Has bytes arrive at most this fast on each connection.
+    /// Limits the rate of bytes on each connection.
     ///
     /// # Panics
     /// When the rate is 0: that is [`hold`](Self::hold).
@@ -141,12 +141,12 @@ impl FaultProxy {
         self.set_ways(direction, Way::Throttle(bytes_per_second));
     }
 
-    /// How many connections are open on the client's side.
+    /// The number of open connections on the client's side.
     pub fn connections(&self) -> usize {
         self.board.state().links.len()
     }
 
-    /// How many connections were ever accepted.
+    /// The number of connections accepted so far.
     pub fn accepted_total(&self) -> u64 {
         self.board.state().accepted
     }
@@ -161,8 +161,8 @@ impl FaultProxy {
             if direction != Direction::ToBroker {
                 state.ways.from_broker = way;
             }
-            // Under the same lock as the change: a connection accepted now has the new ways or
-            // is told of them.
+            // Under the same lock as the change: a connection accepted now has the new setting or
+            // is told of it.
             state.tell(Order::Ways(state.ways), &done);
         }
         drop(done);
@@ -245,7 +245,7 @@ fn serve(
                 ordered = orders.recv() => match ordered {
                     Some((true, done)) => {
                         let opened = open(port, &mut listener);
-                        // Nobody waits for the answer when the owner's deadline has passed.
+                        // After its deadline the owner no longer waits for the answer.
                         drop(done.send(opened));
                     }
                     Some((false, done)) => {
@@ -274,8 +274,8 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((client, _)) => return client,
-            // Most often the client has gone again; when files have run out, trying again at
-            // once would keep the processor busy.
+            // Usually the client has left again. If file descriptors have run out, an immediate
+            // retry would keep the processor busy.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }

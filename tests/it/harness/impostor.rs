@@ -1,4 +1,4 @@
-//! A proxy that can suppress the broker's bytes and send others in their place.
+//! A proxy that can replace the broker's bytes.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -44,13 +44,13 @@ impl Impostor {
         self.port.number()
     }
 
-    /// From now on nothing that the broker says reaches the client.
+    /// From now on no byte of the broker reaches the client.
     pub fn mute_broker(&self) {
         self.muted.store(true, Ordering::SeqCst);
     }
 
-    /// Says these bytes to the client as if the broker had. Mute the broker first: words that come between the
-    /// parts of one of its frames are no frame.
+    /// Sends these bytes to the client as if they were the broker's. Mute the broker first, so that
+    /// they do not split one of its frames.
     ///
     /// # Panics
     /// When the connection has ended.
@@ -91,11 +91,11 @@ async fn impersonate(
     let (mut from_client, to_client) = client.into_split();
     let (from_broker, mut to_broker) = broker.into_split();
     let forward = tokio::io::copy(&mut from_client, &mut to_broker);
-    // Either side may leave: bytes that were sent before then remain sent.
+    // Either side may leave; bytes sent before that stay sent.
     drop(tokio::join!(forward, speak(from_broker, to_client, &muted, said)));
 }
 
-/// Tells the client what the broker says, unless it is muted, and what it does not say.
+/// Sends the client the broker's bytes, unless that is muted, and the invented ones.
 async fn speak(
     mut from_broker: OwnedReadHalf,
     mut to_client: OwnedWriteHalf,

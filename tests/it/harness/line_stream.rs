@@ -1,4 +1,4 @@
-//! A client that sends lines in one request and reads an answer for each, both at its own pace.
+//! A client that sends lines in one request and reads an answer for each, both at any pace.
 
 use super::sidecar::Sidecar;
 use bytes::Bytes;
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a client does with a body, frame by frame.
+/// The sender of a body, frame by frame.
 type Body = StreamBody<mpsc::Receiver<Result<Frame<Bytes>, Infallible>>>;
 
-/// A stream of lines that is open. Dropped, its connection is closed.
+/// An open stream of lines. A drop closes its connection.
 pub struct LineStream {
     lines: Option<mpsc::Sender<Result<Frame<Bytes>, Infallible>>>,
     head: Parts,
@@ -51,7 +51,7 @@ impl LineStream {
         Self { lines: Some(lines), head, body, read: Vec::new(), driver }
     }
 
-    /// Opens a stream over HTTP/2, its protocol known before.
+    /// Opens a stream over HTTP/2 with prior knowledge.
     pub async fn open_http2(sidecar: &Sidecar, headers: &[(&str, &str)]) -> Self {
         let socket = TokioIo::new(TcpStream::connect(sidecar.http()).await.expect("the sidecar listens"));
         let (lines, request) = request(headers);
@@ -78,14 +78,14 @@ impl LineStream {
         assert!(self.try_send_bytes(bytes).await, "the sidecar reads");
     }
 
-    /// The same, where the sidecar may have had enough; whether it takes them within a second.
+    /// The same for a sidecar that may stop reading; returns whether it reads them within a second.
     pub async fn try_send_bytes(&mut self, bytes: impl Into<Bytes>) -> bool {
         let lines = self.lines.as_mut().expect("not finished");
         let sending = lines.send(Ok(Frame::data(bytes.into())));
         matches!(timeout(Duration::from_secs(1), sending).await, Ok(Ok(())))
     }
 
-    /// There are no more lines.
+    /// Ends the lines.
     pub fn finish(&mut self) {
         self.lines = None;
     }
@@ -133,7 +133,7 @@ fn by_index(mut answers: Vec<Value>) -> Vec<Value> {
     answers
 }
 
-/// The codes of answers, in their order.
+/// The codes of answers, in order.
 pub fn codes_of(answers: &[Value]) -> Vec<&str> {
     answers.iter().map(|answer| answer["code"].as_str().unwrap_or_default()).collect()
 }

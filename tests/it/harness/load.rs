@@ -8,7 +8,7 @@ use futures::stream;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// One message that was sent and what was answered.
+/// A sent message and its answer.
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// Its message id.
@@ -25,7 +25,8 @@ pub struct Sent {
     pub took: Duration,
 }
 
-/// Publishes to `path` with `concurrency` requests under way, until `enough` says so; ids are `{prefix}-{n}`.
+/// Publishes to `path` with `concurrency` requests at a time until `enough` returns true; ids are
+/// `{prefix}-{n}`.
 pub async fn load(
     sidecar: &Sidecar,
     path: &str,
@@ -56,8 +57,9 @@ pub async fn load_of(
         .await
 }
 
-/// Publishes `per_second` messages, each at its own moment without waiting for earlier ones (open loop), until
-/// `enough` says so. How long an answer took counts from that moment, so that a stall is not left out.
+/// Publishes `per_second` messages, each at its scheduled time without waiting for earlier ones
+/// (open loop), until `enough` returns true. Latencies count from the scheduled time, so that
+/// stalls are included.
 pub async fn paced_load(
     sidecar: &Sidecar,
     path: &str,
@@ -113,7 +115,7 @@ pub fn with_outcome<'a>(sent: &'a [Sent], outcome: &str) -> Vec<&'a Sent> {
     sent.iter().filter(|message| message.outcome == outcome).collect()
 }
 
-/// How many answers had each code, for assertions and for people.
+/// The number of answers with each code.
 pub fn codes(sent: &[Sent]) -> std::collections::BTreeMap<String, usize> {
     let mut codes = std::collections::BTreeMap::new();
     for message in sent {
@@ -139,7 +141,7 @@ pub fn assert_no_loss_and_no_ghost(sent: &[Sent], arrived: &HashSet<String>) {
     assert!(ghosts.is_empty(), "{} ghosts: {:?}", ghosts.len(), ghosts.first());
 }
 
-/// The `share` quantile of how long answers took.
+/// The `share` quantile of the answers' latencies.
 pub fn quantile(sent: &[&Sent], share: f64) -> Duration {
     let mut took: Vec<_> = sent.iter().map(|message| message.took).collect();
     took.sort_unstable();

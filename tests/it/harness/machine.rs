@@ -1,4 +1,4 @@
-//! How late the machine itself was: delays that a test must not blame on the sidecar.
+//! The machine's own delays, which a test must not blame on the sidecar.
 
 use super::starvation::Starvation;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +7,15 @@ use tokio::task::JoinSet;
 
 const TICK: Duration = Duration::from_millis(20);
 
-/// What one tick found out.
+/// The measurement of one tick.
 #[derive(Clone, Copy, Debug)]
 struct Tick {
     /// When the timer was due.
     due: Instant,
-    /// How late it went off.
+    /// How late it fired.
     late: Duration,
-    /// How long a thread of the test and a thread of the sidecar waited for a processor since the last tick.
+    /// How long a thread of the test and a thread of the sidecar waited for a processor since the
+    /// last tick.
     starved: Duration,
 }
 
@@ -34,9 +35,9 @@ impl Machine {
         Self { ticks, _measuring: measuring }
     }
 
-    /// How much of a delay between two moments was the machine's doing.
+    /// The part of a delay between two moments that the machine caused.
     pub fn explains(&self, from: Instant, to: Instant) -> Duration {
-        // A thread that waited shortly before was late with its work for this moment, and one that waits until shortly
+        // A thread that waited shortly before was late with its work, and a wait that ends shortly
         // after is counted only then.
         const MARGIN: Duration = Duration::from_millis(100);
         let ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! The test harness: a real broker, a view into its queues, and a network that fails on order.
+//! The test harness: a real broker, a view into its queues, and a network with injected faults.
 //!
 //! A test takes a vhost of the node that the test process shares, and reads its queues directly:
 //!
@@ -27,10 +27,10 @@
 //! }
 //! ```
 //!
-//! A test that harms the node itself (`kill_9`, `pause`, `set_memory_alarm`, `stop`) starts its
-//! own with `Broker::start().await`, or `Broker::builder().tls().start().await` for one with TLS.
-//! It takes two seconds. However the test process ends, it leaves no node and no directory
-//! behind: see [`watchdog`].
+//! A test that harms the node itself (`kill_9`, `pause`, `set_memory_alarm`, `stop`) starts its own
+//! with `Broker::start().await`, or `Broker::builder().tls().start().await` for one with TLS. That
+//! takes two seconds. However the test process ends, it leaves no node and no directory behind: see
+//! [`watchdog`].
 
 #![allow(
     dead_code,

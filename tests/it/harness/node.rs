@@ -1,4 +1,5 @@
-//! Lays out and starts one private RabbitMQ node, without epmd, and without distribution unless it is a cluster's.
+//! Prepares and starts one private RabbitMQ node, without epmd, and without distribution outside a
+//! cluster.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,15 +18,15 @@ use super::watchdog::Watchdog;
 
 const START_DEADLINE: Duration = Duration::from_secs(180);
 
-/// What the kernel takes as the path of a Unix socket.
+/// The longest path of a Unix socket, in bytes.
 const LONGEST_SOCKET_PATH: usize = 108;
 
-/// Names another root than `/usr` for Erlang and RabbitMQ, such as the one that
-/// `scripts/lib/install-rabbitmq-4` prints.
+/// The environment variable for another root than `/usr` of Erlang and RabbitMQ, such as the one
+/// that `scripts/lib/install-rabbitmq-4` prints.
 const INSTALLATION_VARIABLE: &str = "AMQPOST_TEST_RABBITMQ";
 
-/// The applications a node without plugins needs. Erlang asks every directory of its code path
-/// for every module it loads, so that each one left out makes the start faster.
+/// The applications that a node without plugins needs. Erlang searches every directory of its code
+/// path for every module, so each omitted one makes the start faster.
 const APPLICATIONS: [&str; 26] = [
     "amqp10_common",
     "aten",
@@ -58,7 +59,7 @@ const APPLICATIONS: [&str; 26] = [
 /// When a node's start reached its two milestones.
 #[derive(Debug, Clone, Copy)]
 pub struct Started {
-    /// When the start was ordered.
+    /// When the start was requested.
     pub ordered: Instant,
     /// When the AMQP port first accepted a TCP connection.
     pub port_open: Instant,
@@ -66,10 +67,10 @@ pub struct Started {
     pub ready: Instant,
 }
 
-/// What a node is made of, apart from its defaults.
+/// The settings of a node, apart from its defaults.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Further lines of rabbitmq.conf.
+    /// More lines of rabbitmq.conf.
     pub lines: Vec<String>,
     /// The enabled plugins, with all plugins that these need.
     pub plugins: Vec<String>,
@@ -77,18 +78,19 @@ pub struct Plan {
     pub tls: bool,
     /// How many Erlang schedulers the node runs.
     pub schedulers: u16,
-    /// How it meets other nodes, if it belongs to a cluster.
+    /// How it joins other nodes, if it belongs to a cluster.
     pub membership: Option<Membership>,
 }
 
-/// How the nodes of a cluster meet without epmd: all listen on one port, each on its own loopback address.
+/// How the nodes of a cluster connect without epmd: all listen on one port, each on its own
+/// loopback address.
 #[derive(Debug, Clone)]
 pub struct Membership {
     /// This node's address.
     pub address: Ipv4Addr,
     /// The port of all of them.
     pub port: u16,
-    /// The secret that they share.
+    /// Their shared secret.
     pub cookie: String,
 }
 
@@ -156,7 +158,7 @@ impl Node {
     /// Starts the process and waits until it serves AMQP.
     ///
     /// # Panics
-    /// When it does not within three minutes or ends before, with the end of its logs.
+    /// When it ends or three minutes pass before that, with the end of its logs.
     pub async fn start(&self) -> Started {
         let ordered = Instant::now();
         self.watchdog.start();
@@ -167,7 +169,7 @@ impl Node {
         Started { ordered, port_open, ready }
     }
 
-    /// Where the node's files are.
+    /// The directory of the node's files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -228,8 +230,8 @@ fn write_files(directory: &Path, configuration: &str, plugins: &[String]) -> std
     fs::write(directory.join("rabbitmq.conf"), configuration)?;
     fs::write(directory.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
     fs::write(directory.join("advanced.config"), "[].\n")?;
-    // Without this Erlang asks the system's resolver for the name of 127.0.0.1, which may wait
-    // for a name server.
+    // Without this, Erlang asks the system's resolver for the name of 127.0.0.1, which may wait for
+    // a name server.
     fs::write(directory.join("inetrc"), "{lookup, [file]}.\n{host, {127,0,0,1}, [\"localhost\"]}.\n")?;
     let installed = newest_server()?;
     for entry in fs::read_dir(installed.join("plugins"))? {
@@ -265,7 +267,7 @@ fn configuration(plan: &Plan, port: &ReservedPort, tls: Option<&TlsListener>) ->
         "log.file = broker.log".into(),
         "log.file.level = info".into(),
         "log.console = false".into(),
-        // A machine that is short of disk must not raise the alarm tests raise on purpose.
+        // A machine with little free disk must not raise the alarm that tests raise on purpose.
         "disk_free_limit.absolute = 1MB".into(),
         "vm_memory_high_watermark.absolute = 2GB".into(),
     ];
@@ -304,7 +306,7 @@ fn environment(directory: &Path, installed: &Path, control: &Path) -> Vec<(&'sta
     ]
 }
 
-/// Every node outside a cluster has the same name: none listens for others, so none can meet another.
+/// Every node outside a cluster has the same name: none listens for others, so they cannot meet.
 const NODE_NAME: &str = "broker@localhost";
 
 fn command(directory: &Path, plan: &Plan) -> Vec<OsString> {
@@ -313,8 +315,8 @@ fn command(directory: &Path, plan: &Plan) -> Vec<OsString> {
     let erl = installation().join("lib/erlang/bin/erl");
     let erl = erl.to_str().expect("the installation has a path of UTF-8");
     let arguments = [
-        // More schedulers than work cost a second or more of waiting for each other at the
-        // start, and so do schedulers that sleep at once where they could spin for a moment.
+        // Needless schedulers wait for each other at the start for a second or more, and so do
+        // schedulers that sleep at once instead of spinning for a moment.
         &[erl, "+S", &schedulers, "+SDio", "1", "+A", "1"][..],
         &["+W", "w", "+B", "i", "+sbwt", "short"],
         &["+sbwtdcpu", "none", "+sbwtdio", "short"],
@@ -330,8 +332,8 @@ fn command(directory: &Path, plan: &Plan) -> Vec<OsString> {
     arguments
 }
 
-/// How the node is found by others, or is not. RabbitMQ asks epmd for its own port for five seconds unless the
-/// port is given here; with it given, a node takes that port, and expects every other node there as well.
+/// Whether and how others find the node. RabbitMQ asks epmd for its own port for five seconds
+/// unless the port is given here. A node with a given port expects all other nodes at that port.
 fn distribution(membership: Option<&Membership>) -> Vec<String> {
     let arguments = match membership {
         None => format!(

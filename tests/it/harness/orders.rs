@@ -1,4 +1,4 @@
-//! The scene that most scenarios begin with: a queue `orders` in a vhost of its own, and a sidecar for it.
+//! The setup of most scenarios: a queue `orders` in a vhost of its own, and a sidecar for it.
 
 use super::broker::{Broker, shared};
 use super::queue::{AmqpClient, arguments};
@@ -6,7 +6,7 @@ use super::sidecar::{Sidecar, SidecarBuilder};
 use super::vhost::Vhost;
 
 impl Vhost {
-    /// A client here, which has declared the queue `orders`.
+    /// A client in the vhost, which has declared the queue `orders`.
     pub async fn with_orders(&self) -> AmqpClient {
         let client = AmqpClient::connect(&self.uri()).await;
         client.declare_queue("orders", true, arguments([])).await;

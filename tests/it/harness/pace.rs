@@ -1,13 +1,14 @@
-//! The pacing of load and faults: the one place where the chaos test waits for a moment rather than for an event.
+//! The schedule of load and faults: the only place where the chaos test waits for a time instead of
+//! an event.
 
 use std::time::{Duration, Instant};
 
-/// Waits for the moment at which the schedule goes on. What passes meanwhile is the experiment itself.
+/// Waits for the scheduled time; the experiment runs in the meantime.
 pub(crate) async fn until(moment: Instant) {
     tokio::time::sleep_until(moment.into()).await;
 }
 
-/// The same, from now on.
+/// The same, counted from now.
 pub(crate) async fn rest(duration: Duration) {
     until(Instant::now() + duration).await;
 }

@@ -1,4 +1,4 @@
-//! Picks loopback ports that stay ours while nothing is listening on them.
+//! Reserves loopback ports, even while nothing listens on them.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::process;
@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::net::TcpSocket;
 
-/// The ports we choose from: below the range Linux takes outgoing ports from (32768 and up).
+/// The range to choose from: below Linux's outgoing ports (32768 and up).
 ///
-/// A client that retries a closed port of that range sooner or later gets the very port as its
-/// own and connects to itself, so that the broker can no longer come back on it.
+/// A client that retries a closed port among the outgoing ones sooner or later gets it as its own
+/// port and connects to itself. Then the broker can no longer use it.
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-/// A loopback port kept for us by a socket that is bound to it and never listens.
+/// A loopback port, reserved by a socket that is bound to it and never listens.
 ///
-/// Whoever sets `SO_REUSEADDR` (the broker and the fault proxy do) may still listen on it;
-/// connecting to it while nobody listens gives "connection refused".
+/// A process that sets `SO_REUSEADDR`, as the broker and the fault proxy do, can still listen on
+/// it. A connection without a listener gets "connection refused".
 #[derive(Debug)]
 pub struct ReservedPort {
     number: u16,
@@ -31,7 +31,7 @@ impl ReservedPort {
     /// # Panics
     /// When no port of the range is free.
     pub fn take() -> Self {
-        // Test processes that run at the same time start their search at different places.
+        // Concurrent test processes start their search at different ports.
         let start = process::id().wrapping_mul(7919);
         for _ in 0..COUNT {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -54,7 +54,7 @@ impl ReservedPort {
 fn reserve(number: u16) -> Option<TcpSocket> {
     let address = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, number));
     let probe = TcpSocket::new_v4().ok()?;
-    // Without SO_REUSEADDR the bind also fails on a port that someone merely holds.
+    // Without SO_REUSEADDR the bind also fails on a port that is only reserved.
     probe.set_reuseaddr(false).ok()?;
     probe.bind(address).ok()?;
     drop(probe);

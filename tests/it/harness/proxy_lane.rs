@@ -1,4 +1,5 @@
-//! One direction of one proxied connection: reads bytes, keeps, delays or loses them, and writes them.
+//! One direction of one proxied connection: reads bytes, holds, delays or drops them, and writes
+//! them.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -9,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 const READ_AT_ONCE: usize = 64 * 1024;
 
-/// How far a throttled lane may be behind its rate and still make up for it.
+/// A throttled lane makes up for a delay of at most this.
 const CATCH_UP: Duration = Duration::from_millis(40);
 
-/// What happens to the bytes that travel in one direction.
+/// The treatment of the bytes in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// They flow.
@@ -33,7 +34,7 @@ impl Way {
         matches!(self, Self::Hold | Self::Discard)
     }
 
-    /// How many bytes the proxy takes in before it lets the sender feel that they do not flow.
+    /// The number of bytes that the proxy reads ahead before the sender has to wait.
     fn capacity(self) -> usize {
         match self {
             Self::Delay(_) => 16 * 1024 * 1024,
@@ -42,7 +43,7 @@ impl Way {
     }
 }
 
-/// Bytes on their way; no bytes stand for the end of the stream.
+/// Bytes on their way; an empty piece is the end of the stream.
 #[derive(Debug)]
 struct Piece {
     due: Instant,
@@ -60,13 +61,13 @@ pub struct Lane {
     ended: bool,
     /// The end of the stream is next and must be passed on.
     closing: bool,
-    /// Bytes were lost: the following ones make no sense to the receiver.
+    /// Bytes were dropped, so the receiver cannot use the following ones.
     lossy: bool,
     next_write: Instant,
 }
 
 impl Lane {
-    /// A lane on which nothing has travelled yet.
+    /// An unused lane.
     pub fn new(way: Way) -> Self {
         Self {
             way,
@@ -79,12 +80,12 @@ impl Lane {
         }
     }
 
-    /// What happens on the lane: once bytes were lost, all that follow are.
+    /// The lane's treatment: once bytes were dropped, all following ones are.
     pub fn way(&self) -> Way {
         if self.lossy { Way::Discard } else { self.way }
     }
 
-    /// Changes the treatment from now on, also of bytes that are on their way.
+    /// Changes the treatment, including that of bytes on their way.
     pub fn set_way(&mut self, way: Way) {
         self.way = way;
         if way == Way::Discard && !self.pieces.is_empty() {
@@ -92,7 +93,7 @@ impl Lane {
         }
     }
 
-    /// Loses all that is on its way and all that follows.
+    /// Drops all bytes on their way and all following ones.
     pub fn lose(&mut self) {
         self.lossy = true;
         self.pieces.clear();
@@ -104,15 +105,15 @@ impl Lane {
         self.closing
     }
 
-    /// Whether nothing will travel here any more.
+    /// Whether the lane has ended.
     pub fn is_over(&self) -> bool {
         self.closing || (self.ended && self.lossy)
     }
 
-    /// Reads or writes once, whichever can be done first. Nothing is lost when it is cancelled.
+    /// Reads or writes once, whichever is possible first. Cancel safe.
     ///
     /// # Errors
-    /// What reading or writing gave.
+    /// The error of the read or the write.
     pub async fn step(&mut self, from: &TcpStream, to: &TcpStream) -> Result<(), Broken> {
         let way = self.way();
         let may_read = !self.ended && way != Way::Hold && self.kept < way.capacity();
@@ -184,7 +185,7 @@ impl Lane {
         let now = Instant::now();
         self.next_write = if let Way::Throttle(rate) = self.way {
             let nanoseconds = (count as u64).saturating_mul(1_000_000_000) / rate.max(1);
-            // Late wake-ups are made up for, or a busy machine would throttle further.
+            // Late wake-ups are made up for; otherwise a busy machine would throttle more.
             let due = self.next_write.max(now - CATCH_UP);
             due + Duration::from_nanos(nanoseconds)
         } else {
@@ -194,7 +195,7 @@ impl Lane {
     }
 }
 
-/// Which end of a lane is broken.
+/// The broken end of a lane.
 #[derive(Debug)]
 pub enum Broken {
     /// The sender's.

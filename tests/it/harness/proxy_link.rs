@@ -1,4 +1,4 @@
-//! One proxied connection: its two lanes, and the orders it takes while bytes travel.
+//! One proxied connection: its two lanes, and the orders that it executes while bytes flow.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -14,7 +14,7 @@ use super::proxy_lane::{Broken, Lane, Way};
 /// How long a closed connection waits until its peers have closed as well.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What happens in the two directions.
+/// The treatment of the two directions.
 #[derive(Debug, Clone, Copy)]
 pub struct Ways {
     /// From the client to the broker.
@@ -28,7 +28,7 @@ impl Ways {
     pub const FLOW: Self = Self { to_broker: Way::Flow, from_broker: Way::Flow };
 }
 
-/// What a connection is told to do.
+/// An order to a connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
     /// Treat bytes like this from now on.
@@ -49,7 +49,7 @@ pub async fn carry(
     mut ways: Ways,
     mut orders: UnboundedReceiver<Ordered>,
 ) {
-    // An error would be the socket's, and the first read will tell.
+    // If the socket is broken, the first read reports it.
     drop(client.set_nodelay(true));
     if ways.to_broker == Way::Discard {
         return swallow(client, orders).await;
@@ -81,7 +81,7 @@ pub async fn carry(
     }
 }
 
-/// Takes all that comes and says nothing, until told to end or the client ends.
+/// Reads everything and sends nothing, until an order or the client ends it.
 async fn swallow(client: TcpStream, mut orders: UnboundedReceiver<Ordered>) {
     let mut waste = vec![0; 64 * 1024];
     loop {
@@ -104,7 +104,7 @@ async fn swallow(client: TcpStream, mut orders: UnboundedReceiver<Ordered>) {
 
 fn reset<const N: usize>(streams: [TcpStream; N], done: mpsc::Sender<()>) {
     for stream in streams {
-        // With no lingering the kernel sends RST when the socket is dropped.
+        // Without lingering the kernel sends RST when the socket is dropped.
         drop(stream.set_zero_linger());
     }
     drop(done);
@@ -176,7 +176,7 @@ impl Link {
 
     async fn step(&mut self, orders: &mut UnboundedReceiver<Ordered>) -> Next {
         let Self { client, upstream, to_broker, from_broker } = self;
-        // Only orders go first: the lanes take turns by chance.
+        // Only orders go first; the lanes take turns at random.
         let (broken, lane, back) = tokio::select! {
             biased;
             ordered = orders.recv() => return ordered.map_or(Next::Abort, Next::Ordered),
@@ -192,7 +192,7 @@ impl Link {
             },
         };
         match broken {
-            // The sender must not learn of a broken receiver when nothing comes back to it.
+            // If nothing flows back to the sender, it must not learn of a broken receiver.
             Broken::Writing(_) if back.way().is_silent() => {
                 lane.lose();
                 Next::GoOn

@@ -1,4 +1,4 @@
-//! Declares, fills and reads queues directly at the broker, with the client library itself.
+//! Declares, fills and reads queues directly at the broker, with lapin.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,22 +17,22 @@ use tokio_stream::StreamExt;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection of the test's own, next to the ones under test.
+/// The test's own connection, beside those under test.
 ///
-/// Connect it to the broker, never to a fault proxy. All methods panic, with what the broker
-/// said, when something does not work or takes longer than a minute.
+/// Connect it to the broker, never to a fault proxy. All methods panic with the broker's answer
+/// when something fails or takes longer than a minute.
 pub struct AmqpClient {
     connection: Connection,
 }
 
-/// A message as it was in the queue.
+/// A message from the queue.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The exchange it was published to.
     pub exchange: String,
     /// The routing key it was published with.
     pub routing_key: String,
-    /// Whether the queue had handed it out before.
+    /// Whether the queue delivered it before.
     pub redelivered: bool,
     /// All its properties.
     pub properties: BasicProperties,
@@ -87,7 +87,7 @@ impl AmqpClient {
         &self.connection
     }
 
-    /// A fresh channel. The methods here take one each, since a refused request closes its own.
+    /// A new channel. Each method here uses its own, because a refused request closes its channel.
     pub async fn channel(&self) -> Channel {
         within("opening a channel", self.connection.create_channel()).await
     }
@@ -156,15 +156,15 @@ impl AmqpClient {
         end(channel).await;
     }
 
-    /// How many messages are ready in a queue (those handed out and unacknowledged are not).
+    /// The number of ready messages in a queue, without unacknowledged ones.
     pub async fn depth(&self, queue: &str) -> u32 {
         self.try_depth(queue).await.unwrap_or_else(|e| panic!("the depth of {queue}: {e}"))
     }
 
-    /// The same for a queue that may be missing, or a broker that may be gone.
+    /// The same for a queue that may be missing or a broker that may be down.
     ///
     /// # Errors
-    /// What the broker or the connection said.
+    /// The error of the broker or the connection.
     pub async fn try_depth(&self, queue: &str) -> Result<u32, lapin::Error> {
         let options = QueueDeclareOptions::default().passive();
         let asking = async {
@@ -180,7 +180,7 @@ impl AmqpClient {
         }
     }
 
-    /// Throws away the ready messages; returns how many there were.
+    /// Deletes the ready messages; returns how many there were.
     pub async fn purge(&self, queue: &str) -> u32 {
         let channel = self.channel().await;
         let purging = channel.queue_purge(queue.into(), QueuePurgeOptions::default());
@@ -189,7 +189,7 @@ impl AmqpClient {
         count
     }
 
-    /// Takes all messages that are in a queue now, in the queue's order.
+    /// Removes and returns all messages of a queue, in order.
     pub async fn drain(&self, queue: &str) -> Vec<Received> {
         let mut messages = Vec::new();
         let mut expected = self.depth(queue).await as usize;
@@ -211,8 +211,8 @@ impl AmqpClient {
             assert!(messages.len() > before, "{queue} does not hand out its {more} messages");
             expected = messages.len() + more as usize;
         }
-        // The broker sends everything it has for a consumer before it confirms the cancelling,
-        // so that the stream ends after the last message.
+        // The broker sends all messages for a consumer before it confirms the cancellation, so the
+        // stream ends after the last message.
         let cancelling = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         within("cancelling", cancelling).await;
         take(&mut consumer, &mut messages, usize::MAX).await;
@@ -221,8 +221,8 @@ impl AmqpClient {
     }
 }
 
-/// Makes a queue's arguments, for instance of
-/// `[("x-max-length", 1.into()), ("x-overflow", text("reject-publish"))]`.
+/// A queue's arguments, such as `[("x-max-length", 1.into()), ("x-overflow",
+/// text("reject-publish"))]`.
 pub fn arguments<const N: usize>(pairs: [(&str, AMQPValue); N]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in pairs {
@@ -236,8 +236,8 @@ pub fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-/// Reads the stream until it ends, `expected` messages are there, or none comes for five seconds
-/// (messages may have expired between the counting and the reading).
+/// Reads the stream until it ends, has given `expected` messages, or gives none for five seconds
+/// (messages may have expired since they were counted).
 async fn take(consumer: &mut Consumer, messages: &mut Vec<Received>, expected: usize) {
     let mut last = Instant::now();
     while messages.len() < expected && last.elapsed() < PATIENCE {

@@ -1,4 +1,4 @@
-//! The built `amqpost` as a child process, on ports of its own, with its log kept and its metrics readable.
+//! The built `amqpost` as a child process on its own ports, with access to its log and metrics.
 
 use super::answer::Answer;
 use super::eventually::eventually;
@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
-/// A sidecar may take this long to listen on a machine that is busy with other tests.
+/// The deadline for a sidecar to listen, on a machine that is busy with other tests.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// Work in a sidecar may take this long to begin or to end.
+/// The deadline for work in a sidecar to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Settings of a sidecar to be started.
+/// The settings of a sidecar.
 pub struct SidecarBuilder {
     settings: Vec<(String, String)>,
 }
@@ -42,24 +42,25 @@ impl SidecarBuilder {
         self
     }
 
-    /// The same, in place of an earlier value.
+    /// The same; replaces an earlier value.
     pub fn set_instead(mut self, key: &str, toml: &str) -> Self {
         self.settings.retain(|(earlier, _)| earlier != key);
         self.set(key, toml)
     }
 
-    /// Tolerates a frozen broker for a while: it is neither called stalled nor given up.
+    /// Tolerates a frozen broker for a while, without a stall or a lost connection.
     pub fn patient(self) -> Self {
         self.set("broker.stall_timeout", "\"1m\"").set("broker.heartbeat", "\"1m\"")
     }
 
-    /// Starts the sidecar and waits until it listens, but not until it has a broker.
+    /// Starts the sidecar and waits until it listens. Does not wait for the broker.
     pub async fn start(self) -> Sidecar {
         let mut config = NamedTempFile::with_suffix(".toml").expect("a temporary file");
         for (key, value) in &self.settings {
             writeln!(config, "{key} = {value}").expect("written");
         }
-        // A file that may not grow is an error to it and not a signal, for tests of a disk that fails.
+        // A write beyond the limit on a file's size is an error and no signal, for tests of a
+        // failing disk.
         let mut child = Command::new("sh")
             .args([
                 "-c",
@@ -109,7 +110,7 @@ fn field(line: &str, name: &str) -> Option<String> {
 }
 
 impl Sidecar {
-    /// A sidecar for the broker at `uri`, everything else at its default but ports, which are free ones.
+    /// A sidecar for the broker at `uri`, with free ports and the other defaults.
     pub fn builder(uri: &str) -> SidecarBuilder {
         SidecarBuilder { settings: Vec::new() }
             .set("broker.endpoints", &format!("[\"{uri}\"]"))
@@ -117,7 +118,7 @@ impl Sidecar {
             .set("admin.listen", "\"127.0.0.1:0\"")
     }
 
-    /// Started with defaults, and its link is up.
+    /// Starts a sidecar with defaults and waits until its link is up.
     pub async fn up(uri: &str) -> Sidecar {
         Self::builder(uri).start().await.with_link_up().await
     }
@@ -156,7 +157,7 @@ impl Sidecar {
         self.try_send(request).await.expect("every request is answered")
     }
 
-    /// The same, for tests that take the sidecar away.
+    /// The same, for tests that kill the sidecar.
     pub async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let start = Instant::now();
         let response = self.client.request(request).await.map_err(|error| format!("{error:?}"))?;
@@ -214,7 +215,7 @@ impl Sidecar {
         .await;
     }
 
-    /// How often `code` was answered or observed.
+    /// The number of answers or observations of `code`.
     pub async fn published(&self, outcome: &str, code: &str) -> f64 {
         self.metric(&format!("amqpost_publishes_total{{code=\"{code}\",outcome=\"{outcome}\"}}")).await
     }
@@ -229,7 +230,8 @@ impl Sidecar {
         self.child.id()
     }
 
-    /// Its memory in KiB as Linux reports it: `VmRSS:` is the resident memory now, `VmHWM:` its highest value so far.
+    /// Its memory in KiB as Linux reports it: `VmRSS:` is the resident memory now, `VmHWM:` its
+    /// highest value so far.
     pub fn memory_kib(&self, row: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(row)).expect("Linux tells");
@@ -247,13 +249,13 @@ impl Sidecar {
         assert!(sent.expect("kill runs").success(), "the signal was not sent");
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub async fn terminate(&mut self, within: Duration) -> ExitStatus {
         self.signal("TERM");
         self.exited(within).await
     }
 
-    /// The exit status, once there is one.
+    /// Waits for the exit status.
     pub async fn exited(&mut self, within: Duration) -> ExitStatus {
         let log = Arc::clone(&self.log);
         let child = Mutex::new(&mut self.child);
@@ -267,7 +269,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
         if std::thread::panicking() {

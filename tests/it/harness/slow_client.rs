@@ -1,4 +1,4 @@
-//! A client that speaks bytes: half requests, pauses, sudden departures.
+//! A client that sends raw bytes: half requests, pauses, sudden closes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,23 +27,24 @@ impl SlowClient {
         self.0.write_all(bytes.as_ref()).await.expect("the sidecar reads");
     }
 
-    /// The same, where the sidecar may have had enough already.
+    /// The same for a sidecar that may have stopped reading.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.0.write_all(bytes.as_ref()).await
     }
 
-    /// Sends nothing more, and still reads.
+    /// Ends sending and continues to read.
     pub async fn finish(&mut self) {
-        // A connection that is closed already is as good.
+        // The connection may be closed already.
         drop(self.0.shutdown().await);
     }
 
-    /// Does nothing for a while: the pause is the client's behaviour under test, nothing waits on it.
+    /// Pauses. The pause is the tested behaviour of the client; the test does not wait for an
+    /// event.
     pub async fn pause(&mut self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
 
-    /// Everything the sidecar sends until it closes the connection or `within` has passed.
+    /// Everything that the sidecar sends until it closes the connection or `within` has passed.
     pub async fn read_to_end(&mut self, within: Duration) -> String {
         let mut bytes = Vec::new();
         drop(tokio::time::timeout(within, self.0.read_to_end(&mut bytes)).await);
@@ -76,7 +77,8 @@ impl SlowClient {
         (head, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Whether the sidecar closes the connection within this time; what it still sends is dropped.
+    /// Whether the sidecar closes the connection within this time. Drops the bytes that it still
+    /// sends.
     pub async fn is_closed(&mut self, within: Duration) -> bool {
         let mut rest = Vec::new();
         tokio::time::timeout(within, self.0.read_to_end(&mut rest)).await.is_ok()

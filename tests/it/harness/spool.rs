@@ -1,4 +1,4 @@
-//! A spool's directory for a sidecar, filled and looked at through the store itself while no sidecar has it.
+//! A spool's directory for a sidecar. The store itself fills and reads it while no sidecar runs.
 
 use super::command::amqpost;
 use amqpost::message::{Message, Properties, ShortText};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// A spool's directory; it goes with its owner.
+/// A spool's directory, removed when this is dropped.
 pub struct SpoolDir {
     temporary: TempDir,
     path: PathBuf,
@@ -33,7 +33,7 @@ impl SpoolDir {
         Self { path: temporary.path().join(place), temporary }
     }
 
-    /// Where the spool is.
+    /// The path of the spool.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
@@ -41,7 +41,7 @@ impl SpoolDir {
     /// The size of its files in bytes.
     pub fn bytes(&self) -> u64 {
         let files = std::fs::read_dir(&self.path).expect("it is there");
-        // A file may go while it is looked at.
+        // A file may vanish in the meantime.
         files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
     }
 
@@ -50,7 +50,7 @@ impl SpoolDir {
         format!("\"{}\"", self.path().display())
     }
 
-    /// Stores messages, those of each destination in their order.
+    /// Stores messages, those of each destination in order.
     pub async fn fill(&self, messages: impl IntoIterator<Item = Message>) {
         self.with_store(async |store| {
             let mut messages = messages.into_iter().peekable();
@@ -61,7 +61,7 @@ impl SpoolDir {
                     (to, Box::pin(maybe_done(store.append(NewRecord { message, idempotency: None }))))
                 };
                 let mut appends: Vec<_> = messages.by_ref().take(256).map(append).collect();
-                // The first poll hands a record over, so that they are handed over in their order.
+                // The first poll hands a record over, so the order stays.
                 for (_, append) in &mut appends {
                     let _handed_over = poll!(append);
                 }
@@ -134,7 +134,7 @@ pub fn spooled(exchange: &str, key: &str, id: &str) -> Message {
     }
 }
 
-/// `count` messages for each of `keys`, turn by turn; ids are `{key}-{n}`.
+/// `count` messages for each of `keys`, interleaved; ids are `{key}-{n}`.
 pub fn spooled_for(exchange: &str, keys: &[&str], count: usize) -> Vec<Message> {
     let each = (0..count).flat_map(|n| keys.iter().map(move |key| (n, *key)));
     each.map(|(n, key)| spooled(exchange, key, &format!("{key}-{n}"))).collect()

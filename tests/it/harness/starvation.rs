@@ -1,4 +1,4 @@
-//! How long a process's threads were ready to run and waited for a processor, as Linux counts it.
+//! How long a process's threads waited for a processor, as Linux counts it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,7 +11,8 @@ pub struct Starvation {
 }
 
 impl Starvation {
-    /// The longest that one thread of a process waited since the last call; nothing where Linux does not tell.
+    /// The longest wait of a thread of a process since the last call; zero if Linux does not report
+    /// it.
     pub fn since_last(&mut self, pid: u32) -> Duration {
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
         let mut now = HashMap::new();

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::Output;
 use tempfile::TempDir;
 
-/// Nobody listens there, so that nothing is delivered.
+/// Nobody listens there, so nothing is delivered.
 const NO_BROKER: &str = "amqp://127.0.0.1:1";
 
-/// A spool with nine messages, three each for `a`, `b` and `c`; those for `a` and the first for `b` are parked.
+/// A spool with nine messages, three each for `a`, `b` and `c`; those for `a` and the first for `b`
+/// are parked.
 pub struct Stocked {
     directory: TempDir,
 }
@@ -65,7 +66,7 @@ impl Stocked {
         self.directory.path().join("spool")
     }
 
-    /// A sidecar that has it, and cannot deliver.
+    /// A sidecar that has the spool and cannot deliver.
     pub async fn sidecar(&self) -> Sidecar {
         let path = format!("{:?}", self.path().display().to_string());
         Sidecar::builder(NO_BROKER).set("spool.path", &path).start().await

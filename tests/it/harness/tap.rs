@@ -1,4 +1,5 @@
-//! A relay in front of the broker that notes when `connection.blocked` and `connection.unblocked` pass it.
+//! A relay in front of the broker that notes the times of `connection.blocked` and
+//! `connection.unblocked`.
 
 use super::eventually::eventually;
 use super::ports::{ReservedPort, listen};
@@ -18,7 +19,8 @@ const CLASS_CONNECTION: u16 = 10;
 const BLOCKED: u16 = 60;
 const UNBLOCKED: u16 = 61;
 
-/// A relay on loopback for any number of connections. It ends with the test's runtime or when it is dropped.
+/// A relay on loopback for any number of connections. It ends with the test's runtime or when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Tap {
     port: ReservedPort,
@@ -46,12 +48,12 @@ impl Tap {
         self.port.number()
     }
 
-    /// When the first `connection.blocked` after this moment was handed on; waits for it.
+    /// Waits for the first `connection.blocked` after this moment; returns when it was forwarded.
     pub async fn blocked_after(&self, moment: Instant) -> Instant {
         self.first("connection.blocked", BLOCKED, moment).await
     }
 
-    /// When the first `connection.unblocked` after this moment was handed on; waits for it.
+    /// Waits for the first `connection.unblocked` after this moment; returns when it was forwarded.
     pub async fn unblocked_after(&self, moment: Instant) -> Instant {
         self.first("connection.unblocked", UNBLOCKED, moment).await
     }
@@ -79,7 +81,7 @@ async fn serve(listener: TcpListener, upstream: u16, seen: Arc<Mutex<Vec<(Instan
 
 async fn relay(client: TcpStream, upstream: u16, seen: Arc<Mutex<Vec<(Instant, u16)>>>) {
     let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else { return };
-    // Errors would be the sockets', and the first read will tell.
+    // If a socket is broken, the first read reports it.
     drop((client.set_nodelay(true), broker.set_nodelay(true)));
     let (mut from_client, to_client) = client.into_split();
     let (from_broker, mut to_broker) = broker.into_split();
@@ -100,7 +102,7 @@ async fn listen_in(
         if length == 0 {
             return Ok(());
         }
-        // Noted before it is handed on: what follows is measured from no later than this.
+        // Noted before it is forwarded, so that measurements never begin too late.
         let mut seen_now = frames.methods_in(&buffer[..length]);
         seen_now
             .retain(|(class, method)| *class == CLASS_CONNECTION && [BLOCKED, UNBLOCKED].contains(method));
@@ -111,7 +113,7 @@ async fn listen_in(
     }
 }
 
-/// Finds where the frames of a stream begin, independently of the pieces in which it arrives.
+/// Finds the frames of a stream, however the stream is split.
 #[derive(Debug, Default)]
 struct Frames {
     rest: Vec<u8>,

@@ -1,11 +1,11 @@
-//! One test's own corner of a broker: a vhost.
+//! A vhost, for one test.
 
 use super::broker::Broker;
 use super::control::binary;
 
 /// A vhost of a [`Broker`], in which guest may do everything.
 ///
-/// It stays until the node goes: tests need not clean up.
+/// It stays as long as the node: tests need not clean up.
 #[derive(Debug, Clone)]
 pub struct Vhost {
     broker: Broker,
@@ -43,8 +43,8 @@ impl Vhost {
         self.broker.uri_for(&self.name, "guest", "guest", port)
     }
 
-    /// Sets what a user may configure, write to and read from here (regular expressions; an
-    /// empty one matches nothing).
+    /// Sets a user's permissions to configure, write and read (regular expressions; an empty one
+    /// matches nothing).
     ///
     /// Channels that are open keep the permissions they have already used.
     pub async fn set_permissions(&self, user: &str, configure: &str, write: &str, read: &str) {
@@ -77,13 +77,13 @@ impl Vhost {
         self.broker.run_ok(&format!("rabbit_policy:delete({vhost}, {name}, <<\"harness\">>).")).await;
     }
 
-    /// Suspends the process of a queue: from now on it takes messages and confirms none, like a quorum queue
-    /// without its majority.
+    /// Suspends the process of a queue: it accepts messages and confirms none, like a quorum queue
+    /// without a majority.
     pub async fn suspend_queue(&self, queue: &str) {
         self.tell_queue(queue, "suspend").await;
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub async fn resume_queue(&self, queue: &str) {
         self.tell_queue(queue, "resume").await;
     }
@@ -104,8 +104,8 @@ impl Vhost {
         count.parse().unwrap_or_else(|e| panic!("{count:?}: {e}"))
     }
 
-    /// Closes the vhost's client connections with `connection.close` 320 and this reason;
-    /// returns how many there were, when all are gone.
+    /// Closes the vhost's client connections with `connection.close` 320 and this reason, and waits
+    /// until all are gone; returns how many there were.
     pub async fn close_connections(&self, reason: &str) -> usize {
         self.broker.close_connections(&self.listed(), reason).await
     }

@@ -1,9 +1,9 @@
 //! Runs one server process so that neither it nor its directory outlives the test process.
 //!
-//! The server is the child of a small shell, and the shell takes its orders from a pipe that
-//! only the test process holds. However the test process ends, SIGKILL included, the pipe
-//! closes; the shell then kills its child (by its process id, which cannot have been given to
-//! another process before the shell has reaped it) and removes the directory.
+//! The server is the child of a small shell, which takes its orders from a pipe that only the test
+//! process has. However the test process ends, even by SIGKILL, the pipe closes. Then the shell
+//! kills its child (by its process id, which no other process can get before the shell has reaped
+//! the child) and removes the directory.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -61,7 +61,7 @@ struct Shell {
 }
 
 impl Watchdog {
-    /// Starts the shell (not the server yet); from now on `directory` is the shell's to remove.
+    /// Starts the shell, but not the server. From now on the shell removes `directory`.
     ///
     /// # Panics
     /// When there is no `sh`.
@@ -74,7 +74,7 @@ impl Watchdog {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("LANG", "C.UTF-8")
             .envs(environment.iter().map(|(name, value)| (*name, value)))
-            // Ctrl-C goes to the whole process group of the test process: this is another one.
+            // Ctrl-C goes to the whole process group of the test process, so this is another group.
             .process_group(0)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -107,8 +107,7 @@ impl Watchdog {
         self.shell().order(&format!("signal {name}"));
     }
 
-    /// Kills the server with SIGKILL; returns when it is gone. Nothing happens when it is gone
-    /// already.
+    /// Kills the server with SIGKILL, if it runs; returns when it is gone.
     pub fn kill(&self) {
         let mut shell = self.shell();
         shell.order("end");
@@ -163,7 +162,7 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         let mut shell = self.shell();
         shell.orders = None;
-        // An error means that the shell is gone, and there is nobody left to tell.
+        // An error means that the shell is gone.
         drop(shell.child.wait());
     }
 }
