@@ -1,4 +1,4 @@
-//! The chaos test: faults and mixed load from one seed, and every answer compared with what arrived.
+//! The chaos test: faults and mixed load from one seed; compares every answer with the arrivals.
 
 #[path = "it/harness/mod.rs"]
 mod harness;
@@ -10,7 +10,7 @@ mod run;
 use run::{Settings, a_run};
 use std::time::Duration;
 
-/// Different enough from each other; scripts/chaos plays as many more as one likes.
+/// Seeds that differ enough; scripts/chaos plays any number of others.
 const SEEDS: [u64; 3] = [1, 2, 3];
 const SHORT: Duration = Duration::from_secs(20);
 

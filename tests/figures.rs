@@ -1,4 +1,5 @@
-//! The promises as figures: one scenario each, measured against the built amqpost and a real broker, with a bound.
+//! The promises as figures: one scenario each, measured against the built amqpost and a real
+//! broker, with a bound.
 
 #[path = "it/harness/mod.rs"]
 mod harness;

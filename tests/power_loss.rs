@@ -1,8 +1,9 @@
-//! Simulated power cuts: every message that was answered as stored is found again, at whatever point the power fails.
+//! Simulated power cuts: every message answered as stored is found again, wherever the power fails.
 //!
-//! A kill of the process says nothing of this, since the system keeps what was written. Here a process appends
-//! and confirms while a preloaded shim lists its writes and syncs; the list is then cut at many places, and at
-//! each the store is opened on what a disk may hold that kept only what was synced and some blocks of the rest.
+//! A kill of the process cannot show this, because the system keeps written data. Here a process
+//! appends and confirms while a preloaded shim lists its writes and syncs. Then the list is cut at
+//! many places. For each, the store is opened on the possible state of a disk that kept the synced
+//! data and some blocks of the rest.
 
 #![cfg(target_os = "linux")]
 
@@ -32,7 +33,7 @@ fn settings(directory: &Path) -> StoreSettings {
     StoreSettings { disk_reserve: 0, destination_percent: 100, ..StoreSettings::new(directory.join("spool")) }
 }
 
-/// A content that tells which one it is, and is as long as it should be.
+/// A content that identifies its record and has the right length.
 fn content(number: u64) -> Vec<u8> {
     let length = [100, 1_000, 6_000, 40_000][Rng::with_seed(number).usize(..4)];
     let mut random = Rng::with_seed(number);
@@ -127,7 +128,7 @@ fn run(child: &str, directory: &Path, setting: (&str, &Path)) -> String {
     said
 }
 
-/// What a process did that appended and confirmed.
+/// The operations of a process that appended and confirmed.
 fn recorded(directory: &Path) -> Journal {
     let journal = directory.join("journal");
     run("child_appends_and_confirms", directory, ("POWER_LOSS_JOURNAL", &journal));
@@ -136,7 +137,7 @@ fn recorded(directory: &Path) -> Journal {
 
 // === what the next start finds ===
 
-/// The records that must be there, and those that may be, by number.
+/// The records that must exist and those that may exist, by number.
 fn promised(answers: &[String]) -> BTreeMap<i64, u64> {
     let mut promised = BTreeMap::new();
     for line in answers {
@@ -199,7 +200,8 @@ async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut
     promised.iter().filter(|(seq, number)| found.get(seq) != Some(*number)).count()
 }
 
-/// Places of power cuts: while the store is made, then half of them anywhere, half between a write and its sync.
+/// The places of power cuts: during the creation of the store, then half of them anywhere, half
+/// between a write and its sync.
 fn cuts(journal: &Journal, random: &mut Rng) -> Vec<usize> {
     let syncs: Vec<_> = (0..journal.0.len())
         .filter(|at| matches!(journal.0[*at].operation, Operation::Sync))

@@ -1,4 +1,4 @@
-//! The rules of this repository, checked like everything else: by tests.
+//! The rules of this repository, as tests.
 
 #[path = "tidy/code.rs"]
 mod code;
@@ -106,7 +106,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("main", &["commands"]),
 ];
 
-/// Fails with every violation there is, each with its place.
+/// Fails with all violations and their places.
 #[track_caller]
 fn none(violations: impl IntoIterator<Item = String>) {
     let violations: Vec<_> = violations.into_iter().collect();
@@ -252,7 +252,8 @@ fn is_for_tests(file: &TextFile, files: &[TextFile]) -> bool {
         })
 }
 
-/// Unit tests that sleep in real time, by the end of the file's path, and how often each does. The list only ever gets shorter.
+/// Unit tests that sleep in real time: the end of the file's path, and the number of sleeps. The
+/// list may only shrink.
 const SLEEPING_TESTS: &[(&str, usize)] = &[
     ("/counted_requests_tests.rs", 1),
     ("/store/writing/inbox.rs", 2),
@@ -267,7 +268,8 @@ fn sleeps(code: &Code) -> Vec<Identifier> {
     words.filter(|word| word.text == "sleep" || word.text == "sleep_until").collect()
 }
 
-/// A sleep is either too short, and the test fails on a slow machine, or too long, and everybody waits.
+/// A sleep is too short, so that the test fails on a slow machine, or too long, so that everybody
+/// waits.
 #[test]
 fn no_scenario_sleeps() {
     let scenarios =

@@ -1,7 +1,8 @@
 //! How many blocks of memory a confirmed publish allocates beyond those of HTTP and AMQP.
 //!
-//! amqpost and the two floors of `benches/cost` run as processes of this executable, so that neither the load nor the
-//! broker is counted; dhat counts in each of them. `--sites` also shows where, as `scripts/allocations` prints it.
+//! amqpost and the two floors of `benches/cost` run as processes of this executable, so that
+//! neither the load nor the broker is counted; dhat counts in each of them. `--sites` also shows
+//! where, as `scripts/allocations` prints it.
 
 #[path = "../cost/amqp_floor.rs"]
 #[expect(dead_code, reason = "its orders are those of the benchmark")]
@@ -35,8 +36,9 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Publishes that are counted, one after the other.
 const PUBLISHES: u32 = 1000;
 
-/// The blocks that a publish may allocate beyond both floors: exactly its present number, so that one more is a decision. It is negative, since the
-/// floor's router allocates eight blocks that amqpost does not need.
+/// The blocks that a publish may allocate beyond both floors: exactly its present number, so that
+/// one more is a decision. It is negative, since the floor's router allocates eight blocks that
+/// amqpost does not need.
 const BEYOND_FLOORS_MAX: f64 = -0.5;
 
 /// Prints where blocks are allocated.
@@ -66,7 +68,8 @@ fn count(with_sites: bool) -> ExitCode {
     }
     if beyond > BEYOND_FLOORS_MAX {
         eprintln!(
-            "{beyond:.2} blocks beyond both floors; {BEYOND_FLOORS_MAX} are allowed. Where: scripts/allocations"
+            "{beyond:.2} blocks beyond both floors; {BEYOND_FLOORS_MAX} are allowed. Where: \
+            scripts/allocations"
         );
         return ExitCode::FAILURE;
     }
@@ -77,7 +80,8 @@ fn count(with_sites: bool) -> ExitCode {
 fn print_counts(counts: &[Count; 3]) -> f64 {
     let each = |number: u64| number as f64 / f64::from(PUBLISHES);
     println!(
-        "\n| a publish of 1 KiB, one at a time | blocks | and when a thread sleeps | bytes |\n|---|---|---|---|"
+        "\n| a publish of 1 KiB, one at a time | blocks | and when a thread sleeps | bytes \
+        |\n|---|---|---|---|"
     );
     for (subject, count) in Subject::ALL.iter().zip(counts) {
         let (blocks, asleep) = (each(count.blocks()), each(count.sites.asleep()));

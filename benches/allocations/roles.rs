@@ -1,4 +1,5 @@
-//! The roles of this executable as a child process: the sink, a floor or amqpost, which counts its blocks on order.
+//! The roles of this executable as a child process: the sink, a floor or amqpost, which counts its
+//! blocks on order.
 
 use crate::amqp_floor::{self, Publisher};
 use crate::child::end_with_input;
@@ -65,8 +66,8 @@ fn amqp_floor(uri: &str) {
     });
 }
 
-/// Serves orders until the input ends, and the process with it: `publish NUMBER`, `count FILE` to begin, `end` to write the
-/// file and say how many bytes there were. Each is answered by a line.
+/// Serves orders until the input ends, and the process with it: `publish NUMBER`, `count FILE` to
+/// begin, `end` to write the file and say how many bytes there were. Each is answered by a line.
 fn obey(mut publish: impl FnMut(u32)) {
     let mut profiler = None;
     for order in std::io::stdin().lines().map_while(Result::ok) {

@@ -1,4 +1,5 @@
-//! Where blocks are allocated: dhat's backtraces, by the allocating function and the frame of this project that called it.
+//! Where blocks are allocated: dhat's backtraces, by the allocating function and the frame of this
+//! project that called it.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ const OURS: &str = "amqpost";
 /// Crates that allocate for their callers, which are named instead.
 const LANGUAGE: [&str; 6] = ["alloc", "core", "std", "dhat", "__rustc", "hashbrown"];
 
-/// The blocks that lapin's thread allocates each time it goes to sleep: their number depends on the machine, not on the code.
+/// The blocks that lapin's thread allocates each time it goes to sleep: their number depends on the
+/// machine, not on the code.
 const GOES_TO_SLEEP: &str = "flume::Hook";
 
 /// A site with fewer blocks per publish than this does not belong to every publish.
@@ -82,8 +84,8 @@ impl<'a> Frame<'a> {
         Self { function, file: file.rsplit_once(':').map_or(file, |(file, _)| file) }
     }
 
-    /// The crate that the function belongs to; for an implementation that of the type, or of the trait where the type
-    /// is a parameter or built in.
+    /// The crate that the function belongs to; for an implementation that of the type, or of the
+    /// trait where the type is a parameter or built in.
     fn library(&self) -> &'a str {
         let Some(implementation) = self.function.strip_prefix('<') else { return first(self.function) };
         let (of_type, of_trait) = implementation.split_once(" as ").unwrap_or((implementation, ""));
@@ -106,7 +108,8 @@ fn first(path: &str) -> &str {
     path.split("::").next().unwrap_or_default()
 }
 
-/// Prints the functions that allocate more or fewer blocks in amqpost than in both floors; the rows add up to the difference.
+/// Prints the functions that allocate more or fewer blocks in amqpost than in both floors; the rows
+/// add up to the difference.
 pub(crate) fn print([http, amqp, amqpost]: &[&Sites; 3], publishes: u32) {
     let each = |blocks: u64| blocks as f64 / f64::from(publishes);
     let takers = [http, amqp, amqpost].into_iter().flat_map(|sites: &&Sites| sites.0.keys());

@@ -14,7 +14,8 @@ use tokio::runtime::Runtime;
 pub(crate) const QUEUE: &str = "bench";
 pub(crate) const BYTES: usize = 1024;
 
-/// Publishes before the counting starts, so that one-time allocations and growing buffers are not counted.
+/// Publishes before the counting starts, so that one-time allocations and growing buffers are not
+/// counted.
 const WARM_UP: u32 = 200;
 
 /// A subject that accepts no publish within this time never will.

@@ -1,4 +1,5 @@
-//! The least that publishing costs: lapin with confirms, mandatory and persistent, no HTTP, on orders from its input.
+//! The least that publishing costs: lapin with confirms, mandatory and persistent, no HTTP, on
+//! orders from its input.
 
 use crate::drive::{Gauge, Pace, Worker, drive};
 use async_compat::Compat;
@@ -15,8 +16,8 @@ use tokio::sync::mpsc;
 const FRAME_MAX: u32 = 32 << 10;
 const HEARTBEAT: u16 = 5;
 
-/// Serves orders until its input ends: `start WORKERS BYTES RATE` (0 for as fast as it goes), `mark`, `count`, `end`.
-/// Each is answered by a line.
+/// Serves orders until its input ends: `start WORKERS BYTES RATE` (0 for as fast as it goes),
+/// `mark`, `count`, `end`. Each is answered by a line.
 pub(crate) async fn run(uri: &str, queue: &str) {
     let connection = connect(uri).await;
     let channel = connection.create_channel().await.expect("a channel");

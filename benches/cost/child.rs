@@ -1,4 +1,5 @@
-//! Parts of the benchmark that run as processes of their own, so that their cost is counted separately.
+//! Parts of the benchmark that run as processes of their own, so that their cost is counted
+//! separately.
 
 use crate::drive::Latencies;
 use crate::sample::Quantiles;
@@ -31,7 +32,8 @@ impl Role {
     }
 }
 
-/// A process that plays a role and reports line by line. It ends with its input, so at the latest with this process.
+/// A process that plays a role and reports line by line. It ends with its input, so at the latest
+/// with this process.
 pub(crate) struct Part {
     child: Child,
     input: Option<ChildStdin>,

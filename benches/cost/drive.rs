@@ -1,8 +1,9 @@
 //! Load: workers that make one exchange after the other, as fast as they can or at a fixed rate.
 //!
-//! At a fixed rate an exchange has a moment at which it is due, whether or not a worker is free then, and its latency
-//! counts from that moment: a subject that stops for a while pays for all that were due meanwhile (no coordinated
-//! omission). How late the load itself was, with a worker idle, is measured beside it.
+//! At a fixed rate an exchange has a moment at which it is due, whether or not a worker is free
+//! then, and its latency counts from that moment: a subject that stops for a while pays for all
+//! that were due meanwhile (no coordinated omission). How late the load itself was, with a worker
+//! idle, is measured beside it.
 
 use crate::sample::{Quantiles, Sample};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -129,7 +130,8 @@ impl Gauge {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
     }
 
-    /// Lets exchanges become due until the load stops. On a thread of its own: a runtime's timers tick in ms.
+    /// Lets exchanges become due until the load stops. On a thread of its own: a runtime's timers
+    /// tick in ms.
     fn release(&self, schedule: &Schedule) {
         let mut released = 0;
         while !self.is_stopped() {

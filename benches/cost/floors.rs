@@ -1,4 +1,5 @@
-//! CPU and rate of amqpost against both floors: before a broker that only acks, in other forms, and before RabbitMQ.
+//! CPU and rate of amqpost against both floors: before a broker that only acks, in other forms, and
+//! before RabbitMQ.
 
 use crate::lines;
 use crate::sample::Spread;
@@ -23,7 +24,8 @@ pub(crate) fn cpu(stage: &Stage) -> Section {
     let title = "CPU of a confirmed publish, before a broker that only acks";
     let mut section = Section::begin("cpu", title, &COLUMNS);
     section.say(
-        "1 KiB, mandatory, persistent, to a queue through the raw endpoint. Each client sends its next request at once."
+        "1 KiB, mandatory, persistent, to a queue through the raw endpoint. Each client sends its next \
+        request at once."
             .to_owned(),
     );
     let target = stage.sink();
@@ -79,7 +81,8 @@ pub(crate) fn forms(stage: &Stage) -> Section {
     section
 }
 
-/// One request with many messages, against the same messages in requests of their own on one connection.
+/// One request with many messages, against the same messages in requests of their own on one
+/// connection.
 pub(crate) fn stream(stage: &Stage) -> Section {
     let title = "The NDJSON stream on one connection, before a broker that only acks";
     let mut section = Section::begin("stream", title, &COLUMNS);
@@ -122,7 +125,8 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
     let title = "Before RabbitMQ, a durable queue";
     let mut section = Section::begin("rabbitmq", title, &COLUMNS);
     section.say(
-        "1 KiB, persistent; the queue keeps its last 10,000 messages. The broker shares the machine with everything else."
+        "1 KiB, persistent; the queue keeps its last 10,000 messages. The broker shares the machine with \
+        everything else."
             .to_owned(),
     );
     let target = stage.rabbitmq(&[], &[]);
@@ -140,11 +144,13 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
     section
 }
 
-/// The expected ratio of the rates if only CPU is scarce: that of the CPU of all processes together for a message.
+/// The expected ratio of the rates if only CPU is scarce: that of the CPU of all processes together
+/// for a message.
 fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
     let median = |readings: &[Reading]| number(Spread::of(readings.iter().map(Reading::cpu_of_all)).median);
     format!(
-        "{load}: all processes together (broker, publisher, load) take {} µs of CPU a message with lapin alone and {} \
+        "{load}: all processes together (broker, publisher, load) take {} µs of CPU a message with lapin \
+        alone and {} \
          with amqpost. If only CPU is scarce, amqpost reaches {} of lapin's rate.",
         median(lapin),
         median(amqpost),

@@ -98,7 +98,8 @@ fn exchange_path(number: usize) -> String {
     format!("/v1/exchanges/orders-{number}/messages?routing_key=created")
 }
 
-/// Publishes to every destination on both connections a few times, so that all are known before they are measured.
+/// Publishes to every destination on both connections a few times, so that all are known before
+/// they are measured.
 fn prove_all(stage: &Stage, amqpost: &Amqpost, load: &Load) {
     let wanted = load.post.paths.len() as u64 * 4;
     let gauge = Gauge::new(Pace::Closed);

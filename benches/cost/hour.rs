@@ -1,4 +1,5 @@
-//! An hour of load at a fixed rate, tenth by tenth: CPU, memory, threads and open files must be at its end what they were at its start.
+//! An hour of load at a fixed rate, tenth by tenth: CPU, memory, threads and open files must be at
+//! its end what they were at its start.
 
 use crate::drive::Pace;
 use crate::process::{Cost, Memory, open_files};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 const KIB: usize = 1024;
 const CONCURRENCY: usize = 64;
-/// Requests a second. A sidecar's ordinary load, which leaves the machine to others for the hour, and 3.6 million requests by its end.
+/// Requests a second. A sidecar's ordinary load, which leaves the machine to others for the hour,
+/// and 3.6 million requests by its end.
 const RATE: f64 = 1000.0;
 const PARTS: u32 = 10;
 /// The clients of a part have connected by then.
@@ -26,8 +28,10 @@ pub(crate) fn hour(stage: &Stage) -> Section {
     let title = format!("Cost that does not grow with time: {minutes} minutes of load");
     let mut section = Section::begin("hour", &title, &header);
     section.say(format!(
-        "Before a broker that only acks; 1 KiB, {RATE} requests a second over {CONCURRENCY} connections, which each part \
-         opens again. At this rate a request costs as much as a single one, not as one among many. RSS, threads and \
+        "Before a broker that only acks; 1 KiB, {RATE} requests a second over {CONCURRENCY} connections, \
+        which each part \
+         opens again. At this rate a request costs as much as a single one, not as one among many. RSS, \
+         threads and \
          files are those at the end of a part, after its connections were closed."
     ));
     let target = stage.sink();

@@ -1,4 +1,5 @@
-//! Latency at a fixed rate before RabbitMQ: amqpost against both floors, each by itself and side by side.
+//! Latency at a fixed rate before RabbitMQ: amqpost against both floors, each by itself and side by
+//! side.
 
 use crate::drive::Pace;
 use crate::sample::Spread;
@@ -25,10 +26,13 @@ pub(crate) fn latency(stage: &Stage) -> Section {
     let title = "Latency at a fixed rate, before RabbitMQ, a durable queue";
     let mut section = Section::begin("latency", title, &header);
     section.say(
-        "Latencies count from the moment at which a request was due, not from when it was sent (no coordinated \
+        "Latencies count from the moment at which a request was due, not from when it was sent (no \
+        coordinated \
          omission). The lateness is the load's own, with an idle client. Every latency contains it, so it is \
-         subtracted once from the sum of the two floors. A floor alone shares the machine only with the broker. Side \
-         by side, both floors have the same rate at the same time, as HTTP and AMQP have in a sidecar: each waits \
+         subtracted once from the sum of the two floors. A floor alone shares the machine only with the \
+         broker. Side \
+         by side, both floors have the same rate at the same time, as HTTP and AMQP have in a sidecar: \
+         each waits \
          for the CPU that the other and the broker take."
             .to_owned(),
     );
@@ -105,8 +109,9 @@ impl Readings {
     }
 }
 
-/// A latency against the floors' two, of which the load's own lateness is in both: it is taken off once. Of the medians:
-/// a disk that pauses in one second and not in the next makes the ratio of two seconds mean nothing.
+/// A latency against the floors' two, of which the load's own lateness is in both: it is taken off
+/// once. Of the medians: a disk that pauses in one second and not in the next makes the ratio of
+/// two seconds mean nothing.
 fn less_lateness([http, amqp, amqpost]: [&[Reading]; 3], figure: fn(&Reading) -> f64) -> Spread {
     let ratio = |http: &[Reading], amqp: &[Reading], amqpost: &[Reading]| {
         let median = |readings: &[Reading], figure: fn(&Reading) -> f64| {

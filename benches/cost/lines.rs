@@ -1,4 +1,5 @@
-//! The client of an NDJSON stream: one connection, with a fixed number of lines whose results are outstanding.
+//! The client of an NDJSON stream: one connection, with a fixed number of lines whose results are
+//! outstanding.
 
 use crate::drive::{Gauge, Latencies, Pace};
 use crate::subject::QUEUE;
@@ -13,7 +14,8 @@ const HEAD: &[u8] = b"POST /v1/messages HTTP/1.1\r\nhost: sidecar\r\ncontent-typ
 const BUFFER: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Keeps the stream full until the gauge says stop. Latencies are not measured: results come in any order.
+/// Keeps the stream full until the gauge says stop. Latencies are not measured: results come in any
+/// order.
 pub(crate) async fn drive_lines(
     address: &Address,
     in_flight: usize,

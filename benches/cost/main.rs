@@ -1,4 +1,5 @@
-//! The cost of a publish through amqpost, compared with the least that HTTP and AMQP cost by themselves: `scripts/bench`.
+//! The cost of a publish through amqpost, compared with the least that HTTP and AMQP cost by
+//! themselves: `scripts/bench`.
 
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;

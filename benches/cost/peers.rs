@@ -1,4 +1,5 @@
-//! amqpost compared with other HTTP services that take a message, with the same RabbitMQ behind them.
+//! amqpost compared with other HTTP services that take a message, with the same RabbitMQ behind
+//! them.
 
 use crate::child::Part;
 use crate::resources::{free_port, is_listening};
@@ -46,7 +47,8 @@ pub(crate) fn peers(stage: &Stage) -> Section {
     row(&mut section, "amqpost", &ours, true);
     row(&mut section, "RabbitMQ's management API", &theirs, false);
     section.say(
-        "The management API opens a connection and a channel for each message, publishes it mandatory and waits for \
+        "The management API opens a connection and a channel for each message, publishes it mandatory and \
+        waits for \
          its confirm. It runs inside RabbitMQ: its own CPU is the CPU that RabbitMQ takes in addition."
             .to_owned(),
     );

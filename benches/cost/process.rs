@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// The cost of a process since its start. Ended threads are missing, but no measured process ends one.
+/// The cost of a process since its start. Ended threads are missing, but no measured process ends
+/// one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     /// Nanoseconds on a CPU.
@@ -15,7 +16,8 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    /// All threads of a process, each as the scheduler counts it: exact, where `stat` rounds to 10 ms.
+    /// All threads of a process, each as the scheduler counts it: exact, where `stat` rounds to
+    /// 10 ms.
     pub(crate) fn of(pid: u32) -> Self {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
         let paths = threads.filter_map(|thread| Some(thread.ok()?.path()));

@@ -1,8 +1,10 @@
-//! A broker that only acks: the part of AMQP 0.9.1 that publishers need, with as little work as possible.
+//! A broker that only acks: the part of AMQP 0.9.1 that publishers need, with as little work as
+//! possible.
 //!
-//! One thread a connection, blocking reads into one buffer. All publishes that a read brought whole are confirmed
-//! by one `basic.ack` with `multiple`, as RabbitMQ does for what it works through at once. Nothing is stored, nothing
-//! is routed, every exchange and queue exists. A method that it does not know ends the connection with its number.
+//! One thread a connection, blocking reads into one buffer. All publishes that a read brought whole
+//! are confirmed by one `basic.ack` with `multiple`, as RabbitMQ does for what it works through at
+//! once. Nothing is stored, nothing is routed, every exchange and queue exists. A method that it
+//! does not know ends the connection with its number.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,7 +27,8 @@ const CHANNEL_MAX: u16 = 2047;
 const FRAME_MAX: u32 = 131_072;
 /// Twice the largest frame, so that the rest of one read never prevents the next.
 const BUFFER: usize = 2 * FRAME_MAX as usize;
-/// A connection gets a heartbeat after this long without a byte: half of the shortest interval that a client can ask for.
+/// A connection gets a heartbeat after this long without a byte: half of the shortest interval that
+/// a client can ask for.
 const BEAT: Duration = Duration::from_millis(500);
 
 /// Class and method in one number, as they stand in a method frame.
@@ -173,7 +176,8 @@ impl Connected {
         }
     }
 
-    /// A content header announces bytes, a body brings some; with the last one the publish is whole.
+    /// A content header announces bytes, a body brings some; with the last one the publish is
+    /// whole.
     fn content(&mut self, number: u16, announced: u64, arrived: u64) {
         let channel = self.channels.entry(number).or_default();
         channel.missing = (channel.missing + announced).saturating_sub(arrived);

@@ -141,7 +141,8 @@ impl Stage {
         Trio { http: self.http_floor(), amqp: AmqpFloor::start(&target.uri, target.pid()), amqpost }
     }
 
-    /// Takes each of several measurements once a round, so that other work of the machine affects all of them.
+    /// Takes each of several measurements once a round, so that other work of the machine affects
+    /// all of them.
     pub(crate) fn interleave<const N: usize>(
         &self,
         measures: [&mut dyn FnMut(Span) -> Reading; N],

@@ -1,4 +1,5 @@
-//! The measured subjects: the floors and amqpost, each a process, and one reading of each under a load.
+//! The measured subjects: the floors and amqpost, each a process, and one reading of each under a
+//! load.
 
 use crate::child::{Part, Role};
 use crate::drive::{Gauge, Latencies, Pace, drive};
@@ -35,7 +36,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// 1 KiB or a given number of bytes to the queue that every benchmark uses, each client with the next request at once.
+    /// 1 KiB or a given number of bytes to the queue that every benchmark uses, each client with
+    /// the next request at once.
     pub(crate) fn of(concurrency: usize, bytes: usize) -> Self {
         let post = Post {
             paths: vec![format!("/v1/queues/{QUEUE}/messages")],

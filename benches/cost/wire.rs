@@ -1,4 +1,5 @@
-//! HTTP clients that cost little: HTTP/1.1 with no library at all, HTTP/2 with hyper, over TCP or a Unix socket.
+//! HTTP clients that cost little: HTTP/1.1 with no library at all, HTTP/2 with hyper, over TCP or a
+//! Unix socket.
 
 use crate::drive::Worker;
 use bytes::Bytes;
@@ -29,7 +30,8 @@ pub(crate) struct Post {
     pub(crate) headers: String,
     pub(crate) body: Bytes,
     pub(crate) status: u16,
-    /// Whether the server may close a connection between two requests, as some do after a number of requests.
+    /// Whether the server may close a connection between two requests, as some do after a number of
+    /// requests.
     pub(crate) reconnects: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Opening after a kill -9: one process fills a store and is killed, a fresh one opens it and reports the time.
+//! Opening after a kill -9: one process fills a store and is killed, a fresh one opens it and
+//! reports the time.
 
 use crate::load::{self, Keys, Load};
 use crate::process;

@@ -1,4 +1,5 @@
-//! The speed of the disk by itself: one write and one fdatasync after the other, to a growing file, like dd.
+//! The speed of the disk by itself: one write and one fdatasync after the other, to a growing file,
+//! like dd.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,5 @@
-//! Messages to a commit through HTTP: the real sidecar with a spool and no broker, under keep-alive connections.
+//! Messages to a commit through HTTP: the real sidecar with a spool and no broker, under keep-alive
+//! connections.
 
 use crate::drive::{Gauge, Latencies, Pace, drive};
 use crate::harness::{Answer, Sidecar};
@@ -62,7 +63,8 @@ pub(crate) async fn many_clients(plan: &Plan, place: &Path, rows: &mut Rows) {
     }
 }
 
-/// A sidecar of its own under this many connections, each of which sends the next request after the answer to the last.
+/// A sidecar of its own under this many connections, each of which sends the next request after the
+/// answer to the last.
 async fn measure(connections: usize, place: &Path, span: Duration) -> Measured {
     let directory = fresh(place);
     let path = format!("\"{}\"", directory.path().join("spool").display());

@@ -191,8 +191,9 @@ impl Load {
         join_all(producers).await.into_iter().map(|stored| stored.expect("no panic")).sum()
     }
 
-    /// Takes out batch after batch as the sidecar does, until nothing is left or for a span; messages a second. The
-    /// destinations have their turns record by record, and what was delivered is removed in batches over all of them.
+    /// Takes out batch after batch as the sidecar does, until nothing is left or for a span;
+    /// messages a second. The destinations have their turns record by record, and what was
+    /// delivered is removed in batches over all of them.
     pub(crate) async fn drain(self, handle: &StoreHandle, span: Option<Duration>) -> f64 {
         let begun = Instant::now();
         let mut turns: Vec<Turn> = (0..self.destinations).map(Turn::of).collect();

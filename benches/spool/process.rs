@@ -1,4 +1,5 @@
-//! What the kernel counts for this process: bytes to the disk, memory, and the CPU of the writer's thread.
+//! What the kernel counts for this process: bytes to the disk, memory, and the CPU of the writer's
+//! thread.
 
 use std::fs;
 use std::path::Path;

@@ -5,12 +5,14 @@ readonly NODE_NAME=amqpost-demo@localhost
 
 # Prints the first of `count` ports from `first` on at which nothing listens, on any address.
 #
-# All are below 32768: a port from there on may at any time be the near end of somebody's outgoing connection.
+# All are below 32768: a port from there on may at any time be the near end of somebody's outgoing
+# connection.
 free_port() {
     local first=$1 count=$2 port hex
     for ((port = first; port < first + count; port++)); do
         printf -v hex '%04X' "$port"
-        # The state 0A is LISTEN. Reading the table needs no tool and, unlike a trial connection, disturbs nobody.
+        # The state 0A is LISTEN. Reading the table needs no tool and, unlike a trial connection,
+        # disturbs nobody.
         if ! grep -qsE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6; then
             printf '%s\n' "$port"
             return 0
@@ -22,8 +24,9 @@ free_port() {
 
 # Starts the node in the background, all of it below the directory $1; its process is $! afterwards.
 #
-# It is a node for itself: it listens for AMQP on the port $2 and for HTTP (the management plugin) on the port $3,
-# for other nodes not at all, which is why it needs no epmd, the daemon that would outlive it.
+# It is a node for itself: it listens for AMQP on the port $2 and for HTTP (the management plugin)
+# on the port $3, for other nodes not at all, which is why it needs no epmd, the daemon that would
+# outlive it.
 start_node() {
     local directory=$1 amqp_port=$2 http_port=$3
     mkdir -p "$directory"/{home,mnesia,log,conf.d}
@@ -50,13 +53,17 @@ CONF
         RABBITMQ_CONF_ENV_FILE="$directory/no-such-file"
         RABBITMQ_ENABLED_PLUGINS_FILE="$directory/enabled_plugins"
         RABBITMQ_MNESIA_BASE="$directory/mnesia" RABBITMQ_LOG_BASE="$directory/log"
-        # Port 1 stands for "ask no epmd": RabbitMQ would look for its own name there for five seconds.
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname $NODE_NAME -setcookie private -dist_listen false -start_epmd false -erl_epmd_port 1"
-        # Makes the start script become the node, as under systemd, so that there is one process to stop.
+        # Port 1 stands for "ask no epmd": RabbitMQ would look for its own name there for five
+        # seconds.
+        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname $NODE_NAME -setcookie private -dist_listen false \
+-start_epmd false -erl_epmd_port 1"
+        # Makes the start script become the node, as under systemd, so that there is one process to
+        # stop.
         RUNNING_UNDER_SYSTEMD=true
     )
-    # A session of its own keeps Ctrl-C away from it; the kernel kills it should this script be killed.
-    # Not /usr/sbin/rabbitmq-server, which changes to the user rabbitmq and to the system's directories.
+    # A session of its own keeps Ctrl-C away from it; the kernel kills it should this script be
+    # killed. Not /usr/sbin/rabbitmq-server, which changes to the user rabbitmq and to the system's
+    # directories.
     setsid setpriv --pdeathsig KILL env -i "${environment[@]}" \
         /usr/lib/rabbitmq/bin/rabbitmq-server </dev/null >"$directory/output" 2>&1 &
 }

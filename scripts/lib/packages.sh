@@ -42,8 +42,8 @@ ensure_packages() {
     return 1
 }
 
-# Installs those of the packages that are missing in the background, beside what the script does meanwhile. Follow it
-# with await_packages. At most one installation at a time.
+# Installs those of the packages that are missing in the background, beside what the script does
+# meanwhile. Follow it with await_packages. At most one installation at a time.
 begin_packages() {
     local package missing=()
     for package in "$@"; do
@@ -57,7 +57,8 @@ begin_packages() {
     installation=$!
 }
 
-# Waits for the installation that begin_packages started, if there is one. Its status is the installation's.
+# Waits for the installation that begin_packages started, if there is one. Its status is the
+# installation's.
 await_packages() {
     [[ -n ${installation-} ]] || return 0
     local job=$installation
@@ -69,7 +70,7 @@ await_packages() {
 ensure_cargo() {
     if ! command -v cargo >/dev/null; then PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin; fi
     if ! command -v cargo >/dev/null; then
-        printf 'There is no Rust toolchain: cargo is not in PATH. Install one with rustup, then run this again.\n' >&2
+        printf 'Cargo is not in PATH. Install a Rust toolchain with rustup, then run this again.\n' >&2
         return 1
     fi
 }

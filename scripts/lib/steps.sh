@@ -3,7 +3,8 @@
 
 # Each step has a limit of twice the time that it usually takes, and at least this many seconds.
 readonly STEP_LIMIT_MIN=60
-# A failed step ends the script at once unless this is 1. The steps' results are in the table in either case.
+# A failed step ends the script at once unless this is 1. The steps' results are in the table in
+# either case.
 keep_going=${keep_going:-0}
 steps_table=
 steps_failed=()
@@ -32,8 +33,9 @@ step() {
     local title=$1 usual=$2 begin=$SECONDS status=0
     shift 2
     printf '\n== %s (usually %d s, at most %d s)\n' "$title" "$usual" "$(limit_of "$usual")"
-    # In the background, so that the traps below work at once: the command is in a process group of its own, which
-    # Ctrl-C does not reach. Jobs in the background ignore SIGINT, which programs under test must not inherit.
+    # In the background, so that the traps below work at once: the command is in a process group of
+    # its own, which Ctrl-C does not reach. Jobs in the background ignore SIGINT, which programs
+    # under test must not inherit.
     env --default-signal=INT timeout --kill-after=30 "$(limit_of "$usual")" "$@" &
     step_job=$!
     wait "$step_job" || status=$?

@@ -1,4 +1,5 @@
-//! Consumers that take and record arriving messages at once; they survive every fault by starting again.
+//! Consumers that take and record arriving messages at once; they survive every fault by starting
+//! again.
 
 use super::books::{Arrival, Books};
 use super::messages::{DOOMED, FLAPPING_QUEUE, QUEUE, SPOOL_QUEUE, TIGHT, TOPIC_QUEUE, number};
@@ -24,7 +25,7 @@ pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
         let (uri, books) = (uri.to_owned(), Arc::clone(books));
         consumers.spawn(async move {
             loop {
-                // An error is a fault at work: the next session begins where this one ended.
+                // An error is the effect of a fault: the next session begins where this one ended.
                 drop(session(seed, &uri, queue, &books).await);
                 crate::pace::rest(Duration::from_millis(50)).await;
             }
@@ -33,7 +34,8 @@ pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
     consumers
 }
 
-/// A connection of the test itself, which bypasses the proxy. None of its waits may last longer than a fault.
+/// A connection of the test itself, which bypasses the proxy. None of its waits may last longer
+/// than a fault.
 pub(crate) async fn connect(uri: &str) -> Result<Connection, lapin::Error> {
     const PATIENCE: Duration = Duration::from_secs(3);
     let properties = ConnectionProperties::default().with_connection_name("chaos observer".into());

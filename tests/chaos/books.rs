@@ -20,7 +20,7 @@ pub(crate) struct Reply {
     pub(crate) attempts: u32,
     /// Whether there is a `Retry-After`.
     pub(crate) retry_after: bool,
-    /// outcome, code and message_id of the body, where they differ from the headers.
+    /// outcome, code and message_id of the body, if they differ from the headers.
     pub(crate) body_differs: Option<String>,
 }
 
@@ -84,15 +84,15 @@ pub(crate) struct Arrival {
     pub(crate) at: Instant,
     /// From which queue.
     pub(crate) queue: &'static str,
-    /// The broker had handed it out before.
+    /// The broker had delivered it before.
     pub(crate) redelivered: bool,
-    /// The payload begins with the id, as the one that was sent did.
+    /// The payload begins with the id, as it was sent.
     pub(crate) intact: bool,
     /// It is marked as a possible repetition.
     pub(crate) marked: bool,
 }
 
-/// A fault, as it was played.
+/// A fault that was played.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     /// What happened.
@@ -106,7 +106,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Whether it and the time from `from` to `to` overlap, give or take `margin`.
+    /// Whether it overlaps the time from `from` to `to`, extended by `margin`.
     pub(crate) fn touches(&self, from: Instant, to: Instant, margin: Duration) -> bool {
         self.begin <= to + margin && from <= self.end + margin
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// How long a client waits beyond its deadline, to see whether an answer comes at all.
+/// How long a client waits beyond its deadline, to see whether an answer comes.
 const BEYOND: Duration = Duration::from_secs(10);
 
 /// Keeps connections, as the clients of a sidecar do.
@@ -37,7 +37,7 @@ impl Clients {
         Self { http1: builder.build(connector()), http2: builder.clone().http2_only(true).build(connector()) }
     }
 
-    /// Sends a request, and waits as its client does.
+    /// Sends a request and waits like its client.
     pub(crate) async fn publish(&self, seed: u64, message: &Message, host: &str) -> End {
         if message.stops_half_way() {
             return half_a_request(seed, message, host).await;
@@ -96,7 +96,8 @@ async fn half_a_request(seed: u64, message: &Message, host: &str) -> End {
         let mut socket = TcpStream::connect(host).await?;
         let payload = message.payload(&id(seed, message.number));
         let head = format!(
-            "POST /v1/queues/good/messages HTTP/1.1\r\nhost: {host}\r\namqp-message-id: {}\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/queues/good/messages HTTP/1.1\r\nhost: {host}\r\namqp-message-id: \
+            {}\r\ncontent-length: {}\r\n\r\n",
             id(seed, message.number),
             payload.len(),
         );

@@ -1,6 +1,7 @@
-//! The promised table of outcomes, written a second time so that the test does not rely on the program's own.
+//! The promised table of outcomes, written a second time so that the test does not rely on the
+//! program's own.
 
-/// A row: what an answer with this code has to look like.
+/// A row: the form of an answer with this code.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The code.

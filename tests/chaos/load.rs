@@ -1,4 +1,4 @@
-//! Open-loop load: each request is sent at its own moment, without waiting for earlier ones.
+//! Open-loop load: each request is sent at its scheduled time, without waiting for earlier ones.
 
 use super::books::{Books, Record};
 use super::client::Clients;

@@ -15,15 +15,18 @@ pub(crate) const TOPIC_QUEUE: &str = "topic";
 pub(crate) const FLAPPING: &str = "flapping";
 /// The durable queue behind it, which stays.
 pub(crate) const FLAPPING_QUEUE: &str = "behind_flapping";
-/// The durable queue behind keys of the topic exchange that requests by way of the spool use: `spool.0` and so on.
+/// The durable queue for requests through the spool, with the keys `spool.0` and so on of the topic
+/// exchange.
 pub(crate) const SPOOL_QUEUE: &str = "by_spool";
-/// The number of such keys; each has an order of its own.
+/// The number of such keys; each has its own order.
 pub(crate) const SPOOL_KEYS: u32 = 4;
-/// The queue behind the last of them: it has few places and a slow consumer, and nacks messages that come too fast.
+/// The queue of the last key: it has few places and a slow consumer, and nacks messages that arrive
+/// too fast.
 pub(crate) const TIGHT: &str = "tight";
 /// Its places.
 pub(crate) const TIGHT_PLACES: u32 = 3;
-/// Keys of requests in mode `fallback`. They differ from the keys above, because such a request would wait behind those.
+/// Keys of requests in mode `fallback`. They differ from the keys above, because such a request
+/// would wait behind those.
 const FALLBACK_KEYS: u32 = 8;
 /// The queue that is deleted and declared again.
 pub(crate) const DOOMED: &str = "doomed";
@@ -34,7 +37,7 @@ pub(crate) const FULL_QUEUES: u32 = 3;
 /// `publish.max_body` of the sidecar.
 pub(crate) const BODY_MAX: usize = 64 * 1024;
 
-/// What a request asks of the sidecar.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// To the durable queue.
@@ -59,7 +62,7 @@ pub(crate) enum Kind {
     Missing,
     /// To a queue that refuses it.
     Full,
-    /// Larger than the sidecar takes.
+    /// Larger than the sidecar accepts.
     Oversized,
     /// Not valid.
     Bad,
@@ -134,12 +137,12 @@ impl Message {
         }
     }
 
-    /// Whether it may be published twice: by its policy, or by way of the spool.
+    /// Whether it may be published twice: by its policy, or through the spool.
     pub(crate) fn may_repeat(&self) -> bool {
         self.policy == "at_least_once" || self.mode().is_some()
     }
 
-    /// The mode it asks for, where it asks for one.
+    /// The requested mode, if any.
     pub(crate) fn mode(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Spooled => Some("spool"),
@@ -148,7 +151,7 @@ impl Message {
         }
     }
 
-    /// The routing key under which it has its order, where it has one.
+    /// The routing key that determines its order, if any.
     pub(crate) fn ordered_key(&self) -> Option<String> {
         match self.kind {
             Kind::Spooled => Some(format!("spool.{}", self.variant % SPOOL_KEYS)),
@@ -162,7 +165,7 @@ impl Message {
         self.kind == Kind::Leaver && self.variant.is_multiple_of(4)
     }
 
-    /// Whether it is confirmed whenever broker, network and sidecar are well.
+    /// Whether it is confirmed whenever broker, network and sidecar work.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self.kind, Kind::Queue | Kind::Topic | Kind::Envelope)
     }

@@ -1,9 +1,11 @@
-//! One run: a plan from the seed, load and faults at the same time, and then the judgement.
+//! One run: a plan from the seed, load and faults at the same time, then the verdicts.
 //!
 //! * `plan` draws the schedule, `messages` the requests;
 //! * `scene` holds the processes under test; `faults` and `load` (through `client`) act on it;
-//! * `arrivals` records the messages that arrive, `noise` measures delays that the sidecar did not cause, `books` holds all records;
-//! * `oracle` judges by the `contract`, `spooled` judges the messages from the spool, `report` prints the verdicts.
+//! * `arrivals` records the messages that arrive, `noise` measures delays that the sidecar did not
+//!   cause, `books` holds all records;
+//! * `oracle` judges by the `contract`, `spooled` judges the messages from the spool, `report`
+//!   prints the verdicts.
 
 mod arrivals;
 mod books;

@@ -1,4 +1,5 @@
-//! The control group: how late this machine, the sidecar's admin thread and the broker are by themselves.
+//! The control group: how late this machine, the sidecar's admin thread and the broker are without
+//! the sidecar's publishing.
 
 use super::arrivals::connect;
 use super::scene::Door;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 const SLOT: Duration = Duration::from_millis(100);
 
-/// The queue into which the test publishes by itself; nobody reads it.
+/// The queue to which the test publishes directly; nobody reads it.
 pub(crate) const QUEUE: &str = "noise";
 
 /// Who measures.
@@ -65,8 +66,8 @@ impl Noise {
         samples[first..].iter().take_while(|(at, _)| *at <= to + MARGIN).map(|(_, waited)| *waited).sum()
     }
 
-    /// Whether machine or broker were slow enough to explain an outcome in this time. `broker_may`: how long a
-    /// publish may take without explaining anything.
+    /// Whether machine or broker were slow enough to explain an outcome in this time. `broker_may`:
+    /// how long a publish may take without explaining anything.
     pub(crate) fn was_loud(&self, from: Instant, to: Instant, broker_may: Duration) -> bool {
         const MACHINE_MAY: Duration = Duration::from_millis(100);
         let [timer, livez, broker] = self.worst(from, to);

@@ -10,10 +10,10 @@ use crate::harness::Direction;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How far beyond its deadline an answer may come (docs/promises.md).
+/// How late after its deadline an answer may be (docs/promises.md).
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Good requests that are this far from every fault are confirmed.
+/// Good requests at this distance from every fault are confirmed.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// A broker that has been silent for this long is noticed, and requests are refused at once.
@@ -33,13 +33,13 @@ const SLOW_SYNC: Duration = Duration::from_millis(400);
 pub(crate) struct Violation {
     /// Which promise.
     pub(crate) promise: &'static str,
-    /// The message it is about, when it is about one.
+    /// The affected message, if there is one.
     pub(crate) number: Option<u32>,
     /// How it was broken.
     pub(crate) what: String,
 }
 
-/// What the oracle knows.
+/// The records that the oracle judges.
 pub(crate) struct Oracle<'a> {
     /// The run's seed.
     pub(crate) seed: u64,
@@ -122,7 +122,8 @@ impl Oracle<'_> {
                 (!away).then(|| "nobody listens".to_owned())
             }
             End::Broken(error) => {
-                // A killed process answers nobody; a process that is asked to stop answers all earlier requests.
+                // A killed process answers nobody; a process that is asked to stop answers all
+                // earlier requests.
                 let margin = Duration::from_millis(20);
                 let excused = replaced.any(|window| match window.fault {
                     Fault::SidecarKilled => window.touches(record.sent, record.ended, margin),
@@ -195,7 +196,7 @@ impl Oracle<'_> {
         (copies > 1 && !record.message.may_repeat()).then(|| format!("arrived {copies} times"))
     }
 
-    /// Sent into a silence that had lasted long enough to be noticed, and not refused because of it.
+    /// Sent during a silence that had lasted long enough to be noticed, and not refused.
     fn is_blind(&self, record: &Record) -> Option<String> {
         let silent = |fault| matches!(fault, Fault::BrokerPaused | Fault::BlackHole(_) | Fault::Held(_));
         let mut silences = self.windows.iter().filter(|window| silent(window.fault));
@@ -227,7 +228,8 @@ impl Oracle<'_> {
     fn unknown_in(&self, window: &Window) -> Option<String> {
         let others =
             || self.windows.iter().filter(|other| other.touches(window.begin, window.end, Duration::ZERO));
-        // A slow network confirms late: then deadlines pass without anything being unresolved for long.
+        // A slow network confirms late: then deadlines pass although nothing is unresolved for
+        // long.
         if others().any(|other| matches!(other.fault, Fault::Delayed(..) | Fault::Throttled(..))) {
             return None;
         }
@@ -243,7 +245,8 @@ impl Oracle<'_> {
 
     // === no collateral ===
 
-    /// Whether a slow machine or broker explains an outcome. They never explain a lost connection or a nack.
+    /// Whether a slow machine or broker explains an outcome. They never explain a lost connection
+    /// or a nack.
     fn is_explained(&self, record: &Record) -> bool {
         let broker_may = match record.code() {
             // A disk sync that outlasts the filling of the in-flight limit is a real overload.
@@ -255,7 +258,8 @@ impl Oracle<'_> {
     }
 
     /// Whether the frame that ends an alarm may have been lost. A blocked connection cannot be
-    /// probed, since the broker does not read from it: only missing heartbeats show that it is dead.
+    /// probed, since the broker does not read from it: only missing heartbeats show that it is
+    /// dead.
     fn may_have_missed_the_unblocking(&self, record: &Record) -> bool {
         let of = |is: fn(Fault) -> bool| self.windows.iter().filter(move |window| is(window.fault));
         let swallows = |fault| {

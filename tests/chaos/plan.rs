@@ -1,4 +1,4 @@
-//! From a seed to a schedule: which faults, when, how long, and how much load against which limit.
+//! Makes a schedule from a seed: faults, times, durations, load and limit.
 
 use crate::harness::Direction;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) enum Fault {
     BrokerPaused,
     /// The broker blocks publishers.
     MemoryAlarm,
-    /// The broker closes every connection in good order.
+    /// The broker closes every connection normally.
     ConnectionsClosed,
     /// An exchange that is in use disappears and is declared again.
     ExchangeDeleted,
@@ -49,7 +49,7 @@ pub(crate) enum Fault {
     SidecarStopped,
 }
 
-/// What a fault needs for itself, so that two at a time do not undo each other.
+/// The part that a fault needs exclusively, so that two faults do not undo each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The broker's process and the queues and exchanges in it.
@@ -60,7 +60,7 @@ pub(crate) enum Part {
     Sidecar,
 }
 
-/// A fault with its moment.
+/// A fault with its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scheduled {
     /// What happens.
@@ -80,7 +80,7 @@ pub(crate) struct Episode {
     pub(crate) faults: Vec<Scheduled>,
 }
 
-/// What follows from a seed.
+/// The schedule of a seed.
 pub(crate) struct Plan {
     /// Requests a second.
     pub(crate) rate: u32,

@@ -1,4 +1,5 @@
-//! The printed report: one line per run, and the whole story of each message whose promise was broken.
+//! The printed report: one line per run, and the whole story of each message whose promise was
+//! broken.
 
 use super::books::{Arrival, Record, Window};
 use super::messages::id;
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// How many stories of each promise are printed in full.
+/// The number of stories printed in full for each promise.
 const STORIES_MAX: usize = 5;
 
 /// The run in one line.
@@ -64,7 +65,8 @@ fn story(oracle: &Oracle<'_>, record: &Record, arrivals: &[&Arrival], start: Ins
     let policy = if message.policy.is_empty() { "default" } else { message.policy };
     let http = if message.http2 { "HTTP/2" } else { "HTTP/1.1" };
     let mut text = format!(
-        "  {}: {:?} (variant {}), {} bytes, deadline {:?}, retry {policy}, {http}\n  sent {}, due {}, ended {}: {:?}\n",
+        "  {}: {:?} (variant {}), {} bytes, deadline {:?}, retry {policy}, {http}\n  sent {}, due {}, \
+        ended {}: {:?}\n",
         id(oracle.seed, message.number),
         message.kind,
         message.variant % 100,

@@ -1,4 +1,4 @@
-//! What a run plays on: a broker, a network, a sidecar that may be replaced, and the queues.
+//! The scene of a run: a broker, a network, a sidecar that may be replaced, and the queues.
 
 use super::arrivals::QUEUES;
 use super::messages::{
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 /// `spool.drain_rate` of the sidecar: messages a second.
 pub(crate) const DRAIN_RATE: u32 = 300;
 
-/// A link comes back within this, or something is wrong.
+/// The deadline for a link to come back.
 const BACK: Duration = Duration::from_secs(20);
 
-/// Where the sidecar of the moment listens.
+/// The addresses of the current sidecar.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     /// For requests.
@@ -48,7 +48,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Everything is there, and the link is up.
+    /// Starts everything and waits until the link is up.
     pub(crate) async fn set(limit: usize) -> Self {
         let broker = Broker::start().await;
         let vhost = broker.vhost("chaos").await;

@@ -1,4 +1,5 @@
-//! Judges the messages that pass through the spool: in order for each key, marked when they may come again, never faster than the drain may be.
+//! Judges the messages from the spool: they arrive in order for each key, repeated ones are marked,
+//! and the drain keeps its pace.
 
 use super::books::{Arrival, Record, Window};
 use super::messages::Kind;
@@ -12,16 +13,18 @@ use std::time::{Duration, Instant};
 /// Deliveries that are under way at the same time when a network releases held bytes.
 const SIDE_BY_SIDE: usize = 64;
 
-/// Keys that are drained at the same time: the message that each has under way may arrive together with the next.
+/// Keys that are drained at the same time: the message that each has under way may arrive together
+/// with the next.
 const KEYS: usize = 12;
 
-/// The length of the interval in which a burst is looked for. The shorter it is, the less the ramp itself allows.
+/// The length of the interval in which a burst is looked for. The shorter it is, the less the ramp
+/// itself allows.
 const A_LOOK: Duration = Duration::from_millis(300);
 
 /// The part of the rate that the ramp reaches two seconds after its beginning.
 const RAMP_MAX: f64 = 0.1 * 1.5 * 1.5;
 
-/// What was asked, and what arrived.
+/// The requests and the arrivals.
 pub(crate) struct Spooled<'a> {
     /// Every request.
     pub(crate) records: &'a [Record],
@@ -61,7 +64,8 @@ impl<'a> Spooled<'a> {
         moments
     }
 
-    /// Of two messages of a key, the one that was answered 2xx before the other was sent comes first.
+    /// Of two messages of a key, the one that was answered 2xx before the other was sent comes
+    /// first.
     fn overtaken(&self) -> Vec<Violation> {
         let mut keys: HashMap<String, Vec<(Instant, &Record)>> = HashMap::new();
         for record in self.records {
@@ -86,7 +90,8 @@ impl<'a> Spooled<'a> {
         violations
     }
 
-    /// A repeated arrival is marked as one. A network that holds bytes back may deliver the first delivery last.
+    /// A repeated arrival is marked. A network that holds bytes may deliver the first delivery
+    /// last.
     fn unmarked(&self, record: &Record) -> Option<Violation> {
         let by_request = record.message.kind == Kind::Fallback && record.message.policy == "at_least_once";
         if record.message.mode().is_none() || by_request {
@@ -121,7 +126,8 @@ impl<'a> Spooled<'a> {
     }
 }
 
-/// Whether the ramp has begun anew, because every connection ended or the silence was long enough to be noticed.
+/// Whether the ramp has begun anew, because every connection ended or the silence was long enough
+/// to be noticed.
 fn took_the_link_down(window: &Window) -> bool {
     let silence = matches!(window.fault, Fault::BlackHole(_) | Fault::Held(_));
     let is_long = window.lifted.duration_since(window.begin) > NOTICED;

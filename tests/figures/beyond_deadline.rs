@@ -1,4 +1,4 @@
-//! How far beyond its deadline an answer comes under each fault.
+//! How late after its deadline an answer comes under each fault.
 
 use super::fault::{Fault, outage};
 use super::load::{Load, Sent, Shot};
@@ -25,7 +25,8 @@ const FAULTS: [Fault; 7] = [
     Fault::Alarm,
 ];
 
-/// With these settings a silent broker is tolerated for longer than every deadline, so that each request waits for its own.
+/// With these settings a silent broker is tolerated for longer than every deadline, so that each
+/// request waits for its own.
 const PATIENT: [(&str, &str); 3] =
     [("broker.stall_timeout", "\"60s\""), ("broker.heartbeat", "\"60s\""), ("publish.max_in_flight", "4096")];
 
@@ -60,13 +61,14 @@ async fn one(table: &mut Table, fault: Fault, length: Duration, patient: bool) {
     judge(table, &format!("{}{noticed}", fault.name()), &sent);
 }
 
-/// A request's deadline counts from its first byte; the client's own lateness before it is not the sidecar's.
+/// A request's deadline counts from its first byte; the client's own lateness before it is not the
+/// sidecar's.
 fn beyond(shot: &Shot) -> Duration {
     shot.answered.saturating_duration_since(shot.written + deadline(shot.number))
 }
 
 fn judge(table: &mut Table, name: &str, sent: &Sent) {
-    // An answer that did not come is not late but missing: it counts as beyond.
+    // A missing answer counts as beyond the deadline.
     let missing = sent.shots.iter().filter(|shot| shot.outcome.is_none()).count();
     let explained = |shot: &Shot| sent.late_between(shot.written + deadline(shot.number), shot.answered);
     let late: Vec<_> = sent.shots.iter().filter(|shot| beyond(shot) > LATE).collect();
@@ -77,7 +79,8 @@ fn judge(table: &mut Table, name: &str, sent: &Sent) {
         &format!("answers beyond deadline + {}, {name}", ms(LATE)),
         "0",
         &format!(
-            "{} ({} before the load's own lateness is taken off, {missing} missing); worst {} beyond, timers {} late then; {} of {} answered at their deadline",
+            "{} ({} before the load's own lateness is taken off, {missing} missing); worst {} beyond, \
+            timers {} late then; {} of {} answered at their deadline",
             too_late + missing,
             late.len(),
             ms(beyond(worst)),

@@ -11,7 +11,7 @@ pub(crate) struct Lateness {
 }
 
 impl Lateness {
-    /// A timer that was due at that moment has just gone off.
+    /// A timer that was due at that moment has just fired.
     pub(crate) fn note(&mut self, due: Instant) {
         self.seen.push((due, due.elapsed()));
     }

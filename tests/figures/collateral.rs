@@ -1,4 +1,4 @@
-//! Good requests beside bad ones: none is harmed, and how much slower they are.
+//! Good requests beside bad ones: none is harmed; measures how much slower they are.
 
 use super::load::{Load, Sent, Shot};
 use super::sample::Sample;

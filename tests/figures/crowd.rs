@@ -1,4 +1,5 @@
-//! Closed-loop load: a number of clients that each send the next request after the answer to the last; some leave.
+//! Closed-loop load: a number of clients that each send the next request after the answer to the
+//! last; some leave.
 
 use super::load::on_this_thread;
 use super::wire::Wire;
@@ -37,7 +38,7 @@ pub(crate) struct Crowd {
     thread: JoinHandle<Tally>,
 }
 
-/// What they saw.
+/// Their answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     /// The number of answers of each code.
@@ -80,7 +81,7 @@ impl Crowd {
         self.thread.is_finished()
     }
 
-    /// No more requests.
+    /// Ends the requests.
     pub(crate) fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }

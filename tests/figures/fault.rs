@@ -1,4 +1,5 @@
-//! The faults, the moment from which each counts, and the moment from which the broker answers again.
+//! The faults, the moment from which each counts, and the moment from which the broker answers
+//! again.
 
 use super::load::Load;
 use super::scene::{Route, Scene};
@@ -25,7 +26,7 @@ pub(crate) enum Fault {
 /// When a fault was.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
-    /// When it was ordered; of an alarm, when `connection.blocked` was handed to the sidecar.
+    /// When it was requested; of an alarm, when `connection.blocked` was sent to the sidecar.
     pub(crate) begun: Instant,
     /// From when on the broker answered again.
     pub(crate) ended: Instant,
@@ -55,7 +56,8 @@ impl Fault {
         }
     }
 
-    /// Begins it, and says from when on it counts. An alarm needs load: only those who publish are told of it.
+    /// Begins it and returns when it counts from. An alarm needs load: the broker tells only
+    /// publishers.
     pub(crate) async fn begin(self, scene: &Scene) -> Instant {
         let ordered = Instant::now();
         match self {
@@ -77,7 +79,7 @@ impl Fault {
         ordered
     }
 
-    /// Ends it, and says from when on the broker answered again.
+    /// Ends it and returns when the broker answered again.
     pub(crate) async fn end(self, scene: &Scene) -> Instant {
         let ordered = Instant::now();
         match self {
@@ -93,7 +95,7 @@ impl Fault {
     }
 }
 
-/// One outage under load, from a link that is whole to the next message that is confirmed.
+/// One outage under load, from a healthy link to the next confirmed message.
 pub(crate) async fn outage(scene: &Scene, fault: Fault, load: &Load, length: Duration) -> Outage {
     const CALM: Duration = Duration::from_secs(1);
     const BACK: Duration = Duration::from_secs(30);

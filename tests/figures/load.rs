@@ -1,4 +1,5 @@
-//! Open-loop load: each request is sent at its own moment, without waiting for earlier ones, and recorded.
+//! Open-loop load: each request is sent at its own moment, without waiting for earlier ones, and
+//! recorded.
 
 use super::clock::Lateness;
 use super::wire::Wire;
@@ -22,7 +23,7 @@ const OPEN_BEFORE: usize = 64;
 /// A connection that was idle for longer is not used again: the sidecar closes it after 75 s.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// One request, and when what happened to it.
+/// One request and its times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shot {
     /// Its number in the schedule.
@@ -54,7 +55,7 @@ impl Shot {
         matches!(self.outcome, Some(LinkDown | LinkStalled | BrokerBlocked))
     }
 
-    /// From its moment to its answer.
+    /// The time from its scheduled time to its answer.
     pub(crate) fn took(&self) -> Duration {
         self.answered.saturating_duration_since(self.due)
     }
@@ -89,8 +90,8 @@ pub(crate) struct Sent {
 }
 
 impl Load {
-    /// Starts to send `request(number)` to the sidecar, over at most `connections` at a time. A request that finds
-    /// none free waits, and the time counts as its own.
+    /// Starts to send `request(number)` to the sidecar, over at most `connections` at a time. A
+    /// request that finds none free waits, and the time counts as its own.
     pub(crate) async fn start(
         sidecar: &Sidecar,
         per_second: u32,
@@ -156,7 +157,7 @@ impl Sent {
         )
     }
 
-    /// How late the load's own timers were at a time that an answer may have been due.
+    /// How late the load's own timers were when an answer may have been due.
     pub(crate) fn late_between(&self, from: Instant, to: Instant) -> Duration {
         self.pacer.worst(from, to).max(self.reader.worst(from, to))
     }

@@ -1,4 +1,5 @@
-//! Whether memory grows while clients leave in the middle of their requests and connections to the broker die.
+//! Whether memory grows while clients leave in the middle of their requests and connections to the
+//! broker die.
 
 use super::crowd::{Crowd, Manner, Tally};
 use super::scene::{LAST, Route, Scene};
@@ -50,14 +51,16 @@ pub(crate) async fn measure(short: bool) -> Table {
     table.note(
         "what happened",
         &format!(
-            "{per_second} requests/s; {} clients left, {} broken {:?}, {lost} connections to the broker lost; {:?}",
+            "{per_second} requests/s; {} clients left, {} broken {:?}, {lost} connections to the broker \
+            lost; {:?}",
             tally.left, tally.broken.0, tally.broken.1, tally.codes
         ),
     );
     table
 }
 
-/// Sends this many requests while links die, until nothing is in flight. Returns the memory after each tenth of them.
+/// Sends this many requests while links die, until nothing is in flight. Returns the memory after
+/// each tenth of them.
 async fn play(scene: &Scene, requests: u64) -> (Tally, Vec<u64>) {
     let crowd = Crowd::gather(&scene.sidecar, CLIENTS, requests, request);
     let (mut next_reset, mut tenths) = (Instant::now() + RESET_EVERY, Vec::new());
@@ -82,7 +85,8 @@ fn request(number: u64) -> (Vec<u8>, Manner) {
     const SIZES: [usize; 5] = [32, 200, 1000, 4000, 20_000];
     let length = SIZES[(number / 7) as usize % SIZES.len()];
     let manner = match number % 20 {
-        // RST, unlike FIN, does not block a port for a minute, and a million requests need many ports.
+        // RST, unlike FIN, does not block a port for a minute, and a million requests need many
+        // ports.
         3 => Manner::Leaves { unsent: length / 2, by_reset: number % 80 != 3 },
         13 => Manner::Leaves { unsent: 0, by_reset: number % 80 != 13 },
         _ => Manner::Patient,

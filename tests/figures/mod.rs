@@ -1,8 +1,10 @@
-//! What each figure is made of.
+//! The parts of each figure.
 //!
 //! * `scene` is a broker, a network and a sidecar; `fault` disturbs it and records when;
-//! * `load` sends each request at its moment, `crowd` as fast as it can, both through `wire`, a client that adds little;
-//! * `clock` measures how late timers of this machine are, `arrivals` records the messages that leave a queue;
+//! * `load` sends each request at its moment, `crowd` as fast as it can, both through `wire`, a
+//!   client that adds little;
+//! * `clock` measures how late timers of this machine are, `arrivals` records the messages that
+//!   leave a queue;
 //! * `sample` sorts durations, `table` prints and judges.
 //!
 //! Every other module is the figure of its name.
@@ -26,7 +28,8 @@ pub(crate) mod memory;
 pub(crate) mod refusals;
 pub(crate) mod unknown_and_storm;
 
-/// Whether `scripts/promises --short` asks for the short versions of measurements that take minutes.
+/// Whether `scripts/promises --short` asks for the short versions of measurements that take
+/// minutes.
 pub(crate) fn is_short() -> bool {
     std::env::var("FIGURES_SHORT").is_ok_and(|value| value == "1")
 }

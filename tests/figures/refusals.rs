@@ -14,8 +14,8 @@ const RATE: u32 = 2000;
 const CONNECTIONS: usize = 256;
 const BOUND: Duration = Duration::from_millis(5);
 
-/// With these the sidecar says `link_stalled` for 20 s: with its defaults it gives the connection up after one, and
-/// says `link_down`.
+/// With these the sidecar answers `link_stalled` for 20 s; with its defaults it abandons the
+/// connection after one and answers `link_down`.
 const STALLED_FOR_LONG: [(&str, &str); 2] =
     [("broker.stall_timeout", "\"20s\""), ("broker.heartbeat", "\"60s\"")];
 
@@ -30,7 +30,7 @@ pub(crate) async fn measure(short: bool) -> Table {
         ("blocked (memory alarm)", Fault::Alarm, &[], "blocked"),
     ] {
         let scene = Scene::set(fault.route(), settings).await;
-        // An alarm is told only to those who publish, and a silence is noticed sooner under load.
+        // Only publishers are told of an alarm, and a silence is noticed sooner under load.
         let before = Load::start(&scene.sidecar, 50, CONNECTIONS, |_| post(LAST, "", b"x")).await;
         fault.begin(&scene).await;
         scene.sidecar.link_is(state, Duration::from_secs(60)).await;

@@ -31,18 +31,19 @@ pub(crate) enum Route {
 pub(crate) struct Scene {
     /// The node.
     pub(crate) broker: Broker,
-    /// A network that fails on order.
+    /// A network with injected faults.
     pub(crate) proxy: FaultProxy,
-    /// A network that says when the broker blocks.
+    /// A network that reports when the broker blocks.
     pub(crate) tap: Tap,
-    /// What is measured.
+    /// The measured sidecar.
     pub(crate) sidecar: Sidecar,
     /// The node's part with the queues.
     pub(crate) vhost: Vhost,
 }
 
 impl Scene {
-    /// Everything is there, and the link is up. `settings` are the sidecar's beyond its defaults.
+    /// Starts everything and waits until the link is up. `settings` are the sidecar's, beyond its
+    /// defaults.
     pub(crate) async fn set(route: Route, settings: &[(&str, &str)]) -> Self {
         let broker = Broker::start().await;
         let vhost = broker.vhost("figures").await;

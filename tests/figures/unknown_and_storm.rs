@@ -1,4 +1,5 @@
-//! The consequences of an outage: unknown answers, and messages that arrive after it; both are bounded.
+//! The consequences of an outage: unknown answers, and messages that arrive after it; both are
+//! bounded.
 
 use super::arrivals::{Arrivals, Arrived};
 use super::fault::{Fault, Outage, outage};

@@ -1,4 +1,5 @@
-//! One HTTP/1.1 connection that is kept alive, with no library between a request and its time stamps.
+//! One HTTP/1.1 connection that is kept alive, with no library between a request and its time
+//! stamps.
 
 use amqpost::outcome::Outcome;
 use std::io;

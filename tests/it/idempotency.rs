@@ -1,5 +1,4 @@
-//! `Idempotency-Key`: a request that is repeated is published once, and its first outcome is given
-//! again.
+//! `Idempotency-Key`: a repeated request is published once and gets its first outcome again.
 
 use crate::harness::*;
 use futures::future::join_all;

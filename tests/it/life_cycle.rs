@@ -1,4 +1,4 @@
-//! From the command line to the last answer: starting, being asked, and ending in good order.
+//! From the command line to the last answer: start, requests, and a normal shutdown.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const QUEUE: &str = "/v1/queues/orders/messages";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Publishes 32 messages; once all are in flight `then` happens; the answers.
+/// Publishes 32 messages and calls `then` once all are in flight; returns the answers.
 async fn while_in_flight(sidecar: &Sidecar, timeout: &str, then: impl AsyncFnOnce()) -> Vec<Answer> {
     while_in_flight_with(sidecar, [("amqpost-timeout", timeout), ("amqpost-retry", "safe")], then).await
 }
@@ -211,7 +211,7 @@ async fn the_admin_listener_shows_everything_in_its_own_form() {
 async fn the_admin_listener_answers_while_the_only_worker_is_busy() {
     let (_client, sidecar) = orders(shared().await, "busy").await;
     let sidecar = &sidecar.set("runtime.worker_threads", "1").start().await.with_link_up().await;
-    // Many small things in one document keep a worker busy without a pause.
+    // Many small values in one document keep a worker busy without a pause.
     let entries: Vec<_> = (0..1_000_000).map(|n| format!("\"{n}\":null")).collect();
     let document =
         format!(r#"{{"exchange":"","payload":"","properties":{{"headers":{{{}}}}}}}"#, entries.join(","));

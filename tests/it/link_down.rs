@@ -1,4 +1,5 @@
-//! Without a broker: 503 at once, no ghosts, no losses, and back as soon as the broker is.
+//! Without a broker: 503 at once, no ghosts, no losses, and confirms again as soon as the broker is
+//! back.
 
 use crate::harness::*;
 use std::collections::HashSet;
@@ -45,11 +46,11 @@ async fn a_broker_killed_under_load_makes_no_ghosts_and_no_losses() {
     assert!(with_outcome(&sent, "not_published").iter().all(|message| message.status == 503));
 }
 
-/// The figures of this run; docs and closing notes quote them. Only gross failures fail here: the
-/// machine is noisy.
+/// The figures of this run, which documents quote. Only gross failures fail here: the machine is
+/// noisy.
 fn report(sent: &[Sent], killed: Instant, restarting: Instant, accepted: Instant) {
     let down: Vec<_> = sent.iter().filter(|message| message.code == "link_down").collect();
-    // While the broker boots it takes the processors from the clients that are timed here.
+    // A booting broker takes the processors from the clients that are timed here.
     let timed: Vec<_> =
         down.iter().copied().filter(|message| message.at + message.took < restarting).collect();
     let first_down = down.iter().map(|message| message.at + message.took).min().expect("it was down");
@@ -64,7 +65,8 @@ fn report(sent: &[Sent], killed: Instant, restarting: Instant, accepted: Instant
     let to_first_down = first_down.saturating_duration_since(killed);
     let to_confirmed = again.saturating_duration_since(accepted);
     println!(
-        "kill -9: first link_down after {to_first_down:?}; {} answers link_down, before the restart p50 {:?}, p99 {:?}; confirmed again {to_confirmed:?} after the port accepted; codes {:?}",
+        "kill -9: first link_down after {to_first_down:?}; {} answers link_down, before the restart p50 \
+        {:?}, p99 {:?}; confirmed again {to_confirmed:?} after the port accepted; codes {:?}",
         down.len(),
         quantile(&timed, 0.5),
         quantile(&timed, 0.99),

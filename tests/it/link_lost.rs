@@ -1,5 +1,4 @@
-//! A connection that dies between the hand-over and the verdict: the answer is `unknown`, and says
-//! so.
+//! A connection that dies between the hand-over and the verdict: the answer is `unknown`.
 
 use crate::harness::*;
 use std::time::Duration;

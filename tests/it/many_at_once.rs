@@ -1,5 +1,5 @@
-//! Many requests over one connection, and many connections without a request: each gets its own,
-//! nobody is held up.
+//! Many requests over one connection, and many idle connections: each request gets its own answer,
+//! without delay.
 
 use crate::harness::*;
 use bytes::Bytes;
@@ -66,7 +66,8 @@ async fn streams_that_are_reset_in_the_middle_give_their_places_back_and_harm_no
     let http2: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
     let http2 = &http2;
 
-    // A few at a time: a client that resets hundreds at once is an attacker, and is cut off.
+    // A few at a time: a client that resets hundreds at once counts as an attacker and is
+    // disconnected.
     let answered: Vec<_> = stream::iter(0..STREAMS)
         .map(|n| async move {
             let id = format!("h-{n}");

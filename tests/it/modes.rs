@@ -188,7 +188,7 @@ async fn a_full_spool_says_so_and_takes_nothing() {
     assert_eq!(fallback.verdict(), (503, "spool_full"));
 }
 
-/// The database is locked for longer than any deadline, as a disk that hangs would be.
+/// The database is locked for longer than any deadline, as on a disk that hangs.
 #[tokio::test]
 async fn a_disk_that_hangs_hangs_nobody_and_its_key_stays_in_use() {
     let directory = tempfile::tempdir().unwrap();

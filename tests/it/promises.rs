@@ -1,4 +1,4 @@
-//! The six promises, one test each under its own name; the other scenarios look closer.
+//! The six promises, a test of its name for each; the other scenarios test more cases.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 const QUEUE: &str = "/v1/queues/orders/messages";
 
-/// How far beyond its deadline an answer may come.
+/// How late after its deadline an answer may be.
 const LATE: Duration = Duration::from_millis(50);
 
-/// The most that may be explained by a machine that runs other tests as well.
+/// The largest delay that a machine busy with other tests may explain.
 const EXPLAINED_MAX: Duration = Duration::from_millis(950);
 
 async fn broker_with_queue(name: &str) -> (Broker, Vhost, AmqpClient) {

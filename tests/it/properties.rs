@@ -1,5 +1,4 @@
-//! What a client says about a message is what a consumer reads: every property, header, name and
-//! byte.
+//! A consumer reads every property, header, name and byte that a client gave.
 
 use crate::harness::*;
 use bytes::Bytes;
@@ -188,7 +187,7 @@ async fn the_trace_context_arrives_from_both_forms() {
     }
 }
 
-/// Names that a path, a query or a decoder may stumble over.
+/// Names that are hard for paths, queries and decoders.
 fn awkward_names() -> Vec<String> {
     let mut names: Vec<_> = ["a/b", "a b", "a+b", "100%", "%2F", "ünïcödé ☃", "?&=#;", "..", "'\"<>\\", "\t"]
         .map(str::to_owned)

@@ -76,8 +76,8 @@ async fn an_exchange_that_disappears_is_not_found_again() {
 
     client.delete_exchange("orders").await;
 
-    // The first publish after it may be the one that finds out on a shared channel, where nothing
-    // is certain.
+    // The first publish after it may discover this on a shared channel, where the verdict is
+    // uncertain.
     eventually("the exchange is not found", Duration::from_secs(5), async || {
         let answer = sidecar.post(path, &[], "x").await;
         assert!(["exchange_not_found", "link_lost"].contains(&answer.code()), "{}", answer.code());
@@ -181,8 +181,8 @@ async fn more_refusals_than_a_connection_has_channel_ids_change_nothing() {
     let sidecar =
         Sidecar::builder(&vhost.uri()).set("broker.connections", "1").start().await.with_link_up().await;
 
-    // Each one costs a channel: the names differ, so no answer is shared. The connection is
-    // replaced before the ids run out, and nobody notices.
+    // Each one costs a channel, because the names differ. The connection is replaced before the ids
+    // run out, without effect on requests.
     for n in 0..2_200 {
         let answer = sidecar.post(&format!("/v1/exchanges/missing-{n}/messages"), &[], "x").await;
         assert_eq!(answer.code(), "exchange_not_found", "number {n}");

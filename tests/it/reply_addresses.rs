@@ -1,5 +1,5 @@
-//! Direct reply-to addresses: the broker gives no true verdict on them, so a message to one is
-//! refused beforehand.
+//! Direct reply-to addresses: the broker's verdict on them is not reliable, so messages to them are
+//! refused.
 
 use crate::harness::*;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
@@ -12,7 +12,7 @@ use tokio_stream::StreamExt;
 const DIRECT: &str = "amq.rabbitmq.reply-to";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Somebody who has asked a question and waits for the reply.
+/// A client that has asked a question and waits for the reply.
 struct Caller {
     channel: Channel,
     replies: Consumer,

@@ -1,11 +1,11 @@
-//! Retries: only what is safe by default, more where the client asks for it, never without a bound.
+//! Retries: by default only safe ones, more if the client asks for it, never without a bound.
 
 use crate::harness::*;
 use std::time::Duration;
 
 const QUEUE: &str = "/v1/queues/orders/messages";
 
-/// A connection whose confirms are lost with it, after the broker took the message.
+/// A connection that is lost with its confirms, after the broker accepted the message.
 async fn lose_the_confirm(name: &str, retry: &str) -> (Answer, AmqpClient) {
     let vhost = shared().await.vhost(name).await;
     let client = AmqpClient::connect(&vhost.uri()).await;

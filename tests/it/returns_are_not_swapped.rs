@@ -1,4 +1,4 @@
-//! Exact attribution: a returned, nacked or missing message never lends its verdict to another one.
+//! Exact attribution: a returned, nacked or missing message never determines another one's verdict.
 
 use crate::harness::*;
 use futures::{StreamExt, stream};

@@ -1,4 +1,4 @@
-//! Queues that never confirm and a stalled link: nobody else waits for them, and few messages are
+//! Queues that never confirm, and a stalled link: no other request waits, and few messages are
 //! handed over.
 
 use crate::harness::*;
@@ -119,7 +119,7 @@ async fn queues_that_never_confirm_and_queues_that_nack_starve_no_new_queue_toge
         sidecar.post(&format!("/v1/queues/{queue}/messages"), &headers, "x").await
     };
 
-    // Eight channels each wait for a confirm for long, and each of them is nacked on besides.
+    // Eight channels each wait long for a confirm, and also get nacks.
     join_all((0..8).map(|n| to(format!("stuck-{n}"), "1300ms"))).await;
     for n in 0..8 {
         to(format!("full-{n}"), "2s").await;

@@ -1,5 +1,4 @@
-//! `amqpost spool …`: looking into a spool and changing it, with a sidecar that has it and without
-//! one.
+//! `amqpost spool …`: looks into a spool and changes it, with and without a sidecar that has it.
 
 use crate::harness::stocked::{Stocked, append, documents, message, short};
 use crate::harness::{AmqpClient, Sidecar, arguments, eventually, shared};
@@ -150,8 +149,8 @@ async fn a_change_through_a_sidecar_that_does_not_answer_is_given_up_and_nothing
     assert_eq!(stocked.listed(&["--state", "parked"]).await, [1, 2, 4, 7]);
 }
 
-/// The socket of a sidecar that gives each connection one of the answers, and hangs up on the one
-/// after them.
+/// The socket of a sidecar that gives each connection one of the answers, and closes the connection
+/// after the last.
 fn scripted(socket: &Path, answers: [Value; 2]) -> JoinHandle<()> {
     let listener = UnixListener::bind(socket).expect("the path is free");
     std::thread::spawn(move || {
@@ -189,7 +188,7 @@ async fn a_change_without_an_answer_is_told_as_unknown_with_what_was_done_before
 #[tokio::test]
 async fn a_socket_that_nobody_answers_on_is_silent_while_a_process_has_the_spool() {
     let stocked = Stocked::new().await;
-    // The socket of a process that accepts nothing, as one does that hangs.
+    // The socket of a hanging process, which accepts nothing.
     let _hanging = UnixListener::bind(stocked.path().join("control.sock")).expect("the path is free");
     stocked
         .filled(async |_| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A durable queue that takes everything of a topic exchange.
+/// A durable queue that gets every message of a topic exchange.
 async fn everything(client: &AmqpClient) {
     client.declare_exchange("orders", lapin::ExchangeKind::Topic).await;
     client.declare_queue("all", true, arguments([])).await;

@@ -1,5 +1,5 @@
-//! A sidecar that is killed while it drains loses nothing, and repeats at most a batch, which is
-//! marked.
+//! A sidecar that is killed while it drains loses nothing and repeats at most one batch, with
+//! marks.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -34,7 +34,7 @@ async fn killed_twenty_times_while_it_drains_it_loses_nothing_and_repeats_at_mos
             .set("spool.drain_rate", "4000")
             .start()
             .await;
-        // Somewhere in the next part, at a number that no batch ends on.
+        // Somewhere in the next part, at a number inside a batch.
         let more = arrivals.distinct() + fastrand::usize(20..all / KILLS - 20);
         arrivals.reach(more.min(all), Duration::from_secs(30)).await;
         sidecar.signal("KILL");
@@ -56,7 +56,7 @@ async fn killed_twenty_times_while_it_drains_it_loses_nothing_and_repeats_at_mos
     assert!(worst <= BATCH, "{worst} after one crash");
 }
 
-/// One client of a key: publishes one message after the other until it gets no answer.
+/// The client of a key: publishes one message at a time until it gets no answer.
 struct KeyClient {
     key: String,
     next: usize,
@@ -105,7 +105,7 @@ async fn killed_twenty_times_under_load_everything_answered_arrives_and_in_order
     let mut worst = 0;
     for kill in 1..=KILLS {
         let repeated = arrivals.repeated().len();
-        // Every fourth run has no broker, every third one leaves the choice to the sidecar.
+        // Every fourth run has no broker; every third one lets the sidecar choose.
         if kill % 4 == 0 {
             proxy.refuse()
         } else {

@@ -3,16 +3,16 @@
 use crate::harness::*;
 use std::time::{Duration, Instant};
 
-/// The most that may have left after this much of a ramp: a tenth of the rate at first, half as
-/// fast again in every second, up to the whole of it.
+/// The most that may have left this long after the start of a ramp: it begins at a tenth of the
+/// rate and grows by half in each second up to the whole rate.
 fn ramped(rate: f64, after: Duration) -> f64 {
     let (whole, after) = (10f64.ln() / 1.5f64.ln(), after.as_secs_f64());
     let ramp = rate * 0.1 * (1.5f64.powf(after.min(whole)) - 1.0) / 1.5f64.ln();
     ramp + rate * (after - whole).max(0.0)
 }
 
-/// At no moment had more arrived than a ramp since `begun` allows, plus a margin. Messages that a
-/// busy machine delays arrive in bursts and too late, never too early; `drain/pace.rs` shows that
+/// Fails if at any time more messages had arrived than a ramp since `begun` and a margin allow. A
+/// busy machine makes messages late, perhaps in bursts, but never early; `drain/pace.rs` shows that
 /// the pace itself makes no bursts.
 fn assert_ramped(arrivals: &[Arrival], begun: Instant, rate: f64, more: usize) {
     for (before, arrival) in arrivals.iter().enumerate() {
@@ -108,7 +108,7 @@ async fn live_requests_are_not_much_slower_while_it_drains() {
     spool.fill(spooled_for("orders", &keys, 600)).await;
     let path = "/v1/queues/live/messages";
 
-    // In turn, so that other work of the machine affects both.
+    // Alternately, so that other work of the machine affects both.
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     let mut left = 0.0;
     for _ in 0..3 {

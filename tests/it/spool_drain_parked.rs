@@ -1,5 +1,5 @@
-//! A message that the broker never takes is parked with its reason, or waits; nothing is dropped,
-//! and nobody else waits.
+//! A message that the broker never accepts is parked with its reason, or waits; no message is
+//! dropped, and no other destination waits.
 
 use crate::harness::*;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -120,7 +120,7 @@ async fn what_was_damaged_on_the_disk_is_parked_and_not_delivered() {
     assert_eq!(arrived, ["first-sound", "last-sound"]);
 }
 
-/// Changes a bit of the bytes in a file.
+/// Flips a bit of these bytes in a file.
 fn flip(path: &std::path::Path, bytes: &[u8]) {
     let mut file = std::fs::OpenOptions::new().read(true).write(true).open(path).expect("the file is there");
     let mut content = Vec::new();

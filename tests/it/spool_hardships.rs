@@ -1,5 +1,5 @@
-//! A spool in hard times: a second sidecar, a disk that fails or hangs, a broker that blocks,
-//! requests without end.
+//! A spool under hard conditions: a second sidecar, a disk that fails or hangs, a broker that
+//! blocks, endless requests.
 
 use crate::harness::*;
 use std::process::Command;
@@ -105,9 +105,13 @@ async fn requests_that_leave_it_no_room_slow_the_drain_and_do_not_stop_it() {
         .set("publish.max_in_flight", "2")
         .start()
         .await;
-    // Half of what may be in flight, for as long as its body is not whole.
+    // Takes half of the bytes in flight while its body is incomplete.
     let mut slow = SlowClient::connect(sidecar.http()).await;
-    slow.send("POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\namqpost-mode: spool\r\namqpost-timeout: 60s\r\ncontent-length: 10\r\n\r\n1").await;
+    slow.send(
+        "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\namqpost-mode: spool\r\n\
+         amqpost-timeout: 60s\r\ncontent-length: 10\r\n\r\n1",
+    )
+    .await;
     eventually("it is in flight", PATIENCE, async || sidecar.metric("amqpost_in_flight").await >= 1.0).await;
 
     let before = arrivals.distinct();
@@ -116,8 +120,7 @@ async fn requests_that_leave_it_no_room_slow_the_drain_and_do_not_stop_it() {
     arrivals.assert_in_order(1, 10);
 }
 
-/// The database is locked for longer than the deadline of any request, as a disk that hangs would
-/// be.
+/// The database is locked for longer than any request's deadline, as on a disk that hangs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_hangs_leaves_half_of_what_may_be_in_flight_to_the_broker() {
     let vhost = shared().await.vhost("hard_hanging").await;
@@ -152,7 +155,7 @@ async fn a_store_that_fails_while_it_drains_never_answers_202_and_direct_goes_on
     let mut sidecar = configured().set("spool.drain_rate", "50").start().await.with_link_up().await;
     arrivals.reach(3, PATIENCE).await;
 
-    // Files may not grow any more: every write of the store fails, as on a dying disk.
+    // Files can no longer grow: every write of the store fails, as on a dying disk.
     let limit = ["--pid", &sidecar.pid().to_string(), "--fsize=4096:4096"].map(str::to_owned);
     assert!(Command::new("prlimit").args(limit).status().expect("prlimit runs").success());
     let mut answered = Vec::new();

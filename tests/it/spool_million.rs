@@ -1,5 +1,5 @@
-//! A flood of messages through HTTP and the drain: all of them arrive, in order, in bounded memory,
-//! and the disk is free again.
+//! A flood of messages through HTTP and the drain: all arrive in order, in bounded memory, and the
+//! disk is free again.
 
 use crate::harness::*;
 use futures::future::join_all;
@@ -17,16 +17,16 @@ use tokio_stream::StreamExt;
 /// Requests that a client writes before it reads their answers.
 const PIPELINED: usize = 8;
 
-/// The most that the process may ever have had resident.
+/// The largest permitted resident memory of the process.
 const MEMORY_KIB: u64 = 128 << 10;
 
-/// The most that may be left on the disk: SQLite's log, and the files of an empty store.
+/// The largest permitted size on disk at the end: SQLite's log, and the files of an empty store.
 const LEFT_BYTES: u64 = 20 << 20;
 
-/// How many arrived, and everything that was wrong with them.
+/// The number of arrivals, and their faults.
 #[derive(Debug, Default)]
 struct Tally {
-    /// The number that is next for each key.
+    /// The next number for each key.
     next: HashMap<String, usize>,
     distinct: usize,
     repeated: usize,
@@ -75,8 +75,8 @@ impl Tally {
     }
 }
 
-/// Publishes `count` messages of a key over one connection, each after the answer to the one
-/// before, and goes on as long as the answer is 202.
+/// Publishes `count` messages of a key over one connection, each after the answer to the previous
+/// one, while the answer is 202.
 async fn publish(address: &str, key: &str, count: usize, accepted: &AtomicUsize) {
     let mut socket = TcpStream::connect(address).await.expect("the sidecar listens");
     let mut answers = Vec::new();
@@ -102,7 +102,7 @@ async fn publish(address: &str, key: &str, count: usize, accepted: &AtomicUsize)
     }
 }
 
-/// The next answer; what was read beyond it stays in `read`.
+/// The next answer; bytes beyond it stay in `read`.
 async fn answer(socket: &mut TcpStream, read: &mut Vec<u8>) -> String {
     loop {
         if let Some(head) = read.windows(4).position(|window| window == b"\r\n\r\n") {

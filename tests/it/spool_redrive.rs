@@ -1,5 +1,4 @@
-//! After a repair, redriven messages arrive, marked if they may have arrived before, and nobody
-//! waits long.
+//! After a repair, redriven messages arrive soon, marked if they may have arrived before.
 
 use crate::harness::*;
 use std::collections::BTreeSet;
@@ -55,7 +54,7 @@ async fn what_a_killed_run_may_have_delivered_is_marked_even_when_it_was_parked_
         let uri = vhost.uri_via(proxy.port());
         Sidecar::builder(&uri).set("spool.path", &spool.setting()).start().await
     };
-    // The broker has it, and the sidecar that delivered it dies before it learns of that.
+    // The broker has it, and the sidecar dies before it learns of that.
     let tap = Arrivals::of(&client, "q").await;
     proxy.delay(Direction::FromBroker, Duration::from_millis(250));
     let killed = start().await;
@@ -125,7 +124,7 @@ async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_deli
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("all", true, arguments([])).await;
     client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
-    // Often enough that each pause has reached its maximum.
+    // So often that each pause has reached its maximum.
     let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "orders", 8).await;
 
     let arrivals = Arrivals::of(&client, "all").await;
@@ -183,7 +182,7 @@ async fn without_its_note_on_the_disk_nothing_is_delivered_and_the_log_says_why(
     client.declare_queue("q", true, arguments([])).await;
     let spool = SpoolDir::new();
     spool.fill([spooled("", "q", "q-0")]).await;
-    // Nobody can declare anything by that name.
+    // No exchange with that name can be declared.
     let note = spool.path().join("delivering");
     std::os::unix::fs::symlink("nowhere/at/all", &note).expect("a link");
 

@@ -1,5 +1,5 @@
-//! A broker that keeps its socket open and stops answering: noticed, refused at once, and back
-//! without a ghost.
+//! A broker that keeps its socket open and stops answering: the sidecar notices, refuses at once,
+//! and recovers without a ghost.
 
 use crate::harness::*;
 use std::collections::HashSet;

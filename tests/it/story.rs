@@ -4,7 +4,7 @@ use crate::harness::*;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A lost or silent connection is noticed long before its heartbeat, of ten seconds, would tell.
+/// A lost or silent connection is noticed long before its heartbeat of ten seconds would show it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(6);
 
 /// The code of a request that got no answer.
@@ -45,7 +45,7 @@ impl Story {
         again
     }
 
-    /// No message sent after that moment has become unknown; by `code`, or at all.
+    /// Fails if a message sent after that moment is unknown, with this `code` or any.
     pub(crate) fn assert_known_since(&self, moment: Instant, code: Option<&str>) {
         let late = with_outcome(&self.sent, "unknown").into_iter();
         let late: Vec<_> = late

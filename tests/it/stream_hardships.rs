@@ -1,5 +1,5 @@
-//! Streams under hard conditions: brokers that go, clients that stall or leave, limits, the end of
-//! the sidecar.
+//! Streams under hard conditions: outages, clients that stall or leave, limits, the sidecar's
+//! shutdown.
 
 use crate::harness::*;
 use serde_json::{Value, json};
@@ -191,8 +191,8 @@ async fn a_client_that_leaves_stops_its_stream_and_what_was_taken_is_finished_an
 
     let confirmed = sidecar.published("confirmed", "confirmed").await;
     assert_eq!(f64::from(client.depth("orders").await), confirmed);
-    // What is read at once has some sixty lines in it; it is after the second write of an answer
-    // that the leaving is noticed.
+    // One read returns some sixty lines; the sidecar notices that the client left after the second
+    // write of an answer.
     assert!((5.0..50.0).contains(&confirmed), "what was taken, and nothing more: {confirmed}");
 }
 

@@ -1,5 +1,5 @@
-//! How fast a stream is beside single requests and beside the library itself, in time and in CPU,
-//! and what a million lines cost in memory.
+//! Compares a stream with single requests and with the library itself, in time and CPU, and
+//! measures the memory of a million lines.
 
 use crate::harness::*;
 use futures::stream::{self, FuturesUnordered};
@@ -30,7 +30,7 @@ fn rate(count: usize, begun: Instant) -> f64 {
     count as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Sends `count` lines as fast as they are taken and counts the confirmed ones; lines a second.
+/// Sends `count` lines as fast as possible and counts the confirmed ones; returns lines a second.
 async fn streamed(sidecar: &Sidecar, count: usize) -> f64 {
     let socket = TcpStream::connect(sidecar.http()).await.expect("the sidecar listens");
     let (mut from, mut to) = socket.into_split();
@@ -39,7 +39,8 @@ async fn streamed(sidecar: &Sidecar, count: usize) -> f64 {
     let chunk = format!("{:x}\r\n{lines}\r\n", lines.len());
     let begun = Instant::now();
     let sending = tokio::spawn(async move {
-        let head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n";
+        let head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
+        transfer-encoding: chunked\r\n\r\n";
         to.write_all(head.as_bytes()).await.expect("taken");
         for _ in 0..count / LINES_IN_A_CHUNK {
             to.write_all(chunk.as_bytes()).await.expect("taken");
@@ -55,7 +56,7 @@ async fn streamed(sidecar: &Sidecar, count: usize) -> f64 {
         let filled = kept + more;
         let found: Vec<_> = memchr::memmem::find_iter(&read[..filled], marker).collect();
         confirmed += found.len();
-        // The beginning of a marker may stand at the end.
+        // The end may be the beginning of a marker.
         let begin =
             found.last().map_or(0, |last| last + marker.len()).max(filled.saturating_sub(marker.len() - 1));
         read.copy_within(begin..filled, 0);
@@ -111,7 +112,7 @@ async fn published(client: &AmqpClient, count: usize) -> f64 {
     rate(count, begun)
 }
 
-/// Resident memory in KiB, as Linux says.
+/// Resident memory in KiB, as Linux reports it.
 fn resident(sidecar: &Sidecar, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells");
@@ -127,14 +128,14 @@ fn cpu(sidecar: &Sidecar) -> f64 {
     ticks.sum::<f64>() / TICKS_PER_SECOND
 }
 
-/// The rate of `load`, and what a message of it cost the sidecar in microseconds of CPU.
+/// The rate of `load`, and the sidecar's CPU time for one of its messages, in microseconds.
 async fn with_cost(sidecar: &Sidecar, count: usize, load: impl Future<Output = f64>) -> (f64, f64) {
     let before = cpu(sidecar);
     let rate = load.await;
     (rate, (cpu(sidecar) - before) * 1e6 / count as f64)
 }
 
-/// The middle one of five.
+/// The median of five.
 fn median(mut ratios: Vec<f64>) -> f64 {
     ratios.sort_by(f64::total_cmp);
     ratios[ratios.len() / 2]
@@ -150,7 +151,8 @@ async fn a_stream_keeps_up_with_the_library_and_costs_less_than_requests() {
         let (lines, line_cost) = with_cost(&sidecar, 60_000, streamed(&sidecar, 60_000)).await;
         let library = published(&client, 60_000).await;
         println!(
-            "round {round}: requests {requests:.0}/s at {request_cost:.1} us of CPU, lines {lines:.0}/s at {line_cost:.1} us, library {library:.0}/s"
+            "round {round}: requests {requests:.0}/s at {request_cost:.1} us of CPU, lines {lines:.0}/s \
+            at {line_cost:.1} us, library {library:.0}/s"
         );
         rates.push(lines / requests);
         costs.push(request_cost / line_cost);

@@ -1,5 +1,5 @@
-//! TLS to the broker: it works with the right authority and name, and says why it does not with
-//! wrong ones.
+//! TLS to the broker: it works with the right authority and name; with wrong ones the reason is
+//! reported.
 
 use crate::harness::*;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The journal of a process's file operations, and the state of the disk after a power cut at any point in it.
+//! The journal of a process's file operations, and the state of the disk after a power cut at any
+//! point in it.
 
 use fastrand::Rng;
 use std::collections::HashMap;
@@ -35,19 +36,20 @@ pub(crate) struct Asked {
 pub(crate) enum Syncs {
     /// All syncs of the process.
     Asked,
-    /// None of the log's, but before its content moves into the database: what `synchronous=NORMAL` asks for.
+    /// Of the log only those before a checkpoint, as with `synchronous=NORMAL`.
     NotAtCommits,
 }
 
 /// All operations, in order.
 pub(crate) struct Journal(pub(crate) Vec<Asked>);
 
-/// An existing file (its directory entry is always durable): the content that is certainly on the disk, and the writes that may be.
+/// An existing file (its directory entry is always durable): the content that is certainly on the
+/// disk, and the writes that may be.
 #[derive(Default)]
 struct Half {
     durable: Vec<u8>,
     pending: Vec<Operation>,
-    /// How many of them were there when a thread's sync began, which says nothing of later ones.
+    /// How many of them a thread's sync covers: those that existed when it began.
     covered: HashMap<u32, usize>,
 }
 
@@ -87,7 +89,8 @@ impl Journal {
         String::from_utf8(text).expect("text").lines().map(str::to_owned).collect()
     }
 
-    /// Writes the files as a start after the cut finds them: the synced content, and some blocks of the rest.
+    /// Writes the files as a start after the cut finds them: the synced content, and some blocks of
+    /// the rest.
     pub(crate) fn play(&self, cut: usize, syncs: Syncs, into: &Path, random: &mut Rng) {
         let mut halves = [const { None }; 3];
         for (at, Asked { file, operation, thread }) in self.0[..cut].iter().enumerate() {
@@ -117,7 +120,7 @@ impl Journal {
         }
     }
 
-    /// Whether what the same thread asks for after an operation, answers left out, is a write to the database.
+    /// Whether the thread's next operation, apart from answers, is a write to the database.
     fn moves(&self, at: usize) -> bool {
         let of_thread = |asked: &&Asked| asked.thread == self.0[at].thread && asked.file != File::Answers;
         let next = self.0[at + 1..].iter().find(of_thread);

@@ -1,4 +1,4 @@
-//! Rust source without comments and literals, and the few things that the rules look for in it.
+//! Rust source without comments and literals, and the constructs that the rules look for.
 
 use std::ops::Range;
 
@@ -59,7 +59,8 @@ impl Code {
         self.0[identifier.range.end..].iter().skip_while(|c| c.is_whitespace()).take(80).collect()
     }
 
-    /// Whether the identifier is the first of its path: `lapin` in `lapin::types`, not in `x::lapin`.
+    /// Whether the identifier is the first of its path: `lapin` in `lapin::types`, not in
+    /// `x::lapin`.
     pub(crate) fn is_first_of_path(&self, identifier: &Identifier) -> bool {
         let before: String =
             self.0[identifier.range.start.saturating_sub(3)..identifier.range.start].iter().collect();
@@ -87,12 +88,14 @@ impl Code {
             .collect()
     }
 
-    /// The names that follow each `root`, such as `crate::`, and their lines: one for a path, several for a group.
+    /// The names that follow each `root`, such as `crate::`, and their lines: one for a path,
+    /// several for a group.
     pub(crate) fn named_below(&self, root: &str) -> Vec<(String, usize)> {
         let root: Vec<char> = root.chars().collect();
         let mut names = Vec::new();
         for (start, window) in self.0.windows(root.len()).enumerate() {
-            // A path that only goes through the root, such as `super::super::` below `super::`, is another one.
+            // A path that only goes through the root, such as `super::super::` below `super::`, is
+            // another one.
             let begins = start == 0 || !is_word(self.0[start - 1]) && self.0[start - 1] != ':';
             if window != root || !begins {
                 continue;
@@ -107,8 +110,8 @@ impl Code {
         names
     }
 
-    /// From the first brace after `start` to the one that closes it; empty, at the semicolon or the end of what it is in, where
-    /// there is no body.
+    /// The range from the first brace after `start` to its closing brace. Without a body the range
+    /// is empty, at the semicolon or the end of the enclosing block.
     fn body(&self, start: usize) -> Range<usize> {
         let (mut brackets, mut braces, mut opened) = (0_usize, 0_usize, start);
         for (at, c) in self.0.iter().enumerate().skip(start) {
@@ -246,7 +249,8 @@ fn the_lines_of_a_function_are_counted_from_its_name_to_its_last_brace() {
 
 #[test]
 fn what_is_compiled_for_tests_only_is_left_out() {
-    let source = "#[cfg(test)]\nmod a;\n#[cfg(test)]\nmod b { fn c() { d } }\nfn e() {}\nenum F { G, #[cfg(test)] H(i), }";
+    let source = "#[cfg(test)]\nmod a;\n#[cfg(test)]\nmod b { fn c() { d } }\nfn e() {}\n\
+        enum F { G, #[cfg(test)] H(i), }";
     let words: Vec<_> =
         Code::of(source).without_tests().identifiers().into_iter().map(|word| word.text).collect();
     assert_eq!(words.join(" "), "fn e enum F G");

@@ -234,7 +234,8 @@ fn blocks(document: &TextFile, language: &str) -> Vec<(usize, String)> {
     blocks
 }
 
-/// Creates the files that an example refers to in `directory`, and returns the example with their paths.
+/// Creates the files that an example refers to in `directory`, and returns the example with their
+/// paths.
 fn with_files(example: &str, directory: &str) -> String {
     const SECRETS: &str = "/run/secrets";
     for line in example.lines() {

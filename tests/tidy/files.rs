@@ -1,4 +1,4 @@
-//! The text files of the repository, as somebody who clones it would find them.
+//! The text files of the repository, as a clone has them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,8 @@ fn walk(directory: &Path, ignored: &[&str], paths: &mut Vec<PathBuf>) {
         if ignored.iter().any(|pattern| matches(pattern, &name)) {
             continue;
         }
-        // A link is not followed: what it leads to is walked where it is, or is not part of the repository.
+        // Links are not followed: their targets are visited at their own place or are not part of
+        // the repository.
         let kind = entry.file_type().expect("an entry has a type");
         if kind.is_dir() {
             walk(&entry.path(), ignored, paths);
@@ -76,7 +77,8 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 fn text_file(path: &Path) -> Option<TextFile> {
-    // A test that runs at the same time may have removed a file of its own; a file that is not UTF-8 is not text.
+    // A test that runs at the same time may have removed a file of its own; a file that is not
+    // UTF-8 is not text.
     let text = String::from_utf8(fs::read(path).ok()?).ok()?;
     let path = path.strip_prefix(root()).expect("the walk begins at the root").display().to_string();
     Some(TextFile { path, text })

@@ -340,7 +340,8 @@ fn distribution(membership: Option<&Membership>) -> Vec<String> {
             "-sname {NODE_NAME} -setcookie private -dist_listen false -start_epmd false -erl_epmd_port 1"
         ),
         Some(membership) => format!(
-            "-name {} -setcookie {} -start_epmd false -erl_epmd_port {} -kernel inet_dist_use_interface {{{}}}",
+            "-name {} -setcookie {} -start_epmd false -erl_epmd_port {} -kernel inet_dist_use_interface \
+            {{{}}}",
             membership.node_name(),
             membership.cookie,
             membership.port,

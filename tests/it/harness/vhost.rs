@@ -120,7 +120,8 @@ impl Vhost {
     fn listed(&self) -> String {
         let vhost = binary(&self.name);
         format!(
-            "[P || [{{pid, P}}, {{vhost, H}}] <- rabbit_networking:connection_info_all([pid, vhost]), H =:= {vhost}]"
+            "[P || [{{pid, P}}, {{vhost, H}}] <- rabbit_networking:connection_info_all([pid, vhost]), H \
+            =:= {vhost}]"
         )
     }
 }
