@@ -10,7 +10,7 @@ use crate::listener::{BindError, Listeners};
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
 use crate::spool::store::StoreReader;
-use crate::spool::{Drain, DrainSettings, Spool};
+use crate::spool::{Drain, Spool};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -64,8 +64,9 @@ impl App {
         let admission = Admission::new(publish.max_in_flight, publish.max_in_flight_bytes);
         let (link, link_handle) = Link::start(&live, admission.clone(), metrics.clone());
         let spool_handle = spool.as_ref().map(Spool::handle);
-        let drain = spool_handle.clone().zip(DrainSettings::of(&live)).map(|(spool, settings)| {
-            Drain::start(spool, link_handle.clone(), admission.clone(), settings, metrics.clone())
+        let drain = spool_handle.clone().zip(config.spool.path.as_ref()).map(|(spool, path)| {
+            let (link, admission) = (link_handle.clone(), admission.clone());
+            Drain::start(spool, link, admission, path, live.clone(), metrics.clone())
         });
         let (readiness, readiness_reader) = watch::channel(Readiness::Serving);
         let shown = Shown {

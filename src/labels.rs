@@ -12,22 +12,31 @@ pub trait Label: Copy + 'static {
 
     /// The value's place in `ALL`.
     fn index(self) -> usize;
+
+    /// The value with this word; `None` for any other text.
+    #[must_use]
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.as_str() == word)
+    }
 }
 
 /// Declares closed lists: enums whose values have a word each.
 macro_rules! labels {
-    ($($(#[doc = $list:literal])+ $name:ident {
-        $($(#[doc = $meaning:literal])+ $value:ident = $word:literal,)+
+    ($($(#[$list:meta])+ $name:ident {
+        $($(#[$meaning:meta])+ $value:ident = $word:literal,)+
     })+) => {$(
-        $(#[doc = $list])+
+        $(#[$list])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name {
-            $($(#[doc = $meaning])+ $value,)+
+            $($(#[$meaning])+ $value,)+
         }
 
         impl $name {
             /// Every value, in the order of the declaration.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$value),+];
+
+            /// Every word, in the order of the declaration.
+            pub const WORDS: &[&str] = &[$($word),+];
 
             /// The word in metrics, JSON and logs.
             #[must_use]

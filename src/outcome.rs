@@ -235,12 +235,6 @@ impl Outcome {
         &Self::TABLE[self as usize]
     }
 
-    /// The outcome with this code; `None` for a text that is no outcome's code.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.code() == code)
-    }
-
     /// The JSON `code`, metric label and log field.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -288,10 +282,10 @@ mod tests {
     #[test]
     fn a_code_leads_back_to_its_outcome_and_another_text_to_none() {
         for outcome in Outcome::ALL {
-            assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
+            assert_eq!(Outcome::from_word(outcome.code()), Some(outcome));
         }
         for other in ["", "Confirmed", "confirmed "] {
-            assert_eq!(Outcome::from_code(other), None, "{other:?}");
+            assert_eq!(Outcome::from_word(other), None, "{other:?}");
         }
     }
 

@@ -33,54 +33,41 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
 }
 
 /// Takes the sidecar down in the order that docs/operating.md describes. Every step ends by its budget.
-pub async fn run(app: App) {
-    let App {
-        live,
-        link,
-        spool,
-        drain,
-        control,
-        admission,
-        admin,
-        readiness,
-        stop_accepting,
-        mut serving,
-        ..
-    } = app;
-    let budgets = live.now().shutdown.clone();
-    readiness.send_replace(Readiness::Draining);
+pub async fn run(mut app: App) {
+    let budgets = app.live.now().shutdown.clone();
+    app.readiness.send_replace(Readiness::Draining);
     tracing::info!(lame_duck = ?budgets.lame_duck, "readiness is off");
     tokio::time::sleep(budgets.lame_duck).await;
 
-    stop_accepting.send_replace(true);
-    tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
-    let answered = tokio::time::timeout(budgets.request_budget, &mut serving).await.is_ok();
+    app.stop_accepting.send_replace(true);
+    tracing::info!(in_flight = app.admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
+    let answered = tokio::time::timeout(budgets.request_budget, &mut app.serving).await.is_ok();
     if !answered {
-        tracing::warn!(in_flight = admission.in_flight(), "requests exceed their budget");
+        tracing::warn!(in_flight = app.admission.in_flight(), "requests exceed their budget");
     }
 
     // The drain delivers nothing more and waits for the verdicts on its deliveries. Requests have the rest of the budget.
     let closed_by = Instant::now() + budgets.broker_budget;
-    if let Some(drain) = drain {
+    if let Some(drain) = app.drain {
         drain.stop(budgets.broker_budget / 2).await;
     }
 
     // A publish still in flight ends with its connection, and its request is answered.
-    tracing::info!(in_flight = admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
-    link.drain(closed_by.saturating_duration_since(Instant::now())).await;
-    if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut serving).await.is_err() {
+    tracing::info!(in_flight = app.admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
+    app.link.drain(closed_by.saturating_duration_since(Instant::now())).await;
+    if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut app.serving).await.is_err() {
         tracing::warn!("disconnecting clients that do not read their answer");
-        serving.abort();
+        app.serving.abort();
     }
 
-    if let Some(control) = control {
+    if let Some(control) = app.control {
         control.stop(CONTROL_BUDGET).await;
     }
     // By now the spool has committed every message handed over and removed every confirmed one.
-    if let Some(spool) = spool {
+    if let Some(spool) = app.spool {
         spool.close(SPOOL_BUDGET).await;
     }
 
-    admin.stop(ADMIN_BUDGET).await;
+    app.admin.stop(ADMIN_BUDGET).await;
     tracing::info!("stopped");
 }

@@ -28,19 +28,19 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
 
 /// Which rooms each room may name: dependencies point one way.
 const MAY_NAME: &[(&str, &[&str])] = &[
-    ("message", &["outcome"]),
+    ("message", &["labels", "outcome"]),
     ("labels", &[]),
     ("outcome", &["labels"]),
     ("hashing", &[]),
     ("locking", &[]),
     ("admission", &[]),
-    ("config", &["message", "text"]),
+    ("config", &["labels", "message", "text"]),
     ("open_files", &[]),
-    ("tasks", &[]),
+    ("tasks", &["locking"]),
     ("text", &[]),
     ("when_woken", &[]),
     ("telemetry", &["config"]),
-    ("envelope", &["message", "text"]),
+    ("envelope", &["labels", "message", "text"]),
     ("listener", &["config", "when_woken"]),
     ("metrics", &["labels", "locking", "outcome"]),
     (
@@ -63,7 +63,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "publishing",
-        &["admission", "config", "labels", "link", "message", "metrics", "outcome", "spool", "tasks"],
+        &[
+            "admission",
+            "config",
+            "labels",
+            "link",
+            "locking",
+            "message",
+            "metrics",
+            "outcome",
+            "spool",
+            "tasks",
+        ],
     ),
     (
         "http",

@@ -2,33 +2,26 @@
 
 use super::Shown;
 use crate::labels::{BreakerState, ConnectionState};
+use crate::link::{ConnectionStatus, unix_seconds};
 use crate::metrics::{Observed, ObservedSpool};
 use crate::spool::SpoolSnapshot;
 use serde::{Serialize, Serializer};
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// The state of the sidecar. Its JSON is the answer of `/link`.
 #[derive(Serialize)]
 pub(super) struct Snapshot {
     state: ConnectionState,
-    since_unix_seconds: u64,
+    #[serde(rename = "since_unix_seconds", serialize_with = "unix_seconds")]
+    since: SystemTime,
     in_flight: usize,
     in_flight_limit: usize,
-    connections: Vec<ConnectionView>,
+    connections: Vec<ConnectionStatus>,
     #[serde(skip)]
     breakers: HashMap<BreakerState, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spool: Option<SpoolView>,
-}
-
-#[derive(Serialize)]
-struct ConnectionView {
-    state: ConnectionState,
-    since_unix_seconds: u64,
-    endpoint: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
 }
 
 /// The spool as `/link` shows it: with a state and perhaps a reason, like a connection.
@@ -56,19 +49,13 @@ struct SpoolView {
 impl Snapshot {
     pub(super) fn of(shown: &Shown) -> Self {
         let status = shown.link.status();
-        let connections = status.connections.into_iter().map(|connection| ConnectionView {
-            state: connection.state,
-            since_unix_seconds: unix_seconds(connection.since),
-            endpoint: connection.endpoint,
-            reason: connection.reason,
-        });
         let age_limit = shown.config.now().spool.max_age;
         Self {
             state: status.state,
-            since_unix_seconds: unix_seconds(status.since),
+            since: status.since,
             in_flight: shown.admission.in_flight(),
             in_flight_limit: shown.admission.limit(),
-            connections: connections.collect(),
+            connections: status.connections,
             breakers: shown.link.breakers(),
             spool: shown.spool.as_ref().map(|spool| SpoolView::of(&spool.snapshot(), age_limit)),
         }
@@ -84,7 +71,7 @@ impl Snapshot {
 
     /// Why connections are not up, each with its endpoint.
     pub(super) fn link_reasons(&self) -> impl Iterator<Item = String> {
-        self.connections.iter().filter_map(|ConnectionView { endpoint, reason, .. }| {
+        self.connections.iter().filter_map(|ConnectionStatus { endpoint, reason, .. }| {
             reason.as_ref().map(|reason| format!("{endpoint}: {reason}"))
         })
     }
@@ -139,8 +126,4 @@ impl SpoolView {
 
 fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(duration.as_secs_f64())
-}
-
-fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
 }

@@ -63,8 +63,6 @@ const QUERY_PARAMETERS: &[(&str, &str)] = &[
     ("verify", "amqpost always verifies the broker's certificate"),
 ];
 
-// === impl Endpoint ===
-
 impl Endpoint {
     /// Reads an AMQP URI; or lists everything that was expected of it, without credentials.
     pub(super) fn parse(uri: &str) -> Result<Self, Vec<String>> {
@@ -170,8 +168,6 @@ impl Serialize for Endpoint {
         serializer.serialize_str(&self.uri("***@"))
     }
 }
-
-// === impl Parts ===
 
 impl<'a> Parts<'a> {
     fn cut(uri: &'a str) -> Result<Self, &'static str> {

@@ -57,8 +57,6 @@ pub(super) struct Mismatch {
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
-// === impl ConfigError ===
-
 impl ConfigError {
     /// The problems, in the order found: the file, unknown keys, values in the order of the reference,
     /// contradictions.
@@ -82,8 +80,6 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-// === impl Problem ===
-
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key.is_empty() {
@@ -100,8 +96,6 @@ impl fmt::Display for Problem {
     }
 }
 
-// === impl Origin ===
-
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,16 +109,12 @@ impl fmt::Display for Origin {
     }
 }
 
-// === impl Mismatch ===
-
 impl Mismatch {
     /// Of a whole value.
     pub(super) fn new(got: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { part: None, got: got.into(), expected: expected.into() }
     }
 }
-
-// === impl Problems ===
 
 impl Problems {
     pub(super) fn push(&mut self, problem: Problem) {

@@ -46,8 +46,6 @@ pub(super) struct Found {
 /// A value as the file would spell it.
 pub(super) struct Shown<'a, T>(pub(super) &'a T, pub(super) &'a Kind);
 
-// === impl Reader ===
-
 impl<'a> Reader<'a> {
     pub(super) fn new(given: &'a Given, problems: &'a mut Problems) -> Self {
         Self { given, problems, bad: BTreeSet::new(), table: None }
@@ -93,8 +91,6 @@ fn default<T: Setting>(key: &Key) -> Option<T> {
         None => T::unset(),
     }
 }
-
-// === impl Found ===
 
 impl Found {
     /// The keys of all sections have been read.

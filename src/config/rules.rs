@@ -18,50 +18,37 @@ pub(super) struct Rule {
 }
 
 pub(super) const RULES: &[Rule] = &[
-    Rule {
-        key: "admin.listen",
-        demand: "an address apart from",
-        other: "http.listen",
-        holds: |config| {
-            !config.http.listen.iter().any(|address| match address {
-                ListenAddress::Tcp(address) => collide(*address, config.admin.listen),
-                ListenAddress::Unix(_) => false,
-            })
-        },
-    },
-    Rule {
-        key: "broker.ca_file",
-        demand: "an amqps URI in",
-        other: "broker.endpoints",
-        holds: |config| {
-            config.broker.ca_file.is_none() || config.broker.endpoints.iter().any(|endpoint| endpoint.tls)
-        },
-    },
-    Rule {
-        key: "broker.reconnect_min",
-        demand: "at most",
-        other: "broker.reconnect_max",
-        holds: |config| config.broker.reconnect_min <= config.broker.reconnect_max,
-    },
-    Rule {
-        key: "broker.frame_max",
-        demand: "at most",
-        other: "broker.write_window",
-        holds: |config| config.broker.frame_max <= config.broker.write_window,
-    },
-    Rule {
-        key: "publish.timeout",
-        demand: "at most",
-        other: "publish.max_timeout",
-        holds: |config| config.publish.timeout <= config.publish.max_timeout,
-    },
-    Rule {
-        key: "publish.max_body",
-        demand: "at most",
-        other: "publish.max_in_flight_bytes",
-        holds: |config| config.publish.max_body <= config.publish.max_in_flight_bytes,
-    },
+    rule("admin.listen", "an address apart from", "http.listen", |config| {
+        !config.http.listen.iter().any(|address| match address {
+            ListenAddress::Tcp(address) => collide(*address, config.admin.listen),
+            ListenAddress::Unix(_) => false,
+        })
+    }),
+    rule("broker.ca_file", "an amqps URI in", "broker.endpoints", |config| {
+        config.broker.ca_file.is_none() || config.broker.endpoints.iter().any(|endpoint| endpoint.tls)
+    }),
+    rule("broker.reconnect_min", "at most", "broker.reconnect_max", |config| {
+        config.broker.reconnect_min <= config.broker.reconnect_max
+    }),
+    rule("broker.frame_max", "at most", "broker.write_window", |config| {
+        config.broker.frame_max <= config.broker.write_window
+    }),
+    rule("publish.timeout", "at most", "publish.max_timeout", |config| {
+        config.publish.timeout <= config.publish.max_timeout
+    }),
+    rule("publish.max_body", "at most", "publish.max_in_flight_bytes", |config| {
+        config.publish.max_body <= config.publish.max_in_flight_bytes
+    }),
 ];
+
+const fn rule(
+    key: &'static str,
+    demand: &'static str,
+    other: &'static str,
+    holds: fn(&Config) -> bool,
+) -> Rule {
+    Rule { key, demand, other, holds }
+}
 
 /// Each table `[[route]]` must fulfil it.
 pub(super) struct RouteRule {

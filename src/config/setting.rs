@@ -13,6 +13,7 @@ use super::listen::{ListenAddress, parse_address};
 use super::problems::Mismatch;
 use super::raw::Raw;
 use super::secret::{Secret, is_credential};
+use crate::labels::Label;
 use crate::text::quantities::{format_duration, format_size, parse_duration, parse_number, parse_size};
 
 /// The type of a key.
@@ -46,6 +47,13 @@ impl<T: Setting> Setting for Option<T> {
             Some(value) => value.show(kind, serializer),
             None => serializer.serialize_none(),
         }
+    }
+}
+
+/// A word of a closed list.
+impl<T: Label + Serialize> Setting for T {
+    fn read(raw: &Raw, kind: &Kind) -> Result<Self, Vec<Mismatch>> {
+        fits(raw, kind, raw.text().and_then(T::from_word))
     }
 }
 
@@ -175,13 +183,6 @@ impl Setting for Vec<Endpoint> {
 /// The value, if there is one; else what was given instead of what the kind demands.
 fn fits<T>(raw: &Raw, kind: &Kind, value: Option<T>) -> Result<T, Vec<Mismatch>> {
     value.ok_or_else(|| vec![Mismatch::new(raw.shown(kind), kind.to_string())])
-}
-
-/// The value that is written as this word of the kind, `all` in the order of the words.
-pub(super) fn word<T: Copy>(raw: &Raw, kind: &Kind, all: &[T]) -> Result<T, Vec<Mismatch>> {
-    let words = if let Kind::Choice(words) = kind { *words } else { &[] };
-    let position = words.iter().position(|word| raw.text() == Some(word));
-    fits(raw, kind, position.and_then(|position| all.get(position)).copied())
 }
 
 fn between<T: PartialOrd>(min: &T, max: &T) -> impl Fn(&T) -> bool {

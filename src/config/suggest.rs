@@ -2,6 +2,7 @@
 
 use super::keys::{SECTIONS, all_keys};
 use super::schema::Key;
+use strsim::osa_distance;
 
 /// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key in the form of its source.
 pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
@@ -29,34 +30,15 @@ fn nearest(written: &str) -> Vec<&'static Key> {
 }
 
 fn within_reach(written: &str, part: impl Fn(&Key) -> &'static str) -> Vec<&'static Key> {
+    // The distance counts letters to insert, drop, replace or swap with their neighbour.
     // Up to a third of the letters wrong is a typing error; more is another word.
     let reach = (written.chars().count() / 3).min(4);
-    let distances: Vec<_> = all_keys().map(|key| (distance(written, part(key)), key)).collect();
+    let distances: Vec<_> = all_keys().map(|key| (osa_distance(written, part(key)), key)).collect();
     let Some(best) = distances.iter().map(|(distance, _)| *distance).filter(|best| *best <= reach).min()
     else {
         return Vec::new();
     };
     distances.into_iter().filter(|(distance, _)| *distance == best).map(|(_, key)| key).collect()
-}
-
-/// Letters to insert, drop, replace or swap with their neighbour to turn one text into the other.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (row, &left) in one.iter().enumerate() {
-        let mut current = vec![row + 1];
-        for (column, &right) in other.iter().enumerate() {
-            let replaced = last[column] + usize::from(left != right);
-            let mut best = replaced.min(last[column + 1] + 1).min(current[column] + 1);
-            if row > 0 && column > 0 && left == other[column - 1] && one[row - 1] == right {
-                best = best.min(before_last[column - 1] + 1);
-            }
-            current.push(best);
-        }
-        before_last = std::mem::replace(&mut last, current);
-    }
-    last[other.len()]
 }
 
 #[cfg(test)]
@@ -65,11 +47,11 @@ mod tests {
 
     #[test]
     fn distance_counts_slips() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", ""), 3);
-        assert_eq!(distance("abc", "abc"), 0);
-        assert_eq!(distance("abc", "acb"), 1);
-        assert_eq!(distance("heartbeat", "hartbeet"), 2);
+        assert_eq!(osa_distance("", "abc"), 3);
+        assert_eq!(osa_distance("abc", ""), 3);
+        assert_eq!(osa_distance("abc", "abc"), 0);
+        assert_eq!(osa_distance("abc", "acb"), 1);
+        assert_eq!(osa_distance("heartbeat", "hartbeet"), 2);
     }
 
     #[test]

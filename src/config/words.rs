@@ -1,36 +1,8 @@
 //! The settings that are words: log levels and the like.
 
-use serde::Serialize;
+use crate::labels::labels;
 
-use super::kind::Kind;
-use super::problems::Mismatch;
-use super::raw::Raw;
-use super::setting::{Setting, word};
-use crate::message::Mode;
-
-/// Declares an enum of which each variant is one word in the configuration.
-macro_rules! words {
-    ($( $(#[doc = $about:literal])+ $name:ident { $( $(#[doc = $doc:literal])+ $variant:ident = $word:literal, )+ } )+) => { $(
-        $(#[doc = $about])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-        pub enum $name { $( $(#[doc = $doc])+ #[serde(rename = $word)] $variant, )+ }
-
-        impl $name {
-            /// How the values are written, in the order of `ALL`.
-            pub(super) const WORDS: &[&str] = &[$($word),+];
-            /// Every value.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-        }
-
-        impl Setting for $name {
-            fn read(raw: &Raw, kind: &Kind) -> Result<Self, Vec<Mismatch>> {
-                word(raw, kind, Self::ALL)
-            }
-        }
-    )+ };
-}
-
-words! {
+labels! {
     /// How much is logged.
     LogLevel {
         /// Only what needs an operator.
@@ -59,11 +31,5 @@ words! {
         Park = "park",
         /// It is tried again and again, and those behind it wait.
         Wait = "wait",
-    }
-}
-
-impl Setting for Mode {
-    fn read(raw: &Raw, kind: &Kind) -> Result<Self, Vec<Mismatch>> {
-        word(raw, kind, &Self::ALL)
     }
 }

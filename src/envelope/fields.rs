@@ -1,5 +1,6 @@
 //! The fields that an envelope and the headers of a request have in common: texts read as values, or what is wrong with them.
 
+use crate::labels::Label;
 use crate::message::{ClientKey, Mode, RetryPolicy, ShortText};
 use crate::text::quantities::parse_duration;
 use std::fmt::Display;

@@ -23,7 +23,7 @@ mod ticket;
 
 pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
-pub use connection::{ConnectionStatus, LinkStatus};
+pub use connection::{ConnectionStatus, LinkStatus, unix_seconds};
 
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config, Live};
@@ -46,8 +46,6 @@ use tokio::time::Instant;
 #[derive(Debug)]
 struct LinkSettings {
     broker: BrokerConfig,
-    connect_timeout: Duration,
-    write_window: usize,
     max_in_flight: usize,
 }
 
@@ -74,12 +72,8 @@ impl Link {
     #[must_use]
     pub fn start(live: &Live, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
         let Config { broker, publish, .. } = &*live.now();
-        let settings = Arc::new(LinkSettings {
-            connect_timeout: broker.connect_timeout,
-            write_window: broker.write_window,
-            max_in_flight: publish.max_in_flight,
-            broker: broker.clone(),
-        });
+        let settings =
+            Arc::new(LinkSettings { max_in_flight: publish.max_in_flight, broker: broker.clone() });
         let attempting = Arc::new(Attempting {
             admission,
             breakers: Breakers::new(live.clone(), metrics.clone()),
@@ -92,7 +86,7 @@ impl Link {
         for (slot, state) in writers.into_iter().enumerate() {
             let supervisor = Supervisor {
                 settings: Arc::clone(&settings),
-                reporter: Reporter::new(slot, state, metrics.clone()),
+                reporter: Reporter { slot, state, metrics: metrics.clone() },
                 stage: stage_reader.clone(),
                 retired: JoinSet::new(),
             };

@@ -1,8 +1,8 @@
 //! The order: a message and everything its client says about publishing it.
 
 use super::{ClientKey, Deadline, Message, ShortText};
+use crate::labels::labels;
 use bytes::Bytes;
-use serde::Serialize;
 use std::sync::Arc;
 
 /// A message and everything that was said about publishing it.
@@ -56,35 +56,17 @@ pub struct Destination {
     pub routing_key: ShortText,
 }
 
-/// How a message is published.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// To the broker, or an error. The spool is not used.
-    #[default]
-    Direct,
-    /// To the broker, else to the spool.
-    Fallback,
-    /// To the spool, and from there to the broker, in order.
-    Spool,
-}
-
-impl Mode {
-    /// The modes as they are written, in the order of `ALL`.
-    pub const WORDS: &'static [&'static str] = &["direct", "fallback", "spool"];
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Fallback, Self::Spool];
-
-    /// The mode as it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
-    }
-
-    /// The mode with this name.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
+labels! {
+    /// How a message is published.
+    #[derive(Default)]
+    Mode {
+        /// To the broker, or an error. The spool is not used.
+        #[default]
+        Direct = "direct",
+        /// To the broker, else to the spool.
+        Fallback = "fallback",
+        /// To the spool, and from there to the broker, in order.
+        Spool = "spool",
     }
 }
 
@@ -103,6 +85,7 @@ pub enum RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::Label;
 
     #[test]
     fn words_and_modes_stand_in_the_same_order() {

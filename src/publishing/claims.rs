@@ -1,11 +1,12 @@
 //! The idempotency keys, shared: a request that is published holds a claim on its key until it ends.
 
 use super::fingerprint::Fingerprint;
-use super::keys::{Begun, Keys};
+use super::keys::{Keys, NoClaim};
+use crate::locking::lock;
 use crate::message::ShortText;
 use crate::outcome::Outcome;
 use crate::spool::store::{FinalOutcome, Idempotency};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,15 +25,6 @@ pub(super) struct Claim {
     ended: bool,
 }
 
-/// Why a request with a key is not published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NoClaim {
-    /// It was published before, with this outcome and message id.
-    Replay(Outcome, ShortText),
-    /// It is refused with this outcome.
-    Refused(Outcome),
-}
-
 impl Claims {
     pub(super) fn new(window: Duration, max: usize) -> Self {
         Self(Arc::new(Mutex::new(Keys::new(window, max))))
@@ -45,20 +37,8 @@ impl Claims {
         request: Fingerprint,
         message_id: &ShortText,
     ) -> Result<Claim, NoClaim> {
-        match self.lock().begin(key, request, message_id, Instant::now()) {
-            Begun::Go(message_id) => {
-                Ok(Claim { claims: self.clone(), key, request, message_id, ended: false })
-            }
-            Begun::Replay(outcome, message_id) => Err(NoClaim::Replay(outcome, message_id)),
-            Begun::InUse => Err(NoClaim::Refused(Outcome::IdempotencyKeyInUse)),
-            Begun::Reused => Err(NoClaim::Refused(Outcome::IdempotencyKeyReused)),
-            Begun::Full => Err(NoClaim::Refused(Outcome::Overloaded)),
-        }
-    }
-
-    // The table is consistent between any two statements that could panic.
-    fn lock(&self) -> MutexGuard<'_, Keys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let message_id = lock(&self.0).begin(key, request, message_id, Instant::now())?;
+        Ok(Claim { claims: self.clone(), key, request, message_id, ended: false })
     }
 }
 
@@ -66,13 +46,13 @@ impl Claim {
     /// The request ended with a final outcome, which repeated requests are answered, with this message id.
     pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
         self.ended = true;
-        self.claims.lock().end(self.key, Some((outcome, message_id)), Instant::now());
+        lock(&self.claims.0).end(self.key, Some((outcome, message_id)), Instant::now());
     }
 
     /// The key belongs to another request, as the disk knows.
     pub(super) fn forget(mut self) {
         self.ended = true;
-        self.claims.lock().forget(self.key);
+        lock(&self.claims.0).forget(self.key);
     }
 
     /// What the spool remembers.
@@ -89,7 +69,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.ended {
-            self.claims.lock().end(self.key, None, Instant::now());
+            lock(&self.claims.0).end(self.key, None, Instant::now());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The course of an order that has a key or may need the spool: its key, the broker's part, the spool's part, one answer.
 
-use super::claims::{Claim, NoClaim};
+use super::claims::Claim;
 use super::keeping::{Keeping, Kept};
+use super::keys::NoClaim;
 use super::{Ways, fingerprint, split};
 use crate::admission::Permit;
 use crate::message::{Mode, Order, Settlement, ShortText};

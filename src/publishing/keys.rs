@@ -33,19 +33,13 @@ enum Phase {
     Ended { number: u64, at: Instant, replay: Option<Outcome> },
 }
 
-/// What to do with a request that has a key.
+/// Why a request with a key is not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    /// Publish, with this message id: that of the first attempt.
-    Go(ShortText),
-    /// Answer this outcome of the first request, with its message id.
+pub(super) enum NoClaim {
+    /// It was published before, with this outcome and message id.
     Replay(Outcome, ShortText),
-    /// The first request is under way.
-    InUse,
-    /// The key was used for another request.
-    Reused,
-    /// Too many keys are under way to remember one more.
-    Full,
+    /// It is refused with this outcome.
+    Refused(Outcome),
 }
 
 impl Keys {
@@ -53,37 +47,39 @@ impl Keys {
         Self { window, max, entries: HashMap::new(), ended: BTreeMap::new(), last: 0 }
     }
 
-    /// A request with this key begins; after [`Begun::Go`] it must end.
+    /// A request with this key begins. If it is published, with the message id of the first attempt,
+    /// it must end.
     pub(super) fn begin(
         &mut self,
         key: Fingerprint,
         request: Fingerprint,
         message_id: &ShortText,
         now: Instant,
-    ) -> Begun {
+    ) -> Result<ShortText, NoClaim> {
         self.expire(now);
         if let Some(entry) = self.entries.get_mut(&key) {
             if entry.request != request {
-                return Begun::Reused;
+                return Err(NoClaim::Refused(Outcome::IdempotencyKeyReused));
             }
             return match entry.phase {
-                Phase::UnderWay => Begun::InUse,
+                Phase::UnderWay => Err(NoClaim::Refused(Outcome::IdempotencyKeyInUse)),
                 Phase::Ended { replay: Some(outcome), .. } => {
-                    Begun::Replay(outcome, entry.message_id.clone())
+                    Err(NoClaim::Replay(outcome, entry.message_id.clone()))
                 }
                 Phase::Ended { number, replay: None, .. } => {
                     entry.phase = Phase::UnderWay;
                     self.ended.remove(&number);
-                    Begun::Go(entry.message_id.clone())
+                    Ok(entry.message_id.clone())
                 }
             };
         }
         if self.entries.len() >= self.max && !self.forget_oldest() {
-            return Begun::Full;
+            // Too many keys are under way to remember one more.
+            return Err(NoClaim::Refused(Outcome::Overloaded));
         }
         let entry = Entry { request, message_id: message_id.clone(), phase: Phase::UnderWay };
         self.entries.insert(key, entry);
-        Begun::Go(message_id.clone())
+        Ok(message_id.clone())
     }
 
     /// The request ended. Repeated requests are answered `replay`, if there is one, with this message id.
@@ -134,6 +130,10 @@ mod tests {
         ShortText::new(text).unwrap()
     }
 
+    const IN_USE: Result<ShortText, NoClaim> = Err(NoClaim::Refused(Outcome::IdempotencyKeyInUse));
+    const REUSED: Result<ShortText, NoClaim> = Err(NoClaim::Refused(Outcome::IdempotencyKeyReused));
+    const FULL: Result<ShortText, NoClaim> = Err(NoClaim::Refused(Outcome::Overloaded));
+
     fn key(number: u8) -> Fingerprint {
         [number; 16]
     }
@@ -141,35 +141,35 @@ mod tests {
     #[test]
     fn a_request_is_published_once_and_its_outcome_given_again() {
         let (mut keys, now) = (Keys::new(WINDOW, 8), Instant::now());
-        assert_eq!(keys.begin(key(1), key(9), &id("m-1"), now), Begun::Go(id("m-1")));
-        assert_eq!(keys.begin(key(1), key(9), &id("m-2"), now), Begun::InUse);
-        assert_eq!(keys.begin(key(1), key(8), &id("m-2"), now), Begun::Reused);
+        assert_eq!(keys.begin(key(1), key(9), &id("m-1"), now), Ok(id("m-1")));
+        assert_eq!(keys.begin(key(1), key(9), &id("m-2"), now), IN_USE);
+        assert_eq!(keys.begin(key(1), key(8), &id("m-2"), now), REUSED);
         keys.end(key(1), Some((Outcome::Confirmed, &id("m-1"))), now);
-        let replay = Begun::Replay(Outcome::Confirmed, id("m-1"));
+        let replay = Err(NoClaim::Replay(Outcome::Confirmed, id("m-1")));
         assert_eq!(keys.begin(key(1), key(9), &id("m-2"), now + WINDOW / 2), replay);
-        assert_eq!(keys.begin(key(1), key(8), &id("m-2"), now), Begun::Reused);
-        assert_eq!(keys.begin(key(1), key(8), &id("m-3"), now + WINDOW), Begun::Go(id("m-3")));
+        assert_eq!(keys.begin(key(1), key(8), &id("m-2"), now), REUSED);
+        assert_eq!(keys.begin(key(1), key(8), &id("m-3"), now + WINDOW), Ok(id("m-3")));
     }
 
     #[test]
     fn what_is_not_final_is_tried_again_with_the_first_message_id() {
         let (mut keys, now) = (Keys::new(WINDOW, 8), Instant::now());
-        keys.begin(key(1), key(9), &id("m-1"), now);
+        keys.begin(key(1), key(9), &id("m-1"), now).unwrap();
         keys.end(key(1), None, now);
-        assert_eq!(keys.begin(key(1), key(9), &id("m-2"), now), Begun::Go(id("m-1")));
-        assert_eq!(keys.begin(key(1), key(9), &id("m-3"), now), Begun::InUse);
+        assert_eq!(keys.begin(key(1), key(9), &id("m-2"), now), Ok(id("m-1")));
+        assert_eq!(keys.begin(key(1), key(9), &id("m-3"), now), IN_USE);
     }
 
     #[test]
     fn at_the_bound_the_one_that_ended_first_goes_and_none_that_is_under_way() {
         let (mut keys, now) = (Keys::new(WINDOW, 2), Instant::now());
         for number in [1, 2] {
-            keys.begin(key(number), key(9), &id("m"), now);
+            keys.begin(key(number), key(9), &id("m"), now).unwrap();
         }
-        assert_eq!(keys.begin(key(3), key(9), &id("m"), now), Begun::Full);
+        assert_eq!(keys.begin(key(3), key(9), &id("m"), now), FULL);
         keys.end(key(2), None, now);
-        assert_eq!(keys.begin(key(3), key(9), &id("m"), now), Begun::Go(id("m")));
-        assert_eq!(keys.begin(key(1), key(9), &id("m"), now), Begun::InUse);
+        assert_eq!(keys.begin(key(3), key(9), &id("m"), now), Ok(id("m")));
+        assert_eq!(keys.begin(key(1), key(9), &id("m"), now), IN_USE);
     }
 
     proptest! {
@@ -184,10 +184,10 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let begun = keys.begin(key(number), key(9), &id("m"), now);
-                        if matches!(begun, Begun::Go(_)) {
+                        if matches!(begun, Ok(_)) {
                             prop_assert!(under_way.insert(number), "two under way");
                         }
-                        prop_assert_eq!(begun == Begun::Full, under_way.len() == 4 && !under_way.contains(&number));
+                        prop_assert_eq!(begun == FULL, under_way.len() == 4 && !under_way.contains(&number));
                     }
                     _ if !under_way.remove(&number) => {}
                     2 => keys.end(key(number), Some((Outcome::Spooled, &id("m"))), now),

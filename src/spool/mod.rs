@@ -17,7 +17,7 @@ mod snapshot;
 pub mod store;
 
 pub use backlog::{Backlog, Pending};
-pub use drain::{Drain, DrainSettings};
+pub use drain::Drain;
 pub use flow::{Flow, Rates};
 pub use mark::{MARK_BYTES, REDELIVERED, marked};
 pub use open::{Spool, SpoolHandle, settings};

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serializer;
-
 /// Units of a duration in milliseconds, the largest first.
 const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -50,22 +48,6 @@ fn format_quantity(value: u64, units: &[(&str, u64)]) -> String {
         .find(|(_, factor)| value.is_multiple_of(*factor))
         .map(|(unit, factor)| format!("{}{unit}", value / factor))
         .expect("the last unit is 1 and divides everything")
-}
-
-/// Serialises a duration as the file would spell it.
-pub fn duration_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format_duration(*duration))
-}
-
-/// Serialises a number of bytes as the file would spell it.
-pub fn size_text<S, T>(bytes: &T, serializer: S) -> Result<S::Ok, S::Error>
-where
-    S: Serializer,
-    T: Copy + TryInto<u64>,
-{
-    let bytes =
-        (*bytes).try_into().map_err(|_| serde::ser::Error::custom("more bytes than 64 bits count"))?;
-    serializer.serialize_str(&format_size(bytes))
 }
 
 #[cfg(test)]

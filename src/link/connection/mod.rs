@@ -16,7 +16,7 @@ mod status;
 mod supervisor;
 mod vigil;
 
-pub use status::{ConnectionStatus, LinkStatus};
+pub use status::{ConnectionStatus, LinkStatus, unix_seconds};
 
 pub(super) use reporter::Reporter;
 pub(super) use status::{StateReader, channel};

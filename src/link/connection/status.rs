@@ -4,19 +4,22 @@
 use super::state::{ConnectionEvent, link_state};
 use crate::labels::ConnectionState;
 use crate::link::ticket::Job;
-use std::time::SystemTime;
+use serde::{Serialize, Serializer};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 /// A connection as seen from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ConnectionStatus {
     /// Its state.
     pub state: ConnectionState,
     /// Since when it is in this state.
+    #[serde(rename = "since_unix_seconds", serialize_with = "unix_seconds")]
     pub since: SystemTime,
     /// The endpoint it is connected to, or tried last: host and port, no credentials.
     pub endpoint: String,
     /// Why it is not up, for people; never holds credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
@@ -54,6 +57,14 @@ pub(crate) struct StateWriter {
 pub(crate) struct LinkChange {
     pub(crate) from: ConnectionState,
     pub(crate) to: ConnectionState,
+}
+
+/// Serialises a moment as Unix seconds.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn unix_seconds<S: Serializer>(moment: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 /// The channel, with a writer for each of `connections` slots.

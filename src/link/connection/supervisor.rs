@@ -57,14 +57,14 @@ impl Supervisor {
         let broker = &Arc::clone(&self.settings).broker;
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
         let mut outage = OutageLog::default();
-        let mut rotation = Rotation::starting_at(self.reporter.slot());
+        let mut rotation = Rotation::starting_at(self.reporter.slot);
         let mut retiring: Option<watch::Sender<PublisherMode>> = None;
         while !self.is_draining() {
             let connecting = connect(
                 broker,
                 &mut rotation,
-                |endpoint| self.reporter.is_taken(endpoint),
-                |endpoint| self.reporter.trying(endpoint),
+                |endpoint| self.reporter.state.is_taken(endpoint),
+                |endpoint| self.reporter.state.trying(endpoint),
                 |endpoint, error| self.not_connected(error, endpoint, &mut outage),
             );
             let mut stage = self.stage.clone();
@@ -76,8 +76,8 @@ impl Supervisor {
                 Ok(dialled) => {
                     outage.over();
                     rotation.connected();
-                    self.reporter.metrics().connect_succeeded();
-                    self.reporter.trying(&endpoint);
+                    self.reporter.metrics.connect_succeeded();
+                    self.reporter.state.trying(&endpoint);
                     let started = Instant::now();
                     match self.serve(dialled, &endpoint, retiring.take()).await {
                         SessionEnd::Drained => break,
@@ -114,17 +114,17 @@ impl Supervisor {
     fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
         let reason = error.failure.as_str();
         let text = format!("{reason}: {}", error.text);
-        self.reporter.metrics().connect_failed(error.failure);
+        self.reporter.metrics.connect_failed(error.failure);
         if let Some(unlogged) = outage.worth_a_line(&text) {
-            let connection = self.reporter.slot();
+            let connection = self.reporter.slot;
             tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
         }
         self.reporter.apply(ConnectionEvent::ConnectFailed, Some(text), None);
     }
 
     fn lost(&self, (reason, cause): &Loss, endpoint: &str) {
-        self.reporter.metrics().disconnected(*reason);
-        let (connection, reason) = (self.reporter.slot(), reason.as_str());
+        self.reporter.metrics.disconnected(*reason);
+        let (connection, reason) = (self.reporter.slot, reason.as_str());
         tracing::warn!(connection, endpoint, reason, cause, "connection lost");
     }
 
@@ -145,11 +145,11 @@ impl Supervisor {
             shared,
             &self.settings,
             user,
-            self.reporter.metrics().clone(),
+            self.reporter.metrics.clone(),
             Arc::clone(&vitals),
             receiver,
         );
-        tracing::info!(connection = self.reporter.slot(), endpoint, "connected");
+        tracing::info!(connection = self.reporter.slot, endpoint, "connected");
         self.reporter.apply(ConnectionEvent::Connected, None, Some(jobs.clone()));
         if let Some(replaced) = replaced {
             replaced.send_replace(PublisherMode::Finishing);
@@ -170,9 +170,9 @@ impl Supervisor {
         };
         let end = match ended {
             PublisherEnd::WornOut => {
-                self.reporter.metrics().disconnected(LossReason::Replaced);
+                self.reporter.metrics.disconnected(LossReason::Replaced);
                 tracing::info!(
-                    connection = self.reporter.slot(),
+                    connection = self.reporter.slot,
                     endpoint,
                     "replacing the connection: its channels are used up or stand still"
                 );

@@ -93,7 +93,7 @@ impl Vigil<'_> {
             Some(Event::ConnectionBlocked(reason)) => self.blocked(&reason),
             Some(Event::ConnectionUnblocked) => {
                 pulse.suspend(Instant::now());
-                tracing::info!(connection = self.reporter.slot(), "the broker takes publishes again");
+                tracing::info!(connection = self.reporter.slot, "the broker takes publishes again");
                 let paused = PublisherMode::Paused(Outcome::BrokerBlocked);
                 self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
                 self.reporter.apply(ConnectionEvent::Unblocked, None, Some(self.jobs.clone()));
@@ -132,21 +132,21 @@ impl Vigil<'_> {
     }
 
     fn blocked(&self, reason: &str) {
-        tracing::warn!(connection = self.reporter.slot(), reason, "the broker blocks publishers");
+        tracing::warn!(connection = self.reporter.slot, reason, "the broker blocks publishers");
         self.reporter.apply(ConnectionEvent::Blocked, Some(reason.to_owned()), None);
         self.pause(Outcome::BrokerBlocked);
     }
 
     fn stalled(&self) {
         let reason = "the broker stopped answering";
-        tracing::warn!(connection = self.reporter.slot(), reason, "stalled");
+        tracing::warn!(connection = self.reporter.slot, reason, "stalled");
         self.reporter.apply(ConnectionEvent::Stalled, Some(reason.to_owned()), None);
         self.pause(Outcome::LinkStalled);
     }
 
     fn resumed_if(&self, was_stalled: bool) {
         if was_stalled {
-            tracing::info!(connection = self.reporter.slot(), "the broker answers again");
+            tracing::info!(connection = self.reporter.slot, "the broker answers again");
             let paused = PublisherMode::Paused(Outcome::LinkStalled);
             self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
             self.reporter.apply(ConnectionEvent::Resumed, None, Some(self.jobs.clone()));

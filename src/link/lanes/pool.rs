@@ -66,8 +66,8 @@ impl Lanes {
         let shared = Lane::new(LaneKind::Shared, Arc::clone(&connection), shared, Arc::clone(&unwritten));
         Self {
             connection,
-            open_within: settings.connect_timeout,
-            write_window: settings.write_window,
+            open_within: settings.broker.connect_timeout,
+            write_window: settings.broker.write_window,
             stall_timeout: settings.broker.stall_timeout,
             shared: Some(shared),
             retired: Vec::new(),

@@ -23,18 +23,6 @@ pub(crate) struct Attempting {
     pub(crate) attempts_max: u32,
 }
 
-/// How one attempt ended.
-enum Attempt {
-    /// Refused before the attempt began: no connection is up, or the deadline has passed.
-    Refused(Outcome),
-    /// Not handed over; message and permit are given back.
-    NotHandedOver(Parcel, Outcome),
-    /// Not processed by the broker because of another publish; message and permit are given back.
-    Displaced(Parcel),
-    /// Handed over or rejected, with this outcome.
-    Settled(Outcome, Option<String>),
-}
-
 /// How an attempt should be made.
 #[derive(Clone, Copy)]
 struct Way {
@@ -83,19 +71,19 @@ impl LinkHandle {
         loop {
             let attempt = self.attempt(message, &mut permit, way, &mut attempts).await;
             let (outcome, detail, handed_over) = match attempt {
-                Attempt::Refused(outcome) => (outcome, None, false),
-                Attempt::NotHandedOver(parcel, outcome) => {
+                Err(outcome) => (outcome, None, false),
+                Ok(Reply::NotHandedOver(parcel, outcome)) => {
                     permit = Some(parcel.permit);
                     (outcome, None, false)
                 }
                 // This was the fault of another publish, so it counts neither as an attempt nor as
                 // a retry. The publish that closed the channel travels alone from now on.
-                Attempt::Displaced(parcel) => {
+                Ok(Reply::Displaced(parcel)) => {
                     permit = Some(parcel.permit);
                     attempts -= 1;
                     continue;
                 }
-                Attempt::Settled(outcome, detail) => (outcome, detail, true),
+                Ok(Reply::Settled(outcome, detail)) => (outcome, detail, true),
             };
             if outcome.class() == Class::Unknown {
                 unknown = Some(outcome);
@@ -124,26 +112,21 @@ impl LinkHandle {
         }
     }
 
+    /// One attempt. It is refused before it begins if no connection is up or the deadline has passed.
     async fn attempt(
         &self,
         message: &Arc<Message>,
         permit: &mut Option<Permit>,
         way: Way,
         attempts: &mut u32,
-    ) -> Attempt {
+    ) -> Result<Reply, Outcome> {
         if way.deadline.has_passed() {
-            return Attempt::Refused(Outcome::DeadlineNotSent);
+            return Err(Outcome::DeadlineNotSent);
         }
-        let lane = match self.lane(*attempts, message.payload.len()) {
-            Ok(lane) => lane,
-            Err(refusal) => return Attempt::Refused(refusal),
-        };
-        let permit = match permit.take().map_or_else(|| self.permit_for(message), Ok) {
-            Ok(permit) => permit,
-            Err(refusal) => return Attempt::Refused(refusal),
-        };
+        let lane = self.lane(*attempts, message.payload.len())?;
+        let permit = permit.take().map_or_else(|| self.permit_for(message), Ok)?;
         *attempts += 1;
-        over(&lane, Parcel { message: Arc::clone(message), permit }, way).await
+        Ok(over(&lane, Parcel { message: Arc::clone(message), permit }, way).await)
     }
 
     /// A permit for one more attempt; the previous attempt took its own permit along.
@@ -169,7 +152,7 @@ impl Drop for WithdrawOnDrop {
 }
 
 /// One attempt over one connection.
-async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }: Way) -> Attempt {
+async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }: Way) -> Reply {
     let (reply, mut answer) = oneshot::channel();
     let ticket = Ticket::new(parcel);
     let mut waiting = WithdrawOnDrop { ticket: Arc::clone(&ticket), answered: false };
@@ -185,32 +168,22 @@ async fn over(lane: &mpsc::Sender<Job>, parcel: Parcel, Way { deadline, alone }:
     waiting.answered = true;
     match (refusal, heard) {
         (Some(refusal), _) => match ticket.hand_over() {
-            Some(parcel) => Attempt::NotHandedOver(parcel, refusal),
-            None => Attempt::Settled(refusal, None),
+            Some(parcel) => Reply::NotHandedOver(parcel, refusal),
+            None => Reply::Settled(refusal, None),
         },
-        (None, Some(Ok(reply))) => Attempt::from(reply),
+        (None, Some(Ok(reply))) => reply,
         // The publisher's task is gone without a reply, which only a bug in it can cause.
         (None, Some(Err(_))) => unanswered(&ticket, Outcome::LinkDown, Outcome::LinkLost),
         (None, None) => match answer.try_recv() {
-            Ok(reply) => Attempt::from(reply),
+            Ok(reply) => reply,
             Err(_) => unanswered(&ticket, Outcome::DeadlineNotSent, Outcome::ConfirmTimeout),
         },
     }
 }
 
-fn unanswered(ticket: &Ticket, not_sent: Outcome, unknown: Outcome) -> Attempt {
+fn unanswered(ticket: &Ticket, not_sent: Outcome, unknown: Outcome) -> Reply {
     match ticket.withdraw(GaveUp::DeadlinePassed) {
-        Withdrawal::InTime => Attempt::Settled(not_sent, None),
-        Withdrawal::TooLate => Attempt::Settled(unknown, None),
-    }
-}
-
-impl From<Reply> for Attempt {
-    fn from(reply: Reply) -> Self {
-        match reply {
-            Reply::Settled(outcome, detail) => Attempt::Settled(outcome, detail),
-            Reply::NotHandedOver(parcel, outcome) => Attempt::NotHandedOver(parcel, outcome),
-            Reply::Displaced(parcel) => Attempt::Displaced(parcel),
-        }
+        Withdrawal::InTime => Reply::Settled(not_sent, None),
+        Withdrawal::TooLate => Reply::Settled(unknown, None),
     }
 }

@@ -26,7 +26,7 @@ use destination::{MEMORY_KIB, Shared};
 use gate::Gate;
 use owner::Owner;
 use redelivery::{DeliveringNote, Suspects};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -34,36 +34,6 @@ use tokio::task::JoinHandle;
 
 /// The largest number of concurrent turns.
 const SIDE_BY_SIDE: usize = 64;
-
-/// The settings of the drain.
-#[derive(Clone, Debug)]
-pub struct DrainSettings {
-    /// The store's directory.
-    pub directory: PathBuf,
-    /// The highest rate, in messages a second.
-    pub rate: u32,
-    /// After more nacks than this a record is undeliverable.
-    pub nacks_max: u32,
-    /// Whether undeliverable records are parked or wait.
-    pub undeliverable: Undeliverable,
-    /// `publish.timeout` is the deadline for the broker's verdict on one delivery.
-    pub live: Live,
-}
-
-impl DrainSettings {
-    /// The settings, if the configuration has a spool.
-    #[must_use]
-    pub fn of(live: &Live) -> Option<Self> {
-        let SpoolConfig { path, drain_rate, nacks_max, undeliverable, .. } = &live.now().spool;
-        Some(Self {
-            directory: path.clone()?,
-            rate: *drain_rate,
-            nacks_max: *nacks_max,
-            undeliverable: *undeliverable,
-            live: live.clone(),
-        })
-    }
-}
 
 /// The running drain.
 #[derive(Debug)]
@@ -73,26 +43,28 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Starts to deliver the store's records.
+    /// Starts to deliver the records of the store in `directory`. The drain follows changes of
+    /// `publish.timeout`, the deadline for the broker's verdict on one delivery.
     #[must_use]
     pub fn start(
         spool: SpoolHandle,
         link: LinkHandle,
         admission: Admission,
-        settings: DrainSettings,
+        directory: &Path,
+        live: Live,
         metrics: Metrics,
     ) -> Self {
+        let SpoolConfig { drain_rate, nacks_max, undeliverable, .. } = live.now().spool;
         let SpoolHandle { store, backlog, flow } = spool;
         let (stop, stopping) = watch::channel(false);
         let (gate, asking) = mpsc::channel(SIDE_BY_SIDE);
-        let gatekeeper = Gate::new(link.clone(), admission, settings.rate);
+        let gatekeeper = Gate::new(link.clone(), admission, drain_rate);
         let gatekeeper = tokio::spawn(gatekeeper.run(asking, stopping.clone()));
         let (confirmed, remover) = Confirmed::start(store.clone(), metrics.clone());
         let suspected = store.suspected();
-        let under_way = DeliveringNote::new(&settings.directory, suspected.is_some());
+        let under_way = DeliveringNote::new(directory, suspected.is_some());
         let suspects = Suspects::new(suspected);
-        let rules =
-            Rules { nacks_max: settings.nacks_max, parks: settings.undeliverable == Undeliverable::Park };
+        let rules = Rules { nacks_max, parks: undeliverable == Undeliverable::Park };
         let shared = Arc::new(Shared {
             store,
             link,
@@ -102,12 +74,12 @@ impl Drain {
             backlog,
             flow,
             rules,
-            live: settings.live,
+            live,
             suspects: Mutex::new(suspects),
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             stopping,
         });
-        let owner = Owner::new(shared, under_way, settings.rate);
+        let owner = Owner::new(shared, under_way, drain_rate);
         let owner = tokio::spawn(async move {
             owner.run().await;
             // Both are idle: the gate has stopped, and the remover has no sender left.

@@ -150,8 +150,6 @@ pub struct Stored {
     pub seq: Seq,
     /// The message as it was appended.
     pub message: Message,
-    /// When it was appended, in Unix milliseconds.
-    pub created_ms: i64,
     /// When it is parked instead of delivered, in Unix milliseconds.
     pub expires_ms: i64,
     /// Deliveries with an unknown outcome.
@@ -176,14 +174,8 @@ pub struct ReadyAddress {
     pub destination: Address,
     /// Records that are ready.
     pub ready: u64,
-    /// Records that are parked.
-    pub parked: u64,
-    /// Bytes of all its records.
-    pub bytes: u64,
     /// The oldest record that is ready.
     pub first: Seq,
-    /// When that one was appended, in Unix milliseconds.
-    pub oldest_ms: i64,
 }
 
 /// Which records to list.

@@ -83,9 +83,6 @@ pub struct Stats {
     pub appended: u64,
     /// Transactions committed since the start, each with one sync of the disk.
     pub commits: u64,
-    /// The last committed record, perhaps of an earlier run.
-    #[serde(skip)]
-    pub last: Seq,
     /// The records that were missing at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostTail>,

@@ -35,7 +35,7 @@ pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> R
     let mut batch = Batch { last: want.after, ..Batch::default() };
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
     let mut select = connection.prepare_cached(
-        "SELECT msg.seq, created_ms, expires_ms, coalesce(attempts, 0), crc, meta, body
+        "SELECT msg.seq, expires_ms, coalesce(attempts, 0), NULL, crc, meta, body
          FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(first, ?2 + 1) AND last
          LEFT JOIN note ON note.seq = msg.seq
          WHERE stretch.dest = ?1
@@ -55,13 +55,7 @@ pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> R
         match sound(row, seq, dest)? {
             Some(message) => {
                 bytes += message.payload.len();
-                batch.records.push(Stored {
-                    seq,
-                    message,
-                    created_ms: row.get(1)?,
-                    expires_ms: row.get(2)?,
-                    attempts: row.get(3)?,
-                });
+                batch.records.push(Stored { seq, message, expires_ms: row.get(1)?, attempts: row.get(2)? });
             }
             None => batch.damaged.push(seq),
         }
@@ -91,19 +85,12 @@ const FIRST_READY: &str = "(SELECT found.seq FROM stretch
 /// Destinations with ready records, the one with the oldest record first.
 pub(crate) fn destinations(connection: &Connection, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
     let mut select = connection.prepare_cached(&format!(
-        "SELECT exchange, routing_key, ready, parked, bytes, msg.seq, created_ms
+        "SELECT exchange, routing_key, ready, msg.seq
          FROM dest CROSS JOIN msg ON msg.seq = {FIRST_READY} WHERE ready > 0 ORDER BY msg.seq LIMIT ?1"
     ))?;
     let found = select.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-        let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        Ok(ReadyAddress {
-            destination: address(row, 0)?,
-            ready: count(2)?,
-            parked: count(3)?,
-            bytes: count(4)?,
-            first: Seq::new(row.get(5)?),
-            oldest_ms: row.get(6)?,
-        })
+        let ready = row.get::<_, i64>(2)?.cast_unsigned();
+        Ok(ReadyAddress { destination: address(row, 0)?, ready, first: Seq::new(row.get(3)?) })
     })?;
     Ok(found.collect::<Result<_, _>>()?)
 }

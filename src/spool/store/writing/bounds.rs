@@ -11,13 +11,13 @@ const LOW_PERCENT: u64 = 90;
 /// Measurements at the beginning of a transaction, and the bytes that it has added since.
 #[derive(Debug)]
 pub(crate) struct Bounds {
-    max_bytes: u64,
+    pub(crate) max_bytes: u64,
     share_bytes: u64,
     disk_reserve: u64,
-    live: u64,
+    pub(crate) live: u64,
     added: u64,
     free_disk: u64,
-    full: bool,
+    pub(crate) full: bool,
 }
 
 impl Bounds {
@@ -64,18 +64,6 @@ impl Bounds {
     pub(crate) fn met(&self) -> FullReason {
         let hard = self.live + self.added >= percent(self.max_bytes, HIGH_PERCENT);
         if hard { FullReason::Spool } else { FullReason::Disk }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
-    }
-
-    pub(crate) fn live(&self) -> u64 {
-        self.live
-    }
-
-    pub(crate) fn max_bytes(&self) -> u64 {
-        self.max_bytes
     }
 }
 

@@ -53,6 +53,12 @@ pub(crate) struct Ledger {
     pub(crate) given: Seq,
 }
 
+impl RolledBack {
+    fn before_commit(error: rusqlite::Error) -> Self {
+        Self { fault: Fault::of(&error), at_commit: false, text: error.to_string() }
+    }
+}
+
 impl Fault {
     pub(crate) fn of(error: &rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
@@ -70,24 +76,18 @@ impl Ledger {
         &mut self,
         changes: impl IntoIterator<Item = &'a Change>,
     ) -> Result<Vec<Effect>, RolledBack> {
-        let trouble = |at_commit| {
-            move |error: rusqlite::Error| RolledBack {
-                fault: Fault::of(&error),
-                at_commit,
-                text: error.to_string(),
-            }
-        };
-        self.begin().map_err(trouble(false))?;
+        self.begin().map_err(RolledBack::before_commit)?;
         let changes: Vec<_> = changes.into_iter().collect();
         let flushed = self.apply_all(&changes, now_ms()).and_then(|verdicts| {
             self.stretches.flush(&self.connection)?;
             self.destinations.flush(&self.connection)?;
             Ok(verdicts)
         });
-        match flushed.map_err(trouble(false)).and_then(|verdicts| {
-            self.statement("COMMIT").map_err(trouble(true))?;
-            Ok(verdicts)
-        }) {
+        let committed = flushed.map_err(RolledBack::before_commit).and_then(|verdicts| {
+            let trouble = |error| RolledBack { at_commit: true, ..RolledBack::before_commit(error) };
+            self.statement("COMMIT").map_err(trouble).map(|()| verdicts)
+        });
+        match committed {
             Ok(verdicts) => {
                 self.destinations.committed();
                 self.committed = self.given;
@@ -157,12 +157,7 @@ impl Ledger {
         if !self.generations.is_due(now_ms) {
             return Ok(());
         }
-        let trouble = |error: rusqlite::Error| RolledBack {
-            fault: Fault::of(&error),
-            at_commit: false,
-            text: error.to_string(),
-        };
-        self.begin().map_err(trouble)?;
+        self.begin().map_err(RolledBack::before_commit)?;
         let turned = self.generations.turned(&self.connection, now_ms).and_then(|turned| {
             self.statement("COMMIT")?;
             Ok(turned)
@@ -172,7 +167,7 @@ impl Ledger {
                 self.generations = turned;
                 Ok(())
             }
-            Err(error) => Err(self.roll_back(trouble(error))),
+            Err(error) => Err(self.roll_back(RolledBack::before_commit(error))),
         }
     }
 }

@@ -160,12 +160,11 @@ impl Writer {
             ready: total.ready,
             parked: total.parked,
             oldest_ms: self.oldest_ms,
-            live_bytes: bounds.live(),
-            max_bytes: bounds.max_bytes(),
-            full: bounds.is_full(),
+            live_bytes: bounds.live,
+            max_bytes: bounds.max_bytes,
+            full: bounds.full,
             commits: self.commits,
             appended: self.appended,
-            last: self.ledger.committed,
             lost: self.lost,
         });
     }
