@@ -93,7 +93,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("admin", &["admission", "config", "labels", "link", "listener", "metrics", "spool"]),
-    ("control", &["config", "envelope", "listener", "message", "spool"]),
+    ("control", &["config", "envelope", "labels", "listener", "message", "spool"]),
     (
         "app",
         &[

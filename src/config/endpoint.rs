@@ -3,14 +3,12 @@
 //! The URI is parsed here rather than by a general URL parser, which quietly resolves `..`, drops newlines and
 //! passes broken percent sequences. Each of these would connect to another place than was written.
 
-use std::fmt;
-use std::net::Ipv6Addr;
-
-use serde::{Serialize, Serializer};
-
 use super::secret::{REDACTED, Secret};
 use crate::text::percent::{self, BrokenEncoding};
 use crate::text::quantities::parse_number;
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::net::Ipv6Addr;
 
 /// RabbitMQ's own default user and password.
 const GUEST: &str = "guest";

@@ -1,14 +1,12 @@
 //! `FromFile`: what a key takes from a file that it names.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-use serde::{Serialize, Serializer};
-
 use super::endpoint::{Endpoint, redact};
 use super::problems::{Mismatch, quoted};
 use super::secret::{Secret, is_credential};
+use serde::{Serialize, Serializer};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// The largest file that is read. None of ours is nearly this large; a device or a core dump is larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -1,9 +1,8 @@
 //! What the sources say, before anything is made of it: raw values with their origins.
 
-use std::collections::BTreeMap;
-
 use super::problems::Origin;
 use super::raw::Raw;
+use std::collections::BTreeMap;
 
 /// For each key the value that holds, which may be a secret in clear, and where it was given. Without `Debug`.
 #[derive(Default)]

@@ -2,13 +2,6 @@
 //!
 //! The structs of [`Config`], the parser, the errors, `config/amqpost.toml` and `docs/configuration.md` follow from it.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
-
 use super::declare::{EACH_FIELD, EACH_KEY, configuration};
 use super::endpoint::Endpoint;
 use super::files::{Certificates, FromFile};
@@ -21,6 +14,11 @@ use super::schema::{Key, Section};
 use super::secret::Secret;
 use super::words::{LogFormat, LogLevel, Undeliverable};
 use crate::message::Mode;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -37,7 +37,7 @@ fn merge_file(sources: &Sources, layers: &mut Layers, problems: &mut Problems) {
             layers.given.set(key.path, entry.raw, entry.origin);
         } else {
             let suggestion = suggest(&written, |key| key.path.to_owned());
-            problems.push(unknown(written, entry.origin, &suggestion));
+            problems.push(unknown(&written, entry.origin, &suggestion));
         }
     }
 }
@@ -53,7 +53,7 @@ fn merge_environment(sources: &Sources, layers: &mut Layers, problems: &mut Prob
             Some(key) => layers.given.set(key.path, Raw::Plain(value.clone()), origin),
             None => {
                 let suggestion = suggestion(&path, Key::environment_name);
-                problems.push(unknown(path, origin, &suggestion));
+                problems.push(unknown(&path, origin, &suggestion));
             }
         }
     }
@@ -65,7 +65,7 @@ fn merge_flags(sources: &Sources, layers: &mut Layers, problems: &mut Problems) 
             layers.given.set(key.path, Raw::Plain(value.clone()), Origin::Flag);
         } else {
             let suggestion = suggestion(path, |key| key.path.to_owned());
-            problems.push(unknown(path.clone(), Origin::Flag, &suggestion));
+            problems.push(unknown(path, Origin::Flag, &suggestion));
         }
     }
 }
@@ -97,6 +97,6 @@ fn suggestion(path: &str, spell: impl Fn(&Key) -> String) -> String {
 }
 
 /// The value is left out: under a mistyped key it may be a password.
-fn unknown(key: String, origin: Origin, suggestion: &str) -> Problem {
-    Problem { key, part: None, got: None, origin, verdict: format!("unknown key; {suggestion}") }
+fn unknown(key: &str, origin: Origin, suggestion: &str) -> Problem {
+    Problem::new(key, origin, format!("unknown key; {suggestion}"))
 }

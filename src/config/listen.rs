@@ -1,11 +1,10 @@
 //! `ListenAddress`: where the HTTP listener accepts connections.
 
+use crate::text::quantities::parse_number;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-
-use crate::text::quantities::parse_number;
-use serde::{Serialize, Serializer};
 
 /// The longest path of a socket, in bytes: Linux stores 108, the last one is NUL.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -1,11 +1,9 @@
 //! `Live`: the configuration in force, shared by the rooms that follow its changes.
 
-use std::sync::Arc;
-
-use tokio::sync::watch;
-
 use super::changes::{Changes, reload};
 use super::keys::Config;
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The configuration in force. Cloning shares it.
 ///

@@ -80,6 +80,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl Problem {
+    /// About the whole of a key whose value must not be shown.
+    pub(super) fn new(key: &str, origin: Origin, verdict: String) -> Self {
+        Self { key: key.to_owned(), part: None, got: None, origin, verdict }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key.is_empty() {
@@ -123,13 +130,9 @@ impl Problems {
 
     /// Records that the value of `key` is not what was expected.
     pub(super) fn mismatch(&mut self, key: &str, origin: &Origin, mismatch: Mismatch) {
-        self.push(Problem {
-            key: key.to_owned(),
-            part: mismatch.part,
-            got: Some(mismatch.got),
-            origin: origin.clone(),
-            verdict: format!("expected {}", mismatch.expected),
-        });
+        let Mismatch { part, got, expected } = mismatch;
+        let problem = Problem::new(key, origin.clone(), format!("expected {expected}"));
+        self.push(Problem { part, got: Some(got), ..problem });
     }
 
     /// The value if there are no problems; else all problems.

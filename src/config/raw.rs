@@ -1,11 +1,10 @@
 //! `Raw`: a value as it was given, before its key says what it must be.
 
-use std::borrow::Cow;
-
 use super::endpoint::redact;
 use super::kind::Kind;
 use super::problems::quoted;
 use super::secret::REDACTED;
+use std::borrow::Cow;
 
 /// A value from any source. It has no `Debug`, since it may be a secret in clear.
 #[derive(Clone)]

@@ -1,15 +1,14 @@
 //! `Reader`: makes values of what was given, and collects everything that is wrong with it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Serialize, Serializer};
-
+use super::declare::EACH_KEY;
 use super::given::{Given, Layers, Table};
 use super::kind::Kind;
 use super::problems::{Mismatch, Origin, Problem, Problems};
 use super::raw::Raw;
 use super::schema::{Key, Section};
 use super::setting::Setting;
+use serde::{Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A struct whose fields are the keys of a section.
 pub(super) trait Declared: Sized {
@@ -72,15 +71,10 @@ impl<'a> Reader<'a> {
     }
 
     fn missing<T>(&mut self, key: &'static Key) -> Option<T> {
-        let (part, origin) = self.table.clone().expect("every key of a section has a default or is optional");
+        let (part, origin) = self.table.clone().expect(EACH_KEY);
         self.bad.insert(key.path);
-        self.problems.push(Problem {
-            key: key.path.to_owned(),
-            part: Some(part),
-            got: None,
-            origin,
-            verdict: format!("is missing; expected {}", key.kind),
-        });
+        let problem = Problem::new(key.path, origin, format!("is missing; expected {}", key.kind));
+        self.problems.push(Problem { part: Some(part), ..problem });
         None
     }
 }
@@ -124,13 +118,9 @@ fn known(table: &Table, section: &Section, place: &str, problems: &mut Problems)
             continue;
         }
         all_known = false;
-        problems.push(Problem {
-            key: path,
-            part: Some(place.to_owned()),
-            got: None,
-            origin: entry.origin.clone(),
-            verdict: format!("unknown key; {}", section.listing()),
-        });
+        let verdict = format!("unknown key; {}", section.listing());
+        let problem = Problem::new(&path, entry.origin.clone(), verdict);
+        problems.push(Problem { part: Some(place.to_owned()), ..problem });
     }
     (given, all_known)
 }

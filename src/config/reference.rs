@@ -1,12 +1,11 @@
 //! The two documents that are generated from the keys: `config/amqpost.toml` and `docs/configuration.md`.
 
-use std::fmt::Write as _;
-
 use super::keys::{Config, SECTIONS, TABLES};
 use super::kind::Kind;
 use super::rules::{EXCLUSIVE, ROUTE_RULES, RULES};
 use super::schema::{Key, Section};
 use super::sources::Sources;
+use std::fmt::Write as _;
 
 /// The width of comments, in characters.
 const COMMENT_CHARACTERS_MAX: usize = 100;

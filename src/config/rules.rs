@@ -123,13 +123,9 @@ pub(super) fn check(config: &Config, found: &Found, layers: &Layers, problems: &
 
 fn contradiction(key: &str, demand: &str, other: &str, layers: &Layers, problems: &mut Problems) {
     let (this, that) = (shown(key, layers), shown(other, layers));
-    problems.push(Problem {
-        key: key.to_owned(),
-        part: None,
-        got: Some(this),
-        origin: layers.given.origin(key),
-        verdict: format!("expected {demand} {other} = {that} ({})", layers.given.origin(other)),
-    });
+    let verdict = format!("expected {demand} {other} = {that} ({})", layers.given.origin(other));
+    let problem = Problem::new(key, layers.given.origin(key), verdict);
+    problems.push(Problem { got: Some(this), ..problem });
 }
 
 fn shown(path: &str, layers: &Layers) -> String {

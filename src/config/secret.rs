@@ -1,8 +1,7 @@
 //! `Secret`: a text that no log line, error or serialiser can show.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
+use std::fmt;
 
 /// Shown instead of a secret.
 pub(super) const REDACTED: &str = "***";

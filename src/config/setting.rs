@@ -1,11 +1,5 @@
 //! `Setting`: the types that keys have, each with how it is read from a raw value and shown again.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::{Serialize, Serializer};
-
 use super::endpoint::Endpoint;
 use super::files::{Content, FromFile};
 use super::kind::Kind;
@@ -15,6 +9,10 @@ use super::raw::Raw;
 use super::secret::{Secret, is_credential};
 use crate::labels::Label;
 use crate::text::quantities::{format_duration, format_size, parse_duration, parse_number, parse_size};
+use serde::{Serialize, Serializer};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// The type of a key.
 pub(super) trait Setting: Sized + Serialize {

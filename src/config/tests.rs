@@ -8,12 +8,11 @@ mod problems;
 mod routes;
 mod secrets;
 
+use super::*;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use super::*;
 
 /// A directory of one test, gone with it.
 struct Directory(PathBuf);

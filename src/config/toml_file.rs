@@ -1,17 +1,15 @@
 //! Parses the configuration file into entries and tables, each with its line.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
 use super::files::read_text;
 use super::given::{Entry, Table};
 use super::keys::{SECTIONS, TABLES};
 use super::problems::{Mismatch, Origin, Problem, Problems, quoted};
 use super::raw::Raw;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 /// What the file holds.
 pub(super) struct Document {
@@ -43,13 +41,8 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Document> {
     }
     for error in errors {
         // Only the message: the parser's own display shows the line, and with it perhaps a password.
-        problems.push(Problem {
-            key: "--config".to_owned(),
-            part: None,
-            got: None,
-            origin: place.origin(error.span().map_or(0, |span| span.start)),
-            verdict: format!("expected TOML: {}", error.message()),
-        });
+        let origin = place.origin(error.span().map_or(0, |span| span.start));
+        problems.push(Problem::new("--config", origin, format!("expected TOML: {}", error.message())));
     }
     None
 }

@@ -1,4 +1,5 @@
-//! Answers questions about a spool over a read-only connection.
+//! Answers questions about a spool over a read-only connection. A question fails if the spool cannot
+//! be read.
 
 use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
 use crate::envelope::envelope_of;
@@ -13,9 +14,6 @@ pub(super) const PAGE_MAX: usize = 1000;
 
 /// The spool's contents, with at most `largest` destinations. The caller fills in which process has
 /// it.
-///
-/// # Errors
-/// When the spool cannot be read.
 pub async fn status(reader: &StoreReader, largest: usize) -> Result<Status, ReadError> {
     let held = reader.summary(largest.min(PAGE_MAX)).await?;
     Ok(Status { sidecar: Sidecar::None, live: None, held })
@@ -34,26 +32,18 @@ pub async fn lines(reader: &StoreReader, query: &Query) -> Result<MessagesPage, 
 }
 
 /// One whole message; `None` if there is no such number.
-///
-/// # Errors
-/// When the spool cannot be read.
 pub async fn shown(reader: &StoreReader, seq: i64) -> Result<Option<ShownMessage>, ReadError> {
     let whole = reader.get(Seq::new(seq)).await?;
     Ok(whole.map(|whole| ShownMessage {
         entry: whole.entry,
         damaged: whole.message.is_none(),
-        envelope: whole.message.map(|message| raw(envelope_of(&message))),
+        envelope: whole.message.map(|message| {
+            RawValue::from_string(envelope_of(&message)).expect("it was just written as JSON")
+        }),
     }))
 }
 
-fn raw(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).expect("it was just written as JSON")
-}
-
 /// Verifies the whole spool.
-///
-/// # Errors
-/// When the spool cannot be read.
 pub async fn report(
     reader: &StoreReader,
     progress: impl Fn(VerifyProgress) + Send,
@@ -102,9 +92,6 @@ impl Export {
 
     /// The next message; `None` after the last one. Messages delivered in the meantime are left
     /// out.
-    ///
-    /// # Errors
-    /// When the spool cannot be read.
     pub async fn next(&mut self, reader: &StoreReader) -> Result<Option<Exported>, ReadError> {
         loop {
             while let Some(seq) = self.page.pop_front() {

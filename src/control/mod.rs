@@ -63,13 +63,13 @@ impl ControlSocket {
     /// When another process listens there, or the path cannot be bound.
     pub async fn start(directory: &Path, desk: Desk) -> Result<Self, ControlError> {
         let socket = SocketPath::of(directory);
-        let path = || socket.path().to_owned();
-        let address = ListenAddress::Unix(socket.way().to_owned());
+        let path = || socket.path.clone();
+        let address = ListenAddress::Unix(socket.way.clone());
         let settings = Settings::for_operators(address, CONNECTIONS_MAX, HEADER_BYTES_MAX);
         let bound = Listeners::bind(settings).await;
         let listeners = bound.map_err(|error| ControlError::Bind(path(), error))?;
         // The directory is private already, unless somebody opened it.
-        std::fs::set_permissions(socket.path(), Permissions::from_mode(0o600))
+        std::fs::set_permissions(&socket.path, Permissions::from_mode(0o600))
             .map_err(|error| ControlError::Private(path(), error))?;
         let (stop, stopped) = watch::channel(false);
         let serving = listeners.serve(routed(routes::router(desk, directory)), stopped);

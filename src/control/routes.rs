@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Router, extract::DefaultBodyLimit};
 use bytes::Bytes;
 use futures_util::stream;
@@ -47,9 +47,9 @@ pub(super) fn router(desk: Desk, directory: &std::path::Path) -> Router {
         .route("/v1/messages", get(list))
         .route("/v1/messages/{seq}", get(show))
         .route("/v1/export", get(export))
-        .route("/v1/redrive", post(redrive))
-        .route("/v1/park", post(park))
-        .route("/v1/drop", post(drop_messages))
+        .route("/v1/redrive", changing(Operation::Redrive))
+        .route("/v1/park", changing(Operation::Park))
+        .route("/v1/drop", changing(Operation::Drop))
         .layer(from_fn(|request, next| within(DEADLINE, request, next)));
     let long = Router::new()
         .route("/v1/verify", post(verify))
@@ -108,19 +108,13 @@ async fn show(State(room): State<Arc<Context>>, Path(seq): Path<String>) -> Resp
     }
 }
 
-async fn redrive(State(room): State<Arc<Context>>, order: Ordered) -> Response {
-    change(&room.desk, Operation::Redrive, order).await
+fn changing(change: Operation) -> MethodRouter<Arc<Context>> {
+    post(async move |State(room): State<Arc<Context>>, order: Ordered| {
+        answer_change(&room.desk, change, order).await
+    })
 }
 
-async fn park(State(room): State<Arc<Context>>, order: Ordered) -> Response {
-    change(&room.desk, Operation::Park, order).await
-}
-
-async fn drop_messages(State(room): State<Arc<Context>>, order: Ordered) -> Response {
-    change(&room.desk, Operation::Drop, order).await
-}
-
-async fn change(desk: &Desk, change: Operation, order: Ordered) -> Response {
+async fn answer_change(desk: &Desk, change: Operation, order: Ordered) -> Response {
     let order = match order {
         Ok(Json(order)) => order,
         Err(rejection) => return fault(StatusCode::BAD_REQUEST, rejection.body_text()),

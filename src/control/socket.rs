@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 /// open directory instead.
 #[derive(Debug)]
 pub struct SocketPath {
-    path: PathBuf,
-    way: PathBuf,
+    /// The path, for people.
+    pub path: PathBuf,
+    /// The path to bind and to connect to.
+    pub way: PathBuf,
     _directory: Option<File>,
 }
 
@@ -27,18 +29,6 @@ impl SocketPath {
         };
         Self { path, way, _directory: open }
     }
-
-    /// The path, for people.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The path to bind or to connect to.
-    #[must_use]
-    pub fn way(&self) -> &Path {
-        &self.way
-    }
 }
 
 #[cfg(test)]
@@ -50,7 +40,7 @@ mod tests {
     fn a_short_path_is_the_way_itself() {
         let directory = tempfile::tempdir().unwrap();
         let socket = SocketPath::of(directory.path());
-        assert_eq!(socket.way(), directory.path().join("control.sock"));
+        assert_eq!(socket.way, directory.path().join("control.sock"));
     }
 
     #[test]
@@ -58,9 +48,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let deep = directory.path().join("d".repeat(200));
         std::fs::create_dir(&deep).unwrap();
-        let _listener = UnixListener::bind(SocketPath::of(&deep).way()).unwrap();
+        let _listener = UnixListener::bind(SocketPath::of(&deep).way).unwrap();
         assert!(deep.join("control.sock").exists());
-        assert!(UnixStream::connect(SocketPath::of(&deep).way()).is_ok());
+        assert!(UnixStream::connect(SocketPath::of(&deep).way).is_ok());
         assert!(UnixStream::connect(deep.join("control.sock")).is_err(), "the system itself does not");
     }
 }

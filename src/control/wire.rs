@@ -1,5 +1,6 @@
 //! The JSON of the control socket and of the commands' `--json`: names are part of the interface.
 
+use crate::labels::Label;
 use crate::message::{ShortText, exchange_on_the_wire};
 use crate::spool::SpoolSnapshot;
 use crate::spool::store::{Filter, Found, RecordEntry, RecordState, Seq, Summary};
@@ -144,12 +145,11 @@ impl Query {
             let text = text.clone().map(ShortText::new).transpose();
             text.map_err(|error| format!("{name}: {error}"))
         };
-        let state = match self.state.as_deref() {
-            None => None,
-            Some("ready") => Some(RecordState::Ready),
-            Some("parked") => Some(RecordState::Parked),
-            Some(_) => return Err("state: expected ready or parked".to_owned()),
-        };
+        let state = self
+            .state
+            .as_deref()
+            .map(|state| RecordState::from_word(state).ok_or("state: expected ready or parked"))
+            .transpose()?;
         Ok(Filter {
             exchange: text("exchange", &self.exchange)?.map(exchange_on_the_wire),
             routing_key: text("routing_key", &self.routing_key)?,

@@ -1,4 +1,5 @@
-//! The fields that an envelope and the headers of a request have in common: texts read as values, or what is wrong with them.
+//! The fields that an envelope and the headers of a request have in common: texts read as values.
+//! Each function refuses any other text than it describes, and says what is wrong with it.
 
 use crate::labels::Label;
 use crate::message::{ClientKey, Mode, RetryPolicy, ShortText};
@@ -38,9 +39,6 @@ fn shortened(mut detail: String) -> String {
 }
 
 /// A duration such as `250ms` or `5s`, more than zero.
-///
-/// # Errors
-/// Any other text.
 pub fn timeout(field: &str, text: &str) -> Result<Duration, Invalid> {
     // Of the units of a duration, only these two end in an s.
     parse_duration(text).filter(|timeout| text.ends_with('s') && !timeout.is_zero()).ok_or_else(|| {
@@ -49,9 +47,6 @@ pub fn timeout(field: &str, text: &str) -> Result<Duration, Invalid> {
 }
 
 /// `true` or `false`.
-///
-/// # Errors
-/// Any other text.
 pub fn mandatory(field: &str, text: &str) -> Result<bool, Invalid> {
     match text {
         "true" => Ok(true),
@@ -61,17 +56,11 @@ pub fn mandatory(field: &str, text: &str) -> Result<bool, Invalid> {
 }
 
 /// `direct`, `fallback` or `spool`.
-///
-/// # Errors
-/// Any other text.
 pub fn mode(field: &str, text: &str) -> Result<Mode, Invalid> {
     Mode::from_word(text).ok_or_else(|| Invalid::new(field, "expected direct, fallback or spool"))
 }
 
 /// `off`, `safe` or `at_least_once`.
-///
-/// # Errors
-/// Any other text.
 pub fn retry(field: &str, text: &str) -> Result<RetryPolicy, Invalid> {
     match text {
         "off" => Ok(RetryPolicy::Off),
@@ -82,18 +71,12 @@ pub fn retry(field: &str, text: &str) -> Result<RetryPolicy, Invalid> {
 }
 
 /// An idempotency key.
-///
-/// # Errors
-/// Any other text.
 pub fn client_key(field: &str, text: &str) -> Result<ClientKey, Invalid> {
     let problem = "expected 1 to 255 printable ASCII characters, bare or in double quotes";
     ClientKey::parse(text).ok_or_else(|| Invalid::new(field, problem))
 }
 
 /// A message id: not empty, and fit to be answered in a header.
-///
-/// # Errors
-/// Any other text.
 pub fn message_id(field: &str, text: &str) -> Result<ShortText, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new(field, "is empty: leave it out and one is assigned"));
@@ -105,9 +88,6 @@ pub fn message_id(field: &str, text: &str) -> Result<ShortText, Invalid> {
 }
 
 /// A text of at most 255 bytes.
-///
-/// # Errors
-/// Any other text.
 pub fn short(field: &str, text: &str) -> Result<ShortText, Invalid> {
     ShortText::new(text).map_err(|too_long| Invalid::new(field, too_long))
 }

@@ -129,10 +129,10 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     }
     progress.show("asking the process that has the spool", 0, 0);
     let hands = place.hands().await?;
-    let ended = all_parts(&hands, &wanted, until, |done| {
-        progress.show("messages", done.matched, total);
-    });
-    let (sum, ended) = ended.await;
+    let mut sum = Done::default();
+    let ended =
+        all_parts(&hands, &wanted, until, &mut sum, |done| progress.show("messages", done.matched, total))
+            .await;
     drop(progress);
     hands.done();
     // If it ended early, the messages that it did not reach were selected as well.
@@ -143,14 +143,14 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     Ok(wanted.seqs.map_or(ExitCode::SUCCESS, |seqs| missing(seqs.len(), sum.matched)))
 }
 
-/// Makes the change in parts. Returns how much was done, even if it ended early.
+/// Makes the change in parts. `sum` is how much was done, even if it ended early.
 async fn all_parts(
     hands: &Hands,
     wanted: &Wanted,
     until: Option<i64>,
-    progress: impl Fn(Done),
-) -> (Done, Result<(), Failure>) {
-    let mut sum = Done::default();
+    sum: &mut Done,
+    progress: impl Fn(&Done),
+) -> Result<(), Failure> {
     let order = ChangeRequest { until, reason: wanted.reason.clone(), ..ChangeRequest::default() };
     let mut add = |done: Done| {
         sum.matched += done.matched;
@@ -159,31 +159,20 @@ async fn all_parts(
     };
     if let Some(seqs) = &wanted.seqs {
         for part in seqs.chunks(PART) {
-            match hands
-                .change(wanted.change, ChangeRequest { seqs: Some(part.to_vec()), ..order.clone() })
-                .await
-            {
-                Ok(done) => add(done),
-                Err(failure) => return (sum, Err(failure)),
-            }
+            let order = ChangeRequest { seqs: Some(part.to_vec()), ..order.clone() };
+            add(hands.change(wanted.change, order).await?);
         }
-        return (sum, Ok(()));
+        return Ok(());
     }
     let mut query = Query { limit: Some(PART), ..wanted.query.clone() };
     loop {
-        match hands
-            .change(wanted.change, ChangeRequest { filter: Some(query.clone()), ..order.clone() })
-            .await
-        {
-            Ok(done) => {
-                add(done);
-                if done.next.is_none() {
-                    return (sum, Ok(()));
-                }
-                query.after = done.next;
-            }
-            Err(failure) => return (sum, Err(failure)),
+        let order = ChangeRequest { filter: Some(query.clone()), ..order.clone() };
+        let done = hands.change(wanted.change, order).await?;
+        add(done);
+        if done.next.is_none() {
+            return Ok(());
         }
+        query.after = done.next;
     }
 }
 

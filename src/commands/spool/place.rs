@@ -176,7 +176,7 @@ impl Hands {
 }
 
 fn at(socket: &SocketPath) -> Target {
-    Target::Unix(socket.way().to_owned())
+    Target::Unix(socket.way.clone())
 }
 
 fn request<T: Serialize>(method: Method, path: &str, body: Option<&T>) -> Request<Full<Bytes>> {

@@ -3,7 +3,7 @@
 use crate::control::{Sidecar, Status};
 use crate::message::DEFAULT_EXCHANGE;
 use crate::spool::SpoolSnapshot;
-use crate::spool::store::{Address, Holding, LostTail, RecordEntry, RecordState};
+use crate::spool::store::{Address, Holding, LostTail, RecordEntry};
 
 /// The alignment of a column.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -12,18 +12,18 @@ enum Side {
     Right,
 }
 
-/// Rows below their titles, each column as wide as its widest cell.
-fn table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
-    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
-    let mut widths: Vec<usize> = titles.iter().map(|title| title.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
+/// A column: its title, how its cells stand, and the cell of an item.
+type Column<'a, T> = (&'a str, Side, &'a dyn Fn(&T) -> String);
+
+/// A row for each item below the titles, each column as wide as its widest cell.
+fn table<T>(columns: &[Column<'_, T>], items: &[T]) -> String {
+    let mut rows = vec![columns.iter().map(|(title, ..)| (*title).to_owned()).collect::<Vec<_>>()];
+    rows.extend(items.iter().map(|item| columns.iter().map(|(.., cell)| cell(item)).collect()));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
-    for row in std::iter::once(&titles).chain(rows) {
-        let cells = row.iter().zip(columns).zip(&widths).map(|((cell, (_, side)), width)| match side {
+    for row in &rows {
+        let cells = row.iter().zip(columns).zip(&widths).map(|((cell, (_, side, _)), width)| match side {
             Side::Left => format!("{cell:<width$}"),
             Side::Right => format!("{cell:>width$}"),
         });
@@ -67,41 +67,18 @@ pub(super) fn size(bytes: u64) -> String {
 /// The messages of a list.
 pub(super) fn lines(entries: &[RecordEntry], now_ms: i64) -> String {
     use Side::{Left, Right};
-    let columns = [
-        ("SEQ", Right),
-        ("STATE", Left),
-        ("AGE", Right),
-        ("UNSURE", Right),
-        ("SIZE", Right),
-        ("EXCHANGE", Left),
-        ("ROUTING KEY", Left),
-        ("REASON", Left),
-        ("MESSAGE ID", Left),
+    let columns: [Column<'_, RecordEntry>; 9] = [
+        ("SEQ", Right, &|entry| entry.seq.to_string()),
+        ("STATE", Left, &|entry| entry.state.as_str().to_owned()),
+        ("AGE", Right, &|entry| age(entry.created_ms, now_ms)),
+        ("UNSURE", Right, &|entry| entry.attempts.to_string()),
+        ("SIZE", Right, &|entry| size(entry.payload_bytes)),
+        ("EXCHANGE", Left, &|entry| exchange(&entry.destination)),
+        ("ROUTING KEY", Left, &|entry| plain(entry.destination.routing_key.as_str())),
+        ("REASON", Left, &|entry| plain(entry.reason.as_deref().unwrap_or_default())),
+        ("MESSAGE ID", Left, &|entry| plain(entry.message_id.as_ref().map_or("(damaged)", |id| id.as_str()))),
     ];
-    let rows: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            vec![
-                entry.seq.to_string(),
-                state_name(entry.state).to_owned(),
-                age(entry.created_ms, now_ms),
-                entry.attempts.to_string(),
-                size(entry.payload_bytes),
-                exchange(&entry.destination),
-                plain(entry.destination.routing_key.as_str()),
-                plain(entry.reason.as_deref().unwrap_or_default()),
-                plain(entry.message_id.as_ref().map_or("(damaged)", |id| id.as_str())),
-            ]
-        })
-        .collect();
-    table(&columns, &rows)
-}
-
-fn state_name(state: RecordState) -> &'static str {
-    match state {
-        RecordState::Ready => "ready",
-        RecordState::Parked => "parked",
-    }
+    table(&columns, entries)
 }
 
 /// An exchange as requests name it.
@@ -165,21 +142,14 @@ fn health(SpoolSnapshot { stats, .. }: &SpoolSnapshot) -> String {
 
 fn holdings(holdings: &[Holding]) -> String {
     use Side::{Left, Right};
-    let columns =
-        [("EXCHANGE", Left), ("ROUTING KEY", Left), ("READY", Right), ("PARKED", Right), ("SIZE", Right)];
-    let rows: Vec<_> = holdings
-        .iter()
-        .map(|holding| {
-            vec![
-                exchange(&holding.destination),
-                plain(holding.destination.routing_key.as_str()),
-                holding.ready.to_string(),
-                holding.parked.to_string(),
-                size(holding.bytes),
-            ]
-        })
-        .collect();
-    table(&columns, &rows)
+    let columns: [Column<'_, Holding>; 5] = [
+        ("EXCHANGE", Left, &|holding| exchange(&holding.destination)),
+        ("ROUTING KEY", Left, &|holding| plain(holding.destination.routing_key.as_str())),
+        ("READY", Right, &|holding| holding.ready.to_string()),
+        ("PARKED", Right, &|holding| holding.parked.to_string()),
+        ("SIZE", Right, &|holding| size(holding.bytes)),
+    ];
+    table(&columns, holdings)
 }
 
 #[cfg(test)]

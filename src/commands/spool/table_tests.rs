@@ -5,7 +5,7 @@ use crate::commands::spool::verify;
 use crate::control::Report;
 use crate::message::ShortText;
 use crate::spool::Rates;
-use crate::spool::store::{Found, LostTail, Seq, Stats, Summary, WrongCounter};
+use crate::spool::store::{Found, LostTail, RecordState, Seq, Stats, Summary, WrongCounter};
 
 const NOW: i64 = 1_800_000_000_000;
 

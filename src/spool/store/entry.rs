@@ -1,5 +1,6 @@
 //! The values at the store's border: records, their numbers, states and destinations.
 
+use crate::labels::labels;
 use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -52,14 +53,23 @@ fn as_requests_name_it<S: Serializer>(exchange: &ShortText, to: S) -> Result<S::
     to.serialize_str(if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() })
 }
 
-/// Whether a record is to be delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordState {
-    /// It waits for delivery.
-    Ready,
-    /// It is kept for an operator and not delivered.
-    Parked,
+labels! {
+    /// Whether a record is to be delivered.
+    RecordState {
+        /// It waits for delivery.
+        Ready = "ready",
+        /// It is kept for an operator and not delivered.
+        Parked = "parked",
+    }
+
+    /// The outcomes that are remembered with a key. Any other is not final: the request may be tried
+    /// again.
+    FinalOutcome {
+        /// The broker confirmed the message.
+        Confirmed = "confirmed",
+        /// The message was stored.
+        Spooled = "spooled",
+    }
 }
 
 impl RecordState {
@@ -96,29 +106,6 @@ pub struct Idempotency {
     pub outcome: FinalOutcome,
     /// The message id of the first request.
     pub message_id: String,
-}
-
-/// The outcomes that are remembered with a key. Any other is not final: the request may be tried
-/// again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinalOutcome {
-    /// The broker confirmed the message.
-    Confirmed,
-    /// The message was stored.
-    Spooled,
-}
-
-impl FinalOutcome {
-    pub(super) const fn code(self) -> &'static str {
-        match self {
-            FinalOutcome::Confirmed => "confirmed",
-            FinalOutcome::Spooled => "spooled",
-        }
-    }
-
-    pub(super) fn from_code(code: &str) -> Option<Self> {
-        [FinalOutcome::Confirmed, FinalOutcome::Spooled].into_iter().find(|outcome| outcome.code() == code)
-    }
 }
 
 /// The earlier use of a key, inside the window.

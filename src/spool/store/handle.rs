@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 /// The largest size of the changes that wait for the writer, in KiB. Callers with more wait.
 pub(super) const QUEUE_KIB: u32 = 64 << 10;
 
-/// The way to an open store. Cloning shares it.
+/// The way to an open store. Cloning shares it. A question fails if the store cannot be read.
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     pub(super) changes: mpsc::Sender<Option<QueuedChange>>,
@@ -134,9 +134,6 @@ impl StoreHandle {
 
     /// The next ready, unexpired records of a destination, after the given one: at most
     /// `limit_rows`, and no more once `limit_bytes` are reached.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn next_batch(
         &self,
         of: &Address,
@@ -150,9 +147,6 @@ impl StoreHandle {
     }
 
     /// Destinations with ready records, the one with the oldest first.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn destinations(&self, limit: usize) -> Result<Vec<ReadyAddress>, ReadError> {
         self.asking.ask(move |db| queries::destinations(db, limit)).await
     }
@@ -172,17 +166,11 @@ impl StoreHandle {
     }
 
     /// A part of the list of records, without their contents.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<RecordEntry>, ReadError> {
         self.asking.ask(move |db| queries::list(db, &filter, page)).await
     }
 
     /// One record with its message.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn get(&self, seq: Seq) -> Result<Option<Whole>, ReadError> {
         self.asking.ask(move |db| queries::whole(db, seq)).await
     }

@@ -5,6 +5,7 @@
 //! which parts of a table may contain a key; the writer updates it and the reader uses it.
 
 use super::runs::Runs;
+use crate::labels::Label;
 use crate::locking::lock;
 use crate::spool::store::entry::{FinalOutcome, FirstUse, Idempotency, Seq};
 use crate::spool::store::format::wire::Unreadable;
@@ -86,7 +87,7 @@ impl Generations {
         let run = lock(&self.runs.0).add(connection, self.current, key)?;
         let mut put = connection.prepare_cached(TABLES[self.current].put)?;
         let seq = seq.map(Seq::number);
-        put.execute(params![run, key, request, now_ms, seq, outcome.code(), message_id])?;
+        put.execute(params![run, key, request, now_ms, seq, outcome.as_str(), message_id])?;
         Ok(())
     }
 
@@ -135,7 +136,7 @@ pub(crate) fn seen(
 ) -> rusqlite::Result<Option<Result<FirstUse, Unreadable>>> {
     let after = now_ms.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
     let read = |row: &Row<'_>| {
-        let Some(outcome) = FinalOutcome::from_code(row.get_ref(2)?.as_str().unwrap_or_default()) else {
+        let Some(outcome) = FinalOutcome::from_word(row.get_ref(2)?.as_str().unwrap_or_default()) else {
             return Ok(Err(Unreadable));
         };
         Ok(Ok(FirstUse {

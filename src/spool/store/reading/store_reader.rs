@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 /// A read-only connection on a thread of its own. Questions wait only for each other.
 ///
 /// Each question sees the store at its moment; between two questions it may change.
+/// A question fails if the store cannot be read.
 #[derive(Debug)]
 pub struct StoreReader {
     directory: PathBuf,
@@ -33,33 +34,21 @@ impl StoreReader {
     }
 
     /// A page of the list of records, without contents.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn list(&self, filter: Filter, page: Page) -> Result<Vec<RecordEntry>, ReadError> {
         self.asking.ask(move |db| queries::list(db, &filter, page)).await
     }
 
     /// One record with its message.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn get(&self, seq: Seq) -> Result<Option<Whole>, ReadError> {
         self.asking.ask(move |db| queries::whole(db, seq)).await
     }
 
     /// The highest number ever given to a record.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn newest(&self) -> Result<Seq, ReadError> {
         self.asking.ask(|db| Ok(numbers::known(db)?)).await
     }
 
     /// The store's contents, with at most `largest` destinations.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
     pub async fn summary(&self, largest: usize) -> Result<Summary, ReadError> {
         self.asking.ask(move |db| queries::summary(db, largest)).await
     }

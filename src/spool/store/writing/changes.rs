@@ -87,7 +87,7 @@ impl Ledger {
             Some(Err(Unreadable)) => return Ok(Effect::Failed),
             None => {}
         }
-        let bytes = (with.outcome.code().len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
+        let bytes = (with.outcome.as_str().len() + with.message_id.len()) as u64 + KEY_OVERHEAD;
         if let Err(reason) = self.bounds.admit(bytes, 0) {
             return Ok(Effect::Full(reason));
         }
