@@ -104,12 +104,6 @@ impl App {
     pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
-
-    /// Where operators are answered, as bound.
-    #[must_use]
-    pub fn admin_address(&self) -> &str {
-        self.admin.address()
-    }
 }
 
 /// The operator's socket in the directory of the spool, when there is one.

@@ -23,6 +23,7 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("rusqlite", &["spool/store"]),
     ("sha2", &["publishing"]),
     ("crc32c", &["spool/store"]),
+    ("strsim", &["config"]),
     ("rustix", &["open_files", "spool/store"]),
 ];
 
@@ -41,7 +42,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("when_woken", &[]),
     ("telemetry", &["config"]),
     ("envelope", &["labels", "message", "text"]),
-    ("listener", &["config", "when_woken"]),
+    ("listener", &["config", "locking", "when_woken"]),
     ("metrics", &["labels", "locking", "outcome"]),
     (
         "link",
@@ -84,6 +85,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "envelope",
             "link",
             "listener",
+            "locking",
             "message",
             "metrics",
             "outcome",

@@ -55,7 +55,7 @@ pub(super) fn answer(
     let Arrived { request, arrival } = arrived;
     let (parts, body) = request.into_parts();
     let mut upload = Upload::new(body, &parts.headers);
-    let start = arrival.start.instant();
+    let start = arrival.start;
     // Requests carry no credentials. A check of them belongs here; its refusal is answered like one of the head.
     let client = Client::Anonymous;
     let opened = door.open(dialect, Head { parts, name, client, start }, arrival.clock);
@@ -247,6 +247,6 @@ pub(super) async fn turn_away(
     let Arrived { request, arrival } = arrived;
     let (parts, body) = request.into_parts();
     let mut upload = Upload::new(body, &parts.headers);
-    let rejection = door.turned_away(arrival.start.instant(), &mut upload, rejection).await;
+    let rejection = door.turned_away(arrival.start, &mut upload, rejection).await;
     respond::response(dialect, &rejection.into())
 }

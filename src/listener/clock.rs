@@ -1,8 +1,9 @@
 //! When a request began: the moment its first byte was read, noted below hyper.
 
+use crate::locking::lock;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,22 +16,10 @@ const READ_MAX: usize = (16 << 10) - 1;
 /// The arrival of a request: its start, and the clock of its connection.
 #[derive(Debug)]
 pub struct Arrival {
-    /// The start of the request.
-    pub start: RequestStart,
+    /// The start of the request: the moment of its first byte.
+    pub start: Instant,
     /// The clock of its connection.
     pub clock: ConnectionClock,
-}
-
-/// The start of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestStart(Instant);
-
-impl RequestStart {
-    /// The moment of its first byte.
-    #[must_use]
-    pub fn instant(self) -> Instant {
-        self.0
-    }
 }
 
 /// The clock of a connection: when its unfinished head began to arrive, how many requests are under way, when it was last active.
@@ -79,31 +68,31 @@ impl ConnectionClock {
     ///
     /// On HTTP/2 other streams share the socket, so there a request starts when its head is complete.
     pub(super) fn request(&self, version: hyper::Version) -> (Arrival, UnderWay) {
-        let mut times = self.lock();
+        let mut times = lock(&self.0);
         times.multiplexed |= version >= hyper::Version::HTTP_2;
         let began = times.head_began.take().filter(|_| !times.multiplexed);
         times.requests += 1;
         drop(times);
-        let start = RequestStart(began.unwrap_or_else(Instant::now));
+        let start = began.unwrap_or_else(Instant::now);
         (Arrival { start, clock: self.clone() }, UnderWay(self.clone()))
     }
 
     /// Keeps a request under way beyond the head of its response, for as long as the guard lives.
     #[must_use]
     pub fn keep(&self) -> UnderWay {
-        self.lock().requests += 1;
+        lock(&self.0).requests += 1;
         UnderWay(self.clone())
     }
 
     /// The client of the request under way reads nothing, so the connection must close. An HTTP/2 connection stays: other requests share it.
     pub fn give_up(&self) {
-        let mut times = self.lock();
+        let mut times = lock(&self.0);
         times.is_deaf = !times.multiplexed;
     }
 
     /// Why the connection must be closed now, if it must.
     pub(super) fn expired(&self, header_timeout: Duration, idle_timeout: Duration) -> Option<Expired> {
-        let times = self.lock();
+        let times = lock(&self.0);
         if times.is_deaf {
             return Some(Expired::Deaf);
         }
@@ -118,27 +107,22 @@ impl ConnectionClock {
 
     fn read_some(&self) {
         let now = Instant::now();
-        let mut times = self.lock();
+        let mut times = lock(&self.0);
         times.last_active = now;
         times.head_began.get_or_insert(now);
     }
 
     fn wrote_some(&self) {
-        let mut times = self.lock();
+        let mut times = lock(&self.0);
         times.last_active = Instant::now();
         // Bytes read after an answer belong to the next request.
         times.head_began = None;
-    }
-
-    // Plain fields: a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let mut times = self.0.lock();
+        let mut times = lock(&self.0.0);
         times.requests -= 1;
         times.last_active = Instant::now();
         // Bytes read meanwhile were this request's body.
@@ -230,7 +214,7 @@ mod tests {
         tokio::time::advance(Duration::from_millis(300)).await;
         clock.read_some();
         let (arrival, _under_way) = clock.request(Version::HTTP_11);
-        assert_eq!(arrival.start.instant(), first_byte);
+        assert_eq!(arrival.start, first_byte);
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,7 +228,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         let next = Instant::now();
         clock.read_some();
-        assert_eq!(clock.request(Version::HTTP_11).0.start.instant(), next);
+        assert_eq!(clock.request(Version::HTTP_11).0.start, next);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ mod serve;
 pub(crate) mod testing;
 mod unread;
 
-pub use clock::{Arrival, ConnectionClock, RequestStart, UnderWay};
+pub use clock::{Arrival, ConnectionClock, UnderWay};
 pub use serve::{BindError, Listeners};
 
 use crate::config::{HttpConfig, ListenAddress};

@@ -165,12 +165,9 @@ impl Hands {
 
     /// Closes the spool, if this command has opened it.
     pub(super) fn done(self) {
-        match self {
-            Hands::Own(store, desk) => {
-                drop(desk);
-                store.close();
-            }
-            Hands::Sidecar(_) => {}
+        if let Hands::Own(store, desk) = self {
+            drop(desk);
+            store.close();
         }
     }
 }

@@ -177,7 +177,7 @@ impl Engine {
         poll_fn(|cx| Poll::Ready(self.outbox.hand_over(&mut self.answers.text, cx))).await;
         if ending == Ending::Deaf {
             tracing::info!(lines = self.taken, "a stream has ended whose client reads no answers");
-            self.connection.give_up();
+            self.connection.clock.give_up();
         }
         if let (Source::Lines(lines), Ending::Stopping | Ending::Idle(_)) = (self.source, ending) {
             let until = Deadline::after(Instant::now(), COURTESY);

@@ -90,10 +90,3 @@ struct Connection {
     clock: ConnectionClock,
     _under_way: UnderWay,
 }
-
-impl Connection {
-    /// The client reads nothing.
-    fn give_up(&self) {
-        self.clock.give_up();
-    }
-}

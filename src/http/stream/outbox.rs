@@ -1,10 +1,11 @@
 //! The answers between the engine that writes them and the response. All answers that are ready go out as one frame.
 
+use crate::locking::lock;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
@@ -36,7 +37,7 @@ pub(super) struct ClientState {
 impl Outbox {
     /// Hands `answers` over; it is empty afterwards. Wakes the caller's task when the client makes room or leaves.
     pub(super) fn hand_over(&self, answers: &mut BytesMut, cx: &Context<'_>) -> ClientState {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         if state.client_left {
             answers.clear();
         } else if !answers.is_empty() {
@@ -59,21 +60,16 @@ impl Outbox {
 
     /// The moment since which the client has read nothing of what is ready.
     pub(super) fn untaken_since(&self) -> Option<Instant> {
-        self.lock().untaken_since
+        lock(&self.0).untaken_since
     }
 
     /// Nothing follows the answers that were handed over.
     pub(super) fn complete(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.is_complete = true;
         if let Some(reader) = state.reader.take() {
             reader.wake();
         }
-    }
-
-    // Plain fields: a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +90,7 @@ impl Body for Results {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.0);
         if state.ready.is_empty() {
             if state.is_complete {
                 return Poll::Ready(None);
@@ -115,7 +111,7 @@ impl Body for Results {
 
 impl Drop for Results {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.0);
         state.client_left = true;
         if let Some(engine) = state.engine.take() {
             engine.wake();

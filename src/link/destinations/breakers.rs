@@ -116,7 +116,7 @@ impl Breakers {
     fn note(&self, scope: &FaultScope, before: BreakerState, after: BreakerState) {
         if before != after {
             self.metrics.breaker_changed(after);
-            let (exchange, queue) = (scope.exchange(), scope.queue());
+            let (exchange, queue) = (scope.exchange.as_str(), scope.queue.as_str());
             tracing::warn!(exchange, queue, from = before.as_str(), to = after.as_str(), "circuit breaker");
         }
     }

@@ -6,8 +6,10 @@ use crate::message::{Message, ShortText};
 /// An exchange, or one queue behind the default exchange, where a fault is the queue's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FaultScope {
-    exchange: ShortText,
-    queue: ShortText,
+    /// Empty for the default exchange.
+    pub(crate) exchange: ShortText,
+    /// Empty unless the exchange is the default one.
+    pub(crate) queue: ShortText,
 }
 
 impl FaultScope {
@@ -16,15 +18,5 @@ impl FaultScope {
         let is_default = message.exchange.is_empty();
         let queue = if is_default { message.routing_key.clone() } else { ShortText::default() };
         Self { exchange: message.exchange.clone(), queue }
-    }
-
-    /// The exchange's name, empty for the default exchange.
-    pub(crate) fn exchange(&self) -> &str {
-        self.exchange.as_str()
-    }
-
-    /// The queue's name, empty unless the exchange is the default one.
-    pub(crate) fn queue(&self) -> &str {
-        self.queue.as_str()
     }
 }

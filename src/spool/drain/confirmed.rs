@@ -31,10 +31,7 @@ enum Notice {
 }
 
 /// The right to have one delivered record that is not yet removed.
-#[derive(Debug)]
-pub(super) struct Unit(
-    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
-);
+pub(super) type Unit = OwnedSemaphorePermit;
 
 /// Nothing can be removed any more: the store has failed or is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +56,7 @@ impl Confirmed {
 
     /// Taken before a delivery. Waits while too many delivered records are not yet removed.
     pub(super) async fn unit(&self) -> Result<Unit, Over> {
-        Arc::clone(&self.units).acquire_owned().await.map(Unit).map_err(|_| Over)
+        Arc::clone(&self.units).acquire_owned().await.map_err(|_| Over)
     }
 
     /// The broker has confirmed the record.

@@ -26,35 +26,23 @@ pub enum OpenError {
     #[error(
         "{directory} has other files, no spool, and is open to other users; \
          give the spool a directory of its own",
-        directory = .directory.display()
+        directory = .0.display()
     )]
-    ForeignDirectory {
-        /// The directory.
-        directory: PathBuf,
-    },
+    ForeignDirectory(PathBuf),
     /// An earlier run ended during a checkpoint, and another process has the spool open. Whether
     /// the disk kept the moved pages is unknown.
     #[error(
         "another process reads the spool {directory}, and an earlier run ended during a checkpoint; \
          end that process (amqpost spool, sqlite3) and start again",
-        directory = .directory.display()
+        directory = .0.display()
     )]
-    LookedInto {
-        /// The directory.
-        directory: PathBuf,
-    },
-    /// The linked SQLite has a known fault.
-    #[error("SQLite {found} loses data; 3.51.3 or newer is needed")]
-    OldSqlite {
-        /// Its version number, such as 3051003.
-        found: i32,
-    },
+    LookedInto(PathBuf),
+    /// The linked SQLite, with a version number such as 3051003, has a known fault.
+    #[error("SQLite {0} loses data; 3.51.3 or newer is needed")]
+    OldSqlite(i32),
     /// The database belongs to another program.
-    #[error("{path} is not a spool", path = .path.display())]
-    Foreign {
-        /// The database.
-        path: PathBuf,
-    },
+    #[error("{path} is not a spool", path = .0.display())]
+    Foreign(PathBuf),
     /// A newer amqpost wrote the database.
     #[error(
         "the spool has version {found}, this amqpost reads up to {known}; start the newer one or drain first"
@@ -163,6 +151,7 @@ impl From<rusqlite::Error> for ReadError {
     }
 }
 
-pub(super) fn threads_failed(directory: &Path, source: io::Error) -> OpenError {
-    OpenError::Files { doing: "starting the threads of", path: directory.to_owned(), source }
+/// The error of an operation on a file, such as `locking`.
+pub(super) fn files<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl Fn(E) -> OpenError {
+    move |source| OpenError::Files { doing, path: path.to_owned(), source: source.into() }
 }

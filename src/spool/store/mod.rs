@@ -97,7 +97,7 @@ pub use settings::StoreSettings;
 pub use stats::{LostTail, Stats, StoreHealth};
 
 use disk::checkpoints::Checkpoints;
-use errors::threads_failed;
+use errors::files;
 use open::Opened;
 use reading::reader;
 use std::sync::{Arc, mpsc};
@@ -133,19 +133,19 @@ impl Store {
         let ready = ledger.destinations.ready();
         let dedup_runs = ledger.generations.runs();
         let (changes, inbox) = mpsc::channel();
-        let threads = |source| threads_failed(&directory, source);
-        let checkpoints = Checkpoints::start(checkpoints, kept.clone()).map_err(threads)?;
+        let threads = files("starting the threads of", &directory);
+        let checkpoints = Checkpoints::start(checkpoints, kept.clone()).map_err(&threads)?;
         let (inbox, answers) = (Inbox::new(inbox), Replies::start());
         let (mut writer, stats) = Writer::new(ledger, high_water, checkpoints, inbox, answers, lost);
         writer.look()?;
-        let (asking, reading) = reader::start(reader, Some(kept.clone())).map_err(threads)?;
+        let (asking, reading) = reader::start(reader, Some(kept.clone())).map_err(&threads)?;
         let writing = thread::Builder::new().name("spool-writer".to_owned());
         let writing = writing
             .spawn(move || {
                 writer.run();
                 drop(kept);
             })
-            .map_err(threads)?;
+            .map_err(&threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
         let handle = StoreHandle { changes, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
         // The writer is joined last: its connection removes the log.

@@ -36,7 +36,7 @@ pub(super) struct Opened {
 pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
     let found = rusqlite::version_number();
     if found < SQLITE_MIN {
-        return Err(OpenError::OldSqlite { found });
+        return Err(OpenError::OldSqlite(found));
     }
     let directory = OwnedDirectory::take(&settings.directory)?;
     // Bound first, and so dropped last: after the connections.
@@ -74,7 +74,7 @@ fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
     // Of a log that no process had open, SQLite counts no page as moved. If a process has it open,
     // the rest must not be moved alone: the pages moved before may not have reached the disk.
     if 0 < moved && moved < all {
-        return Err(OpenError::LookedInto { directory: ledger.settings.directory.clone() });
+        return Err(OpenError::LookedInto(ledger.settings.directory.clone()));
     }
     if all > 0 {
         // A reader may prevent the truncation; a later one succeeds.

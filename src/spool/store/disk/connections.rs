@@ -1,7 +1,7 @@
 //! Connections to the database, and their settings.
 
 use super::schema;
-use crate::spool::store::errors::OpenError;
+use crate::spool::store::errors::{OpenError, files};
 use crate::spool::store::settings::{PAGE_BYTES, StoreSettings};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
@@ -44,7 +44,7 @@ pub(crate) fn writing(path: &Path, settings: &StoreSettings) -> Result<Connectio
 /// Whether there are no tables yet: the file is new, or a power cut interrupted its creation.
 /// Another program's file is left alone.
 fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
-    let foreign = || OpenError::Foreign { path: path.to_owned() };
+    let foreign = || OpenError::Foreign(path.to_owned());
     let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
     let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
     match (tables, id) {
@@ -59,14 +59,10 @@ fn is_new(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
 /// A read-only connection to an existing database.
 pub(crate) fn existing(path: &Path) -> Result<Connection, OpenError> {
     // SQLite would only say that it cannot open the file; the system's error says why.
-    std::fs::metadata(path).map_err(|source| OpenError::Files {
-        doing: "looking for",
-        path: path.to_owned(),
-        source,
-    })?;
+    std::fs::metadata(path).map_err(files("looking for", path))?;
     let connection = reading(path)?;
     if is_new(&connection, path)? {
-        return Err(OpenError::Foreign { path: path.to_owned() });
+        return Err(OpenError::Foreign(path.to_owned()));
     }
     schema::check(&connection)?;
     Ok(connection)

@@ -1,7 +1,7 @@
 //! The directory of a store: private, on a local disk, used by one process at a time.
 
 use super::holder::{Holder, LOCK};
-use crate::spool::store::errors::OpenError;
+use crate::spool::store::errors::{OpenError, files};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -40,12 +40,12 @@ impl HeldFiles {
 impl OwnedDirectory {
     /// Creates the directory if it is missing, and locks it.
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {
-        let failed = |doing| move |source| OpenError::Files { doing, path: path.to_owned(), source };
+        let failed = |doing| files(doing, path);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("making"))?;
         let mode = fs::metadata(path).map_err(failed("looking at"))?.permissions().mode();
         if mode & 0o077 != 0 {
             if is_of_others(path).map_err(failed("looking into"))? {
-                return Err(OpenError::ForeignDirectory { directory: path.to_owned() });
+                return Err(OpenError::ForeignDirectory(path.to_owned()));
             }
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(path, private).map_err(failed("closing to other users"))?;
@@ -69,11 +69,7 @@ impl OwnedDirectory {
     /// beside it the same permissions.
     pub(crate) fn database(&self) -> Result<(PathBuf, HeldFiles), OpenError> {
         let path = self.file("spool.db");
-        let database = private(&path).map_err(|source| OpenError::Files {
-            doing: "making",
-            path: path.clone(),
-            source,
-        })?;
+        let database = private(&path).map_err(files("making", &path))?;
         Ok((path, HeldFiles { database: Arc::new(database), _lock: Arc::clone(&self.lock) }))
     }
 }
@@ -105,8 +101,8 @@ fn private(path: &Path) -> io::Result<File> {
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join(LOCK);
-    let failed = |source| OpenError::Files { doing: "locking", path: path.clone(), source };
-    let mut file = private(&path).map_err(failed)?;
+    let failed = files("locking", &path);
+    let mut file = private(&path).map_err(&failed)?;
     let taken = file.try_lock().or_else(|_| {
         std::thread::sleep(GLANCE);
         file.try_lock()
@@ -120,19 +116,15 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
-    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    file.set_len(0).and_then(|()| file.rewind()).map_err(&failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(&failed)?;
     Ok(file)
 }
 
 /// Refuses a network file system, and warns about one in memory.
 #[cfg(target_os = "linux")]
 fn look_at_disk(path: &Path) -> Result<(), OpenError> {
-    let disk = rustix::fs::statfs(path).map_err(|source| OpenError::Files {
-        doing: "looking at the file system of",
-        path: path.to_owned(),
-        source: source.into(),
-    })?;
+    let disk = rustix::fs::statfs(path).map_err(files("looking at the file system of", path))?;
     // The magic numbers of statfs(2) have 32 bits; the field is wider on most machines.
     let magic = (disk.f_type & 0xffff_ffff).cast_unsigned();
     if magic == TMPFS {

@@ -1,6 +1,6 @@
 //! Which process has a store. Asking does not take the store.
 
-use crate::spool::store::errors::OpenError;
+use crate::spool::store::errors::{OpenError, files};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Holder {
 /// When the lock cannot be examined.
 pub fn holder(directory: &Path) -> Result<Option<Holder>, OpenError> {
     let path = directory.join(LOCK);
-    let failed = |source| OpenError::Files { doing: "looking at", path: path.clone(), source };
+    let failed = files("looking at", &path);
     let mut lock = match File::open(&path) {
         Ok(lock) => lock,
         // A copy of a store has no lock file.

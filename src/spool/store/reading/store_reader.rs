@@ -5,7 +5,7 @@ use super::reader::{self, Asking};
 use super::verify::{self, Found, VerifyProgress};
 use crate::spool::store::disk::connections;
 use crate::spool::store::entry::{Filter, Page, RecordEntry, Seq, Summary, Whole};
-use crate::spool::store::errors::{OpenError, ReadError, threads_failed};
+use crate::spool::store::errors::{OpenError, ReadError, files};
 use crate::spool::store::index::numbers;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ impl StoreReader {
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
         let connection = connections::existing(&directory.join("spool.db"))?;
         let (asking, thread) =
-            reader::start(connection, None).map_err(|source| threads_failed(directory, source))?;
+            reader::start(connection, None).map_err(files("starting the threads of", directory))?;
         Ok(Self { directory: directory.to_owned(), asking, thread: Some(thread) })
     }
 
