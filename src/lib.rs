@@ -6,23 +6,8 @@
 //! http → message → publishing → link, spool → outcome → http
 //! ```
 //!
-//! * [`listener`] serves HTTP connections; [`http`] turns requests into messages and outcomes into responses;
-//! * [`message`] is the vocabulary: a message, checked once, the order to publish it, its settlement;
-//! * [`envelope`] is a whole message as a JSON document;
-//! * [`admission`] bounds the publishes in flight;
-//! * [`link`] owns the broker connections and turns a message into exactly one outcome;
-//! * [`publishing`] decides between the broker and the spool, and knows idempotency keys;
-//! * [`spool`] keeps messages on disk that the broker could not take yet;
-//! * [`control`] lets an operator look into the spool and change it, over a Unix socket;
-//! * [`outcome`] is the one table of outcomes;
-//! * [`labels`] are the closed lists of words for states, reasons and results;
-//! * [`admin`] answers operators on a thread of its own; [`metrics`] counts;
-//! * [`config`] turns text into valid values; [`app`] builds all of it; [`shutdown`] takes it down in order;
-//! * [`text`] reads and writes values that requests and the configuration write in the same form;
-//! * [`tasks`] owns work that must finish even if its client has left; [`open_files`] raises the limit on open files;
-//! * [`commands`] is the command line.
-//!
-//! ARCHITECTURE.md has the walk of one publish and the invariants.
+//! Each room says in its first line what it does. ARCHITECTURE.md has the walk of one publish and the
+//! invariants.
 
 #![forbid(unsafe_code)]
 

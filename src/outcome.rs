@@ -114,16 +114,16 @@ pub enum Redelivery {
     Stop,
 }
 
-/// Declares the outcomes: each one's meaning, variant, code and title, and then its columns.
+/// Declares the outcomes: each one's variant, code and title, which is its meaning, and then its columns.
 macro_rules! outcomes {
     ($(
-        #[doc = $meaning:literal] $outcome:ident = $code:literal: $title:literal,
+        $(#[doc = $more:literal])* $outcome:ident = $code:literal: $title:literal,
         $status:literal, $class:ident, $retry:ident, $retry_after:expr, $recourse:ident, $evidence:ident, $redelivery:ident;
     )+) => {
         /// What became of one message. Every request that asks for a publish ends in exactly one of these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Outcome {
-            $(#[doc = $meaning] $outcome,)+
+            $(#[doc = $title] $(#[doc = $more])* $outcome,)+
         }
 
         impl Outcome {
@@ -154,28 +154,21 @@ outcomes! {
     /// The message is in the spool, synced to disk, and will be delivered at least once.
     Spooled = "spooled": "The message is on disk and will be delivered",
     202, Spooled,      None,         None,    Final,        None,       AfterPause;
-    /// No connection to the broker is up.
     LinkDown = "link_down": "No connection to the broker is up",
     503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
-    /// The socket is open, and the broker has stopped answering.
     LinkStalled = "link_stalled": "The broker has stopped answering",
     503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
     /// The broker announced `connection.blocked` (memory or disk alarm).
     BrokerBlocked = "broker_blocked": "The broker accepts no publishes at the moment",
     503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
-    /// The circuit breaker of the destination is open.
     BreakerOpen = "breaker_open": "The circuit breaker of this destination is open",
     503, NotPublished, Safe,         Some(1), RetryOrSpool, Silent,     AfterPause;
-    /// The in-flight limit (publishes or bytes) is reached.
     Overloaded = "overloaded": "The in-flight limit is reached",
     503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AfterPause;
-    /// The deadline passed before the message was handed to the link.
     DeadlineNotSent = "deadline_not_sent": "The deadline passed before the message was sent",
     503, NotPublished, Safe,         None,    Spool,        None,       AfterPause;
-    /// The sidecar is shutting down.
     Draining = "draining": "The sidecar is shutting down",
     503, NotPublished, Safe,         Some(1), Spool,        None,       Stop;
-    /// The spool has no room for the message.
     SpoolFull = "spool_full": "The spool has no room for the message",
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
     /// The spool takes nothing: its disk has failed, or it is closed.
@@ -184,34 +177,25 @@ outcomes! {
     /// The message is mandatory and the broker returned it: no queue takes it.
     Unroutable = "unroutable": "No queue takes this message",
     422, NotPublished, Pointless,    None,    Final,        Works,      Undeliverable;
-    /// The exchange does not exist.
     ExchangeNotFound = "exchange_not_found": "The exchange does not exist",
     404, NotPublished, Pointless,    None,    Final,        None,       ExchangeClosed;
-    /// The broker refuses this user the exchange.
     AccessRefused = "access_refused": "The broker refuses this user the exchange",
     403, NotPublished, Pointless,    None,    Final,        None,       ExchangeClosed;
     /// A value of the request is not acceptable; the detail names it.
     InvalidRequest = "invalid_request": "The request is not valid",
     400, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
-    /// A request with the same idempotency key is under way.
     IdempotencyKeyInUse = "idempotency_key_in_use": "A request with this idempotency key is under way",
     409, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
-    /// The idempotency key was used for another request.
     IdempotencyKeyReused = "idempotency_key_reused": "This idempotency key was used for another request",
     422, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
-    /// The body's media type is not one that the endpoint takes.
     UnsupportedMediaType = "unsupported_media_type": "This endpoint does not take that media type",
     415, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
-    /// The body is larger than the limit.
     PayloadTooLarge = "payload_too_large": "The body is too large",
     413, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
-    /// The body stopped arriving.
     RequestTimeout = "request_timeout": "The body stopped arriving",
     408, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
-    /// No such endpoint.
     NotFound = "not_found": "There is no such endpoint",
     404, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
-    /// The endpoint exists, the method does not.
     MethodNotAllowed = "method_not_allowed": "The endpoint does not take this method",
     405, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
     /// Handed to the link, and no verdict before the deadline.

@@ -30,21 +30,14 @@ impl ConnectionState {
         use ConnectionEvent as E;
         use ConnectionState as S;
         match (self, event) {
-            // Draining => Draining
             (S::Draining, _) => S::Draining,
-            // any => Draining
             (S::Connecting | S::Up | S::Blocked | S::Stalled | S::Down, E::Drain) => S::Draining,
-            // Connecting, Down => Up
             (S::Connecting | S::Down, E::Connected) => S::Up,
-            // Connecting => Down
             (S::Connecting, E::ConnectFailed) => S::Down,
-            // Up, Stalled => Blocked; Blocked => Up
             (S::Up | S::Stalled, E::Blocked) => S::Blocked,
             (S::Blocked, E::Unblocked) => S::Up,
-            // Up => Stalled, Stalled => Up
             (S::Up, E::Stalled) => S::Stalled,
             (S::Stalled, E::Resumed) => S::Up,
-            // Up, Blocked, Stalled => Down
             (S::Up | S::Blocked | S::Stalled, E::Lost) => S::Down,
             (S::Connecting, E::Blocked | E::Unblocked | E::Stalled | E::Resumed | E::Lost) => S::Connecting,
             (S::Down, E::ConnectFailed | E::Blocked | E::Unblocked | E::Stalled | E::Resumed | E::Lost) => {

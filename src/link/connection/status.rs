@@ -60,9 +60,6 @@ pub(crate) struct LinkChange {
 }
 
 /// Serialises a moment as Unix seconds.
-///
-/// # Errors
-/// Those of the serializer.
 pub fn unix_seconds<S: Serializer>(moment: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }

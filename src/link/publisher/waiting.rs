@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 ///
 /// The in-flight limit bounds them, since every waiting message holds a permit. Withdrawn tickets
 /// hold none: they are skipped when their turn comes, and swept out before they pile up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct WaitingJobs {
     pub(crate) shared: VecDeque<Job>,
     pub(crate) solo: VecDeque<Job>,
@@ -21,13 +21,7 @@ pub(crate) struct WaitingJobs {
 
 impl WaitingJobs {
     pub(crate) fn new(max_in_flight: usize) -> Self {
-        Self {
-            shared: VecDeque::new(),
-            solo: VecDeque::new(),
-            held: VecDeque::new(),
-            stuck: VecDeque::new(),
-            sweep_above: 2 * max_in_flight,
-        }
+        Self { sweep_above: 2 * max_in_flight, ..Self::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

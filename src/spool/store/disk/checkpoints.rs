@@ -109,9 +109,6 @@ impl Checkpoints {
     }
 
     /// Begins or finishes a checkpoint after a commit, if one is due.
-    ///
-    /// # Errors
-    /// When a checkpoint failed.
     pub(crate) fn after_commit(&mut self, pages: LogPages) -> rusqlite::Result<()> {
         self.seen = self.seen.with(pages);
         if self.is_under_way && pages.all - self.seen.finished.all < MAX {
@@ -137,9 +134,6 @@ impl Checkpoints {
     }
 
     /// Waits for the checkpoint under way, if there is one, and returns the log's state after it.
-    ///
-    /// # Errors
-    /// When the checkpoint failed.
     pub(crate) fn wait(&mut self) -> rusqlite::Result<Option<LogPages>> {
         if !std::mem::take(&mut self.is_under_way) {
             return Ok(None);
