@@ -36,8 +36,8 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Publishes that are counted, one after the other.
 const PUBLISHES: u32 = 1000;
 
-/// The blocks that a publish may allocate beyond both floors: exactly its present number, so that
-/// one more is a decision. It is negative, since the floor's router allocates eight blocks that
+/// The blocks that a publish may allocate beyond both floors: exactly the present number, so that
+/// one more is a decision. It is negative, because the floor's router allocates eight blocks that
 /// amqpost does not need.
 const BEYOND_FLOORS_MAX: f64 = -0.5;
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if roles::play(&words) {
         return ExitCode::SUCCESS;
     }
-    // As with any other test, a name that is not part of this one's selects another test.
+    // As with any test, a filter that does not match this one's name selects other tests.
     if words.iter().any(|word| !word.starts_with('-') && !"allocations".contains(word)) {
         return ExitCode::SUCCESS;
     }

@@ -1,5 +1,5 @@
 //! The roles of this executable as a child process: the sink, a floor or amqpost, which counts its
-//! blocks on order.
+//! blocks when told to.
 
 use crate::amqp_floor::{self, Publisher};
 use crate::child::end_with_input;
@@ -28,7 +28,7 @@ pub(crate) fn play(arguments: &[&str]) -> bool {
             runtime().block_on(http_floor::run(Path::new(socket)));
         }
         ["amqp-floor", uri] => amqp_floor(uri),
-        // As the executable takes them, but for the end of its input, which is the end of this one.
+        // As the executable does, except that the end of the input also ends this process.
         ["serve", ..] => {
             std::thread::spawn(|| obey(|_| unreachable!("it is loaded from outside")));
             assert_eq!(amqpost::commands::run(), ExitCode::SUCCESS);

@@ -1,5 +1,5 @@
-//! Where blocks are allocated: dhat's backtraces, by the allocating function and the frame of this
-//! project that called it.
+//! Where blocks are allocated: dhat's backtraces, grouped by the allocating function and its caller
+//! in this project.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

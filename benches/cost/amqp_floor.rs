@@ -1,5 +1,5 @@
-//! The least that publishing costs: lapin with confirms, mandatory and persistent, no HTTP, on
-//! orders from its input.
+//! The floor of AMQP: lapin publishes mandatory, persistent messages with confirms and without
+//! HTTP, on orders from its input.
 
 use crate::drive::{Gauge, Pace, Worker, drive};
 use async_compat::Compat;

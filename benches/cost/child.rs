@@ -79,7 +79,7 @@ impl Part {
         self.ask(order).parse().expect("a number")
     }
 
-    /// Ends a load, and reads what was measured.
+    /// Ends a load and reads its measurements.
     pub(crate) fn ask_latencies(&mut self) -> Latencies {
         let answer = self.ask("end");
         let mut words = answer.split_whitespace();
@@ -93,7 +93,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         self.input = None;
-        // Gone already is as good.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,9 +1,9 @@
-//! Load: workers that make one exchange after the other, as fast as they can or at a fixed rate.
+//! Load: workers that make one exchange at a time, as fast as possible or at a fixed rate.
 //!
-//! At a fixed rate an exchange has a moment at which it is due, whether or not a worker is free
-//! then, and its latency counts from that moment: a subject that stops for a while pays for all
-//! that were due meanwhile (no coordinated omission). How late the load itself was, with a worker
-//! idle, is measured beside it.
+//! At a fixed rate each exchange is due at a scheduled time, even if no worker is free, and its
+//! latency counts from that time: a subject that stops for a while pays for all exchanges due in
+//! the meantime (no coordinated omission). The lateness of the load itself, with an idle worker, is
+//! measured separately.
 
 use crate::sample::{Quantiles, Sample};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -90,7 +90,7 @@ impl Gauge {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// From now on latencies are kept; how many exchanges have ended before.
+    /// Records latencies from now on; returns how many exchanges ended before.
     pub(crate) fn mark(&self) -> u64 {
         self.records.store(true, Ordering::Relaxed);
         self.done()
@@ -195,7 +195,7 @@ async fn work<W: Worker>(mut worker: W, gauge: Arc<Gauge>) -> Noted {
             }
             Err(failure) => {
                 gauge.fail(failure);
-                // A worker whose connection is gone has nothing more to do.
+                // A worker without a connection ends.
                 break;
             }
         }

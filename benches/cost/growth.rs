@@ -43,7 +43,7 @@ fn row(stage: &Stage, section: &mut Section, amqpost: &Amqpost, load: &Load, wha
     ]);
 }
 
-/// Connections that are open and say nothing.
+/// Open, idle connections.
 fn connections(stage: &Stage, section: &mut Section) {
     let target = stage.sink();
     let settings = [("http.max_connections", "20000"), ("http.idle_timeout", "\"10m\"")];
@@ -58,7 +58,7 @@ fn connections(stage: &Stage, section: &mut Section) {
     }
 }
 
-/// Each has had one answer: amqpost closes those that begin with nothing.
+/// Each has had one answer: amqpost closes connections without a first request.
 async fn open_more(address: &Address, many: usize) -> Vec<Box<dyn Stream>> {
     let mut open = Vec::new();
     for _ in 0..many {

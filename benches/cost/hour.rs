@@ -1,5 +1,5 @@
-//! An hour of load at a fixed rate, tenth by tenth: CPU, memory, threads and open files must be at
-//! its end what they were at its start.
+//! An hour of load at a fixed rate, in tenths: CPU, memory, threads and open files must be the same
+//! at its end as at its start.
 
 use crate::drive::Pace;
 use crate::process::{Cost, Memory, open_files};

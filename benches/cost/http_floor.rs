@@ -1,4 +1,5 @@
-//! The least that HTTP costs: amqpost's own server stack and settings, the body read, 200 at once.
+//! The floor of HTTP: amqpost's own server stack and settings; reads the body and answers 200 at
+//! once.
 
 use axum::Router;
 use axum::body::Body;
@@ -24,7 +25,7 @@ const MAX_BODY: usize = 16 << 20;
 const ANSWER: &str =
     r#"{"outcome":"confirmed","code":"confirmed","message_id":"01a20773-75b3-737a-be79-8f769451d59e"}"#;
 
-/// Listens on a port and on a Unix socket, says where, and serves for as long as the process runs.
+/// Listens on a port and a Unix socket, prints where, and serves while the process runs.
 pub(crate) async fn run(socket: &Path) {
     let router = Router::new().route("/v1/queues/{queue}/messages", post(answer));
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -109,9 +109,9 @@ impl Readings {
     }
 }
 
-/// A latency against the floors' two, of which the load's own lateness is in both: it is taken off
-/// once. Of the medians: a disk that pauses in one second and not in the next makes the ratio of
-/// two seconds mean nothing.
+/// A latency against the sum of both floors. The load's own lateness is in both of these, so it is
+/// subtracted once. Compares medians: a disk that pauses in one second and not in the next makes
+/// single ratios meaningless.
 fn less_lateness([http, amqp, amqpost]: [&[Reading]; 3], figure: fn(&Reading) -> f64) -> Spread {
     let ratio = |http: &[Reading], amqp: &[Reading], amqpost: &[Reading]| {
         let median = |readings: &[Reading], figure: fn(&Reading) -> f64| {

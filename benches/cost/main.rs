@@ -96,7 +96,7 @@ fn play(role: Role, arguments: &[&str]) {
     }
 }
 
-/// Measures the sections of these names, or all but the hour, and keeps each.
+/// Measures the named sections, or all except the hour, and keeps each.
 fn measure(plan: Plan, names: &[&str], results: &Path) {
     let stage = Stage::set(plan);
     let mut verdicts = Vec::new();
@@ -112,7 +112,7 @@ fn measure(plan: Plan, names: &[&str], results: &Path) {
     verdicts.iter().for_each(|verdict| println!("{}", line(&verdict.cells())));
 }
 
-/// Writes the page and the chart from what was kept.
+/// Writes the page and the chart from the kept results.
 fn write(results: &Path) {
     let kept = |(name, _): &(&str, Measure)| {
         let text = fs::read_to_string(results.join(format!("{name}.json"))).ok()?;

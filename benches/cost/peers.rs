@@ -13,7 +13,7 @@ use std::process::Command;
 
 const CONCURRENCY: usize = 64;
 const BYTES: usize = 1024;
-/// The management plugin, and what it needs.
+/// The management plugin and its dependencies.
 const MANAGEMENT: [&str; 6] = [
     "rabbitmq_management",
     "rabbitmq_management_agent",

@@ -1,4 +1,4 @@
-//! The costs of amqpost besides CPU: memory, threads, time to start; and how fast it refuses.
+//! The costs of amqpost besides CPU: memory, threads, time to start, and the rate of refusals.
 
 use crate::harness::eventually;
 use crate::process::{Cost, Memory};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const KIB: usize = 1024;
 /// A start that takes longer is a failure and not a figure.
 const START_MAX: Duration = Duration::from_secs(10);
-/// After this an idle sidecar has come to rest.
+/// After this time an idle sidecar has settled.
 const REST: Duration = Duration::from_secs(1);
 
 /// The rate of 503 answers without a broker.
@@ -167,7 +167,7 @@ impl Drop for Running {
     }
 }
 
-/// A port on which nobody listens. Somebody may take it before it is used: then the run fails.
+/// A free port. If another process takes it before it is used, the run fails.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("it is bound").port()

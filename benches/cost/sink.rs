@@ -1,10 +1,10 @@
 //! A broker that only acks: the part of AMQP 0.9.1 that publishers need, with as little work as
 //! possible.
 //!
-//! One thread a connection, blocking reads into one buffer. All publishes that a read brought whole
-//! are confirmed by one `basic.ack` with `multiple`, as RabbitMQ does for what it works through at
-//! once. Nothing is stored, nothing is routed, every exchange and queue exists. A method that it
-//! does not know ends the connection with its number.
+//! It has one thread per connection and blocking reads into one buffer. One `basic.ack` with
+//! `multiple` confirms all publishes that a read completed, as RabbitMQ does for those of one
+//! batch. Nothing is stored or routed; every exchange and queue exists. An unknown method ends the
+//! connection with its number.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};

@@ -141,7 +141,7 @@ impl Stage {
         Trio { http: self.http_floor(), amqp: AmqpFloor::start(&target.uri, target.pid()), amqpost }
     }
 
-    /// Takes each of several measurements once a round, so that other work of the machine affects
+    /// Makes each of several measurements once per round, so that other work of the machine affects
     /// all of them.
     pub(crate) fn interleave<const N: usize>(
         &self,

@@ -1,5 +1,4 @@
-//! The speed of the disk by itself: one write and one fdatasync after the other, to a growing file,
-//! like dd.
+//! The speed of the disk alone: alternating writes and fdatasyncs to a growing file, like dd.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;

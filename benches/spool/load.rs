@@ -24,7 +24,7 @@ pub(crate) enum Keys {
     Without,
 }
 
-/// Producers that append one message after the other, each waiting for its answer.
+/// Producers that each append one message at a time and wait for its answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     producers: usize,
@@ -191,9 +191,9 @@ impl Load {
         join_all(producers).await.into_iter().map(|stored| stored.expect("no panic")).sum()
     }
 
-    /// Takes out batch after batch as the sidecar does, until nothing is left or for a span;
-    /// messages a second. The destinations have their turns record by record, and what was
-    /// delivered is removed in batches over all of them.
+    /// Takes out batches as the sidecar does, until nothing is left or for a span; returns messages
+    /// a second. The destinations take turns record by record, and delivered records are removed in
+    /// batches over all of them.
     pub(crate) async fn drain(self, handle: &StoreHandle, span: Option<Duration>) -> f64 {
         let begun = Instant::now();
         let mut turns: Vec<Turn> = (0..self.destinations).map(Turn::of).collect();

@@ -1,8 +1,8 @@
-//! The spool measured against its disk: most figures are ratios to what the disk does in the same
+//! The spool measured against its disk: most figures are ratios to the disk's own speed in the same
 //! run.
 //!
 //! `scripts/bench-spool` runs it and says how; a missed target is exit code 1. Absolute rates drift
-//! threefold on a shared machine, so that they are printed and, but for two of them, judge nothing.
+//! threefold on a shared machine, so they are printed, and only two of them have targets.
 
 #[path = "../cost/drive.rs"]
 #[expect(dead_code, reason = "its paces are those of the other benchmark")]

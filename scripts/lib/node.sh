@@ -5,8 +5,7 @@ readonly NODE_NAME=amqpost-demo@localhost
 
 # Prints the first of `count` ports from `first` on at which nothing listens, on any address.
 #
-# All are below 32768: a port from there on may at any time be the near end of somebody's outgoing
-# connection.
+# All are below 32768: a higher port may be the local end of an outgoing connection.
 free_port() {
     local first=$1 count=$2 port hex
     for ((port = first; port < first + count; port++)); do
@@ -24,9 +23,8 @@ free_port() {
 
 # Starts the node in the background, all of it below the directory $1; its process is $! afterwards.
 #
-# It is a node for itself: it listens for AMQP on the port $2 and for HTTP (the management plugin)
-# on the port $3, for other nodes not at all, which is why it needs no epmd, the daemon that would
-# outlive it.
+# It listens for AMQP on port $2 and for HTTP (the management plugin) on port $3. It does not listen
+# for other nodes, so it needs no epmd, a daemon that would outlive it.
 start_node() {
     local directory=$1 amqp_port=$2 http_port=$3
     mkdir -p "$directory"/{home,mnesia,log,conf.d}
@@ -61,8 +59,8 @@ CONF
         # stop.
         RUNNING_UNDER_SYSTEMD=true
     )
-    # A session of its own keeps Ctrl-C away from it; the kernel kills it should this script be
-    # killed. Not /usr/sbin/rabbitmq-server, which changes to the user rabbitmq and to the system's
+    # A session of its own keeps Ctrl-C away from it; the kernel kills it if this script is killed.
+    # Not /usr/sbin/rabbitmq-server, which changes to the user rabbitmq and to the system's
     # directories.
     setsid setpriv --pdeathsig KILL env -i "${environment[@]}" \
         /usr/lib/rabbitmq/bin/rabbitmq-server </dev/null >"$directory/output" 2>&1 &
