@@ -47,7 +47,7 @@ fn rows(document: &str, heading: &str) -> Vec<Vec<String>> {
 // === problems.md ===
 
 /// The first line of a section of problems.md.
-fn verdict(row: &Row) -> String {
+fn verdict(row: Row) -> String {
     let retry = row.retry.as_str().map_or("no retry".to_owned(), |retry| format!("retry `{retry}`"));
     let after = row.retry_after.map_or(String::new(), |seconds| format!(", `Retry-After: {seconds}`"));
     format!("**{}.** Status {}, outcome `{}`, {retry}{after}.", row.title, row.status, row.class.as_str())
