@@ -31,7 +31,8 @@ LABEL org.opencontainers.image.title="amqpost" \
 # For a spool set AMQPOST__SPOOL__PATH=/var/lib/amqpost/spool, which amqpost creates itself: a
 # mounted directory may belong to root, and then only root could close it to others. Such a volume
 # must be writable for group 65532. The package is not pinned: authorities that Debian withdraws
-# should be withdrawn here too. hadolint ignore=DL3008
+# should be withdrawn here too.
+# hadolint ignore=DL3008
 RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates && \
     rm -rf /var/lib/apt/lists/* && \

@@ -8,7 +8,11 @@ use std::process::ExitCode;
 
 /// The message is not published, and that is certain.
 pub(super) const EXIT_NOT_PUBLISHED: u8 = 1;
-/// It is not known whether the message is published.
+/// The command failed, or did only a part, or found a fault in the spool.
+pub(super) const EXIT_FAILED: u8 = 1;
+/// The command line asks for something that makes no sense, as clap has it.
+pub(super) const EXIT_USAGE: u8 = 2;
+/// The result is unknown: it may be published, or changed.
 pub(super) const EXIT_UNKNOWN: u8 = 3;
 /// The configuration is wrong (`EX_USAGE` of sysexits.h).
 pub(super) const EXIT_CONFIG: u8 = 64;

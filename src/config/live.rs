@@ -18,7 +18,8 @@ impl Live {
         Self(Arc::new(watch::Sender::new(config)))
     }
 
-    /// The configuration as it is now. Drop the guard soon: while it lives, [`Live::apply`] waits.
+    /// The configuration as it is now. Drop the guard soon: while it lives, [`Live::apply`] waits,
+    /// and a second guard on the same thread would wait behind `apply` for ever.
     #[must_use]
     pub fn now(&self) -> watch::Ref<'_, Config> {
         self.0.borrow()

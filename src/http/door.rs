@@ -42,7 +42,7 @@ impl Door {
         metrics: Metrics,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let config = live.now();
+        let config = live.now().clone();
         Arc::new(Self {
             terms: Terms::new(live, service.clone()),
             service,

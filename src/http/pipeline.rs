@@ -3,7 +3,7 @@
 
 use super::dialect::{DecodeDocument, Decoding, Dialect, Entries, Expected, Head, Orders};
 use super::door::Door;
-use super::places::no_room;
+use super::places::{Room, no_room};
 use super::rejection::Rejection;
 use super::terms::Defaults;
 use super::upload::Upload;
@@ -135,8 +135,12 @@ impl Door {
                 Ok(stream::of_array(self, start, clock, document, permit, entries, defaults).await?)
             }
             Orders::All(orders, encode) => {
+                // The payloads stay in memory until each has a permit of its own.
+                let room = self.places.clone().make_room(Room::none(), document.len(), deadline.instant());
+                let _room = room.await.ok_or_else(no_room)?;
                 drop((document, expected, permit));
-                Ok(encode(&self.publish_all(orders, start).await))
+                let settlements = self.publish_all(orders, start).await;
+                Ok(respond::response_to_all(encode, &settlements))
             }
         }
     }

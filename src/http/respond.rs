@@ -2,11 +2,11 @@
 
 use super::dialect::Dialect;
 use crate::message::{Settlement, ShortText};
-use crate::outcome::Outcome;
+use crate::outcome::{Class, Outcome};
 use axum::body::Body;
 use axum::response::Response;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 const OUTCOME: HeaderName = HeaderName::from_static("amqpost-outcome");
 const CODE: HeaderName = HeaderName::from_static("amqpost-code");
@@ -16,14 +16,9 @@ const MESSAGE_ID: HeaderName = HeaderName::from_static("amqpost-message-id");
 
 /// The response about one message, or about a request without one.
 pub(super) fn response(dialect: Dialect, settlement: &Settlement) -> Response {
-    let row = settlement.outcome.row();
     let mut response = (dialect.encode)(settlement);
     let headers = response.headers_mut();
-    headers.insert(OUTCOME, HeaderValue::from_static(row.class.as_str()));
-    headers.insert(CODE, HeaderValue::from_static(row.code));
-    if let Some(seconds) = row.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
+    name_outcome(headers, settlement.outcome);
     // Ids with control characters are refused when they come in, so this holds for every id.
     let id = settlement.message_id.as_ref().map(ShortText::as_str);
     if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
@@ -36,6 +31,30 @@ pub(super) fn response(dialect: Dialect, settlement: &Settlement) -> Response {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// The response about a batch: its headers name the outcome that needs the most care.
+pub(super) fn response_to_all(encode: fn(&[Settlement]) -> Response, settlements: &[Settlement]) -> Response {
+    let mut response = encode(settlements);
+    let care = |outcome: &Outcome| match outcome.class() {
+        Class::Confirmed => 0,
+        Class::Spooled => 1,
+        Class::NotPublished => 2,
+        Class::Unknown => 3,
+    };
+    if let Some(outcome) = settlements.iter().map(|settlement| settlement.outcome).max_by_key(care) {
+        name_outcome(response.headers_mut(), outcome);
+    }
+    response
+}
+
+fn name_outcome(headers: &mut HeaderMap, outcome: Outcome) {
+    let row = outcome.row();
+    headers.insert(OUTCOME, HeaderValue::from_static(row.class.as_str()));
+    headers.insert(CODE, HeaderValue::from_static(row.code));
+    if let Some(seconds) = row.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
 }
 
 /// The status of an outcome.

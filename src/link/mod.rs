@@ -71,7 +71,7 @@ impl Link {
     /// ordinary state.
     #[must_use]
     pub fn start(live: &Live, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
-        let Config { broker, publish, .. } = &*live.now();
+        let Config { broker, publish, .. } = &live.now().clone();
         let settings =
             Arc::new(LinkSettings { max_in_flight: publish.max_in_flight, broker: broker.clone() });
         let attempting = Arc::new(Attempting {

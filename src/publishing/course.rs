@@ -113,6 +113,7 @@ impl Course {
             Ok(Ok(Some(seen))) => self.answer.seen(&seen, claim),
             // The key may be remembered, and then going on would publish the message twice.
             Ok(Err(error)) => {
+                tracing::error!(%error, "an idempotency key cannot be looked up in the spool");
                 let detail = Some(format!("the idempotency key cannot be looked up: {error}"));
                 self.answer.give(Settlement { detail, ..Settlement::of(Outcome::SpoolFailed) });
             }

@@ -56,7 +56,11 @@ async fn the_first_publish_of_the_readme_is_confirmed_in_each_language() {
     for language in LANGUAGES {
         let row = readme.lines().find(|line| line.starts_with(&format!("| {} |", language.name)));
         let line = row.and_then(|row| row.split('`').nth(1)).expect(language.name);
-        let Some(output) = language.output(line, &url).await else { continue };
+        let Some(output) = language.output(line, &url).await else {
+            assert_ne!(language.name, "Python", "the tests need python3");
+            println!("{} is not installed: its line was not tried", language.name);
+            continue;
+        };
         assert!(output.contains(r#""outcome":"confirmed""#), "{}: {output}", language.name);
         confirmed += 1;
     }

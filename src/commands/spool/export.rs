@@ -2,7 +2,8 @@
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
-use super::{EXIT_FAILED, Ended, Failure, StateName, Which, distinct, missing};
+use super::{Ended, Failure, StateName, Which, distinct, missing};
+use crate::commands::exit::EXIT_FAILED;
 use crate::control::{self, Export, Exported};
 use crate::spool::store::StoreReader;
 use clap::Args;

@@ -12,18 +12,12 @@ mod progress;
 mod table;
 mod verify;
 
+use super::exit::{EXIT_FAILED, EXIT_UNKNOWN, EXIT_USAGE};
 use crate::spool::store::{OpenError, ReadError};
 use clap::{Args, Subcommand};
 use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
-
-/// The command failed, was only partly done, or found a fault in the spool.
-const EXIT_FAILED: u8 = 1;
-/// The command line is not valid; clap exits with the same code.
-const EXIT_USAGE: u8 = 2;
-/// The result is unknown.
-const EXIT_UNKNOWN: u8 = 3;
 
 #[derive(Args)]
 pub(super) struct SpoolArguments {

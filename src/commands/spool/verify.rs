@@ -2,7 +2,8 @@
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
-use super::{EXIT_FAILED, Ended, table};
+use super::{Ended, table};
+use crate::commands::exit::EXIT_FAILED;
 use crate::control::{self, Report};
 use crate::spool::store::VerifyProgress;
 use clap::Args;

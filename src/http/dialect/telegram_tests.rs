@@ -87,7 +87,7 @@ async fn a_telegram_is_published_and_answered_in_its_own_words() {
     let alone = answered(asked(routes.clone(), request("PUT", "the war is over")).await).await;
     assert_eq!(alone, (418, "SENT STOP".to_owned(), Some("confirmed".to_owned()), None));
     let together = answered(asked(routes, request("POST", "arriving at noon\nmeet me\n")).await).await;
-    assert_eq!(together, (200, "confirmed STOP confirmed".to_owned(), None, None));
+    assert_eq!(together, (200, "confirmed STOP confirmed".to_owned(), Some("confirmed".to_owned()), None));
 }
 
 #[tokio::test]

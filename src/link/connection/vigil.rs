@@ -45,6 +45,7 @@ impl Vigil<'_> {
         let mut probed = Instant::now();
         let mut check = tokio::time::interval(STATUS_CHECK);
         let mut drain_until = None;
+        let mut is_stopped = false;
         if self.connection.status().blocked() {
             self.blocked("the broker blocks publishers");
         }
@@ -64,9 +65,9 @@ impl Vigil<'_> {
                     self.mode.send_replace(PublisherMode::Finishing);
                     self.reporter.apply(ConnectionEvent::Drain, None, None);
                 }
-                () = until(drain_until) => {
+                () = until(drain_until), if !is_stopped => {
+                    is_stopped = true;
                     self.mode.send_replace(PublisherMode::Stopped);
-                    drain_until = Some(Instant::now() + Duration::from_secs(3600));
                 }
                 _ = check.tick() => if !self.connection.status().connected() {
                     return (LossReason::Io, "the connection is closed".to_owned());

@@ -1,4 +1,4 @@
-//! Signs of life of one connection, written by its publisher and read by its vigil.
+//! Signs of life of one connection, shared by its publisher and its vigil.
 
 use crate::link::destinations::Heard;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 impl RetryPolicy {
-    /// Whether an attempt with this outcome may be repeated. `handed_over`: the message may have
-    /// reached the broker.
+    /// Whether an attempt with this outcome may be repeated. `handed_over`: it was settled
+    /// instead of given back, so that the message may have reached the broker.
     pub(super) fn repeats(self, outcome: Outcome, handed_over: bool) -> bool {
         match self {
             RetryPolicy::Off => false,
