@@ -18,16 +18,26 @@ const CONTROL_BUDGET: Duration = Duration::from_secs(1);
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
 /// Listens to SIGTERM and SIGINT from now on. The future ends with the name of the first signal.
+/// Signals that end other programs by default, and ask some of them to reload, are logged and ignored.
 ///
 /// # Errors
 /// When the process cannot receive signals.
 pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut first_user = signal(SignalKind::user_defined1())?;
+    let mut second_user = signal(SignalKind::user_defined2())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        loop {
+            let ignored = tokio::select! {
+                _ = terminate.recv() => return "SIGTERM",
+                _ = interrupt.recv() => return "SIGINT",
+                _ = hang_up.recv() => "SIGHUP",
+                _ = first_user.recv() => "SIGUSR1",
+                _ = second_user.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal = ignored, "this signal means nothing here and is ignored");
         }
     })
 }

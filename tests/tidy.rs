@@ -11,6 +11,7 @@ mod width;
 
 use code::{Code, Identifier};
 use files::{TextFile, rust_files, text_files};
+use std::process::Command;
 
 const FUNCTION_LINES_MAX: usize = 70;
 
@@ -193,6 +194,22 @@ fn rooms_name_only_the_rooms_below_them() {
         }
     }
     none(violations);
+}
+
+/// A mutation that applies nowhere proves nothing, and nobody would notice before the long run.
+#[test]
+fn every_mutation_of_the_chaos_run_applies() {
+    let directory = files::root().join("tests/chaos/mutations");
+    let patches = std::fs::read_dir(directory).expect("the mutations have a directory");
+    let failed = patches.filter_map(|patch| {
+        let patch = patch.expect("a directory can be read").path();
+        let apply = ["apply", "--check", "-p1"];
+        let output = Command::new("git").current_dir(files::root()).args(apply).arg(&patch).output();
+        let output = output.expect("git can be run");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (!output.status.success()).then(|| format!("{}: {said}", patch.display()))
+    });
+    none(failed);
 }
 
 // === size and form ===

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -236,7 +235,10 @@ impl DocumentProperties<'_> {
             correlation_id: text("correlation_id", self.correlation_id)?,
             reply_to: text("reply_to", self.reply_to)?,
             expiration_ms: self.expiration.map(Expiration::milliseconds).transpose()?,
-            timestamp: self.timestamp,
+            timestamp: self
+                .timestamp
+                .map(|seconds| fields::timestamp("properties.timestamp", Some(seconds)))
+                .transpose()?,
             kind: text("type", self.kind)?,
             user_id: text("user_id", self.user_id)?,
             app_id: text("app_id", self.app_id)?,
@@ -291,61 +293,96 @@ fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Invalid> {
         let problem = format_args!("has more than {text_max} bytes of JSON");
         return Err(Place::Headers.invalid(problem));
     }
-    match serde_json::from_str(text.get()) {
-        Ok(map) => table(&Place::Headers, map, 1),
-        Err(error) => Err(named_in_headers(text, &error)),
+    table(&Place::Headers, text, 1)
+}
+
+/// The members of a JSON object, as they are written. A name that stands twice is refused: which of
+/// the two the client means cannot be known.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<Name<'de>, &RawValue>()? {
+                    members.push((member.0.0, member.1));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
     }
 }
 
-/// What is wrong with a headers table. It is read again to find the path.
-fn named_in_headers(text: &RawValue, error: &serde_json::Error) -> Invalid {
-    let mut deserializer = serde_json::Deserializer::from_str(text.get());
-    let read: Result<serde_json::Map<String, Value>, _> = serde_path_to_error::deserialize(&mut deserializer);
-    let path = read.err().map(|error| error.path().to_string()).filter(|path| path != ".");
-    // The position is one in this table, not in the document.
-    let problem = without_text(error);
-    let problem = problem.split(" at line ").next().unwrap_or_default();
-    match path {
-        Some(path) => Place::Member(&Place::Headers, &path).invalid(problem),
-        None => Place::Headers.invalid(problem),
+/// A name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads one JSON value. The position in an error would be one in this value, not in the document.
+fn value_of<'a, T: Deserialize<'a>>(place: &Place<'_>, text: &'a RawValue) -> Result<T, Invalid> {
+    serde_json::from_str(text.get()).map_err(|error| {
+        let problem = without_text(&error);
+        place.invalid(problem.split(" at line ").next().unwrap_or_default())
+    })
+}
+
+fn table(place: &Place<'_>, text: &RawValue, depth: usize) -> Result<HeaderTable, Invalid> {
+    let mut table = HeaderTable::new();
+    for (name, value) in value_of::<Members<'_>>(place, text)?.0 {
+        let place = Place::Member(place, &name);
+        let short = ShortText::new(&*name).map_err(|too_long| place.invalid(too_long))?;
+        if table.insert(short, header_value(&place, value, depth)?).is_some() {
+            return Err(place.invalid("given twice"));
+        }
     }
+    Ok(table)
 }
 
-fn table(
-    place: &Place<'_>,
-    map: serde_json::Map<String, Value>,
-    depth: usize,
-) -> Result<HeaderTable, Invalid> {
-    map.into_iter()
-        .map(|(name, value)| {
-            let place = Place::Member(place, &name);
-            let short = ShortText::new(name.as_str()).map_err(|too_long| place.invalid(too_long))?;
-            Ok((short, header_value(&place, value, depth)?))
-        })
-        .collect()
-}
-
-fn header_value(place: &Place<'_>, value: Value, depth: usize) -> Result<HeaderValue, Invalid> {
+fn header_value(place: &Place<'_>, value: &RawValue, depth: usize) -> Result<HeaderValue, Invalid> {
     if depth > MAX_HEADER_DEPTH {
         return Err(place.invalid(format_args!("nested deeper than {MAX_HEADER_DEPTH}")));
     }
-    Ok(match value {
-        Value::Null => HeaderValue::Void,
-        Value::Bool(value) => HeaderValue::Bool(value),
-        Value::Number(number) => match (number.as_i64(), number.is_u64()) {
-            (Some(integer), _) => HeaderValue::Int(integer),
-            (None, true) => return Err(place.invalid("is above 9223372036854775807")),
-            (None, false) => HeaderValue::Double(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => HeaderValue::Text(text),
-        Value::Array(values) => HeaderValue::Array(
-            values
+    Ok(match value.get().as_bytes().first() {
+        Some(b'n') => HeaderValue::Void,
+        Some(b't') => HeaderValue::Bool(true),
+        Some(b'f') => HeaderValue::Bool(false),
+        Some(b'"') => HeaderValue::Text(value_of(place, value)?),
+        Some(b'[') => HeaderValue::Array(
+            value_of::<Vec<&RawValue>>(place, value)?
                 .into_iter()
                 .enumerate()
                 .map(|(index, value)| header_value(&Place::Element(place, index), value, depth + 1))
                 .collect::<Result<_, _>>()?,
         ),
-        Value::Object(map) => HeaderValue::Table(table(place, map, depth + 1)?),
+        Some(b'{') => HeaderValue::Table(table(place, value, depth + 1)?),
+        Some(_) | None => number(place, value)?,
+    })
+}
+
+/// An integer is one of 64 bits or refused: as a double it would be another number.
+fn number(place: &Place<'_>, value: &RawValue) -> Result<HeaderValue, Invalid> {
+    let text = value.get();
+    if text.contains(['.', 'e', 'E']) {
+        return value_of(place, value).map(HeaderValue::Double);
+    }
+    // JSON has a negative zero, which is a double in serde_json as well.
+    if text == "-0" {
+        return Ok(HeaderValue::Double(-0.0));
+    }
+    text.parse().map(HeaderValue::Int).map_err(|_| {
+        let bound =
+            if text.starts_with('-') { "below -9223372036854775808" } else { "above 9223372036854775807" };
+        place.invalid(format_args!("is {bound}"))
     })
 }
 

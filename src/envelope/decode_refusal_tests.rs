@@ -1,7 +1,7 @@
 //! Which envelopes are refused, and under which path their detail names the wrong member.
 
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const HEADERS_TEXT_MAX: usize = 200 * 1024;
 

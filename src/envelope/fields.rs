@@ -87,6 +87,14 @@ pub fn message_id(field: &str, text: &str) -> Result<ShortText, Invalid> {
     short(field, text)
 }
 
+/// Unix seconds. A later moment than the year 9999 is milliseconds or microseconds by mistake, and
+/// consumers fail on it.
+pub fn timestamp(field: &str, seconds: Option<u64>) -> Result<u64, Invalid> {
+    const LAST: u64 = 253_402_300_799;
+    let problem = format_args!("expected Unix seconds, at most {LAST} (the end of the year 9999)");
+    seconds.filter(|seconds| *seconds <= LAST).ok_or_else(|| Invalid::new(field, problem))
+}
+
 /// A text of at most 255 bytes.
 pub fn short(field: &str, text: &str) -> Result<ShortText, Invalid> {
     ShortText::new(text).map_err(|too_long| Invalid::new(field, too_long))

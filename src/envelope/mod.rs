@@ -11,5 +11,5 @@ mod options;
 
 pub use decode::{Envelope, decode};
 pub use encode::envelope_of;
-pub use fields::{Invalid, client_key, mandatory, message_id, mode, retry, short, timeout};
+pub use fields::{Invalid, client_key, mandatory, message_id, mode, retry, short, timeout, timestamp};
 pub use options::PublishOptions;

@@ -25,17 +25,20 @@ pub(super) fn options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> 
     Ok(options)
 }
 
-/// The trace context of a request, where the message does not carry one of its own.
-pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) -> Result<(), Rejection> {
+/// The trace context of a request, where the message does not carry one of its own. It never fails a
+/// publish: a value that no headers table can carry well is left out.
+pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) {
     for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
         if headers.contains_key(&name) {
             let entry = ShortText::new(name.as_str()).expect("the names are short");
             if let Entry::Vacant(vacant) = table.entry(entry) {
-                vacant.insert(HeaderValue::Text(joined(headers, &name)?));
+                match joined(headers, &name) {
+                    Some(value) => drop(vacant.insert(HeaderValue::Text(value))),
+                    None => tracing::debug!(%name, "left out: not UTF-8, or too long"),
+                }
             }
         }
     }
-    Ok(())
 }
 
 /// The request's idempotency key, if it has one.
@@ -74,8 +77,11 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'
     std::str::from_utf8(value).map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))
 }
 
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Result<String, Rejection> {
-    let values: Result<Vec<_>, _> =
-        headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes())).collect();
-    Ok(values.map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))?.join(","))
+/// The values of a header as one text; `None` if they are not UTF-8 or longer than the 8 KiB that
+/// everybody has to carry of a `baggage` (W3C Baggage, 3.3.2).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    const BYTES_MAX: usize = 8192;
+    let values = headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes()).ok());
+    let value = values.collect::<Option<Vec<_>>>()?.join(",");
+    (value.len() <= BYTES_MAX).then_some(value)
 }

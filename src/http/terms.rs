@@ -79,7 +79,7 @@ impl Terms {
 impl Defaults {
     pub(super) fn of(client: Client, headers: &HeaderMap) -> Result<Self, Rejection> {
         let mut trace = HeaderTable::new();
-        headers::add_trace_context(&mut trace, headers)?;
+        headers::add_trace_context(&mut trace, headers);
         let options = headers::options(headers)?;
         Ok(Self { client, options, key: headers::idempotency_key(headers)?, trace })
     }

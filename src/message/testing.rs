@@ -49,7 +49,7 @@ prop_compose! {
         persistent in any::<bool>(),
         priority in any::<Option<u8>>(),
         expiration_ms in any::<Option<u32>>(),
-        timestamp in any::<Option<u64>>(),
+        timestamp in prop::option::of(0..=253_402_300_799u64),
         headers in headers(doubles),
     ) -> Properties {
         let [id, content_type, content_encoding, correlation_id, reply_to, kind, user_id, app_id] = texts;

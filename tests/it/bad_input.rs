@@ -82,6 +82,8 @@ async fn a_bad_header_is_a_400_that_names_it() {
         ("amqp-expiration", "10s"),
         ("amqp-timestamp", "now"),
         ("amqp-timestamp", "18446744073709551616"),
+        ("amqp-timestamp", "1700000000000"),
+        ("amqp-timestamp", "1700000000000000"),
         ("amqp-delivery-mode", "0"),
         ("amqp-delivery-mode", "3"),
         ("amqp-delivery-mode", "persistent"),
@@ -124,11 +126,56 @@ async fn a_header_that_is_given_twice_or_is_not_utf_8_is_a_400_that_names_it() {
         let twice = sidecar.post(QUEUE, &[(name, "1"), (name, "1")], "x").await;
         assert_problem(&twice, (400, "invalid_request"), name);
     }
-    for name in names.into_iter().chain(["traceparent", "tracestate", "baggage", "amqp-type"]) {
+    for name in names.into_iter().chain(["amqp-type"]) {
         let mut request = sidecar.request("POST", QUEUE, &[], "x");
         request.headers_mut().insert(name, HeaderValue::from_bytes(b"a\xff\xfeb").unwrap());
         assert_problem(&sidecar.send(request).await, (400, "invalid_request"), name);
     }
+    assert_unharmed(&client, &sidecar).await;
+}
+
+#[tokio::test]
+async fn a_trace_header_that_no_message_can_carry_is_left_out_and_fails_no_publish() {
+    let (client, sidecar) = orders_up("bad_trace").await;
+    let long = vec![b'x'; 8193];
+    for (name, value) in [
+        ("traceparent", &b"a\xff\xfeb"[..]),
+        ("tracestate", b"\xff"),
+        ("baggage", b"k=\xe9"),
+        ("baggage", &long),
+    ] {
+        for (path, content_type, body) in [
+            (QUEUE, "text/plain", "x"),
+            (
+                "/v1/messages",
+                "application/json",
+                r#"{"exchange":"amq.default","routing_key":"orders","payload":"x"}"#,
+            ),
+        ] {
+            let mut request = sidecar.request("POST", path, &[("content-type", content_type)], body);
+            request.headers_mut().insert(name, HeaderValue::from_bytes(value).unwrap());
+            let answer = sidecar.send(request).await;
+            assert_eq!(answer.status(), 200, "{name}: {answer:?}");
+        }
+    }
+    let received = client.drain("orders").await;
+    assert_eq!(received.len(), 8);
+}
+
+#[tokio::test]
+async fn a_compressed_envelope_is_a_415_that_names_its_encoding() {
+    let (client, sidecar) = orders_up("bad_encoding").await;
+    for content_type in ["application/json", "application/x-ndjson"] {
+        for coding in ["gzip", "br", "deflate", "identity, gzip"] {
+            let headers = [("content-type", content_type), ("content-encoding", coding)];
+            let answer = sidecar.post("/v1/messages", &headers, "\x1f\u{8b}").await;
+            assert_problem(&answer, (415, "unsupported_media_type"), "content-encoding");
+        }
+    }
+    let headers = [("content-type", "application/json"), ("content-encoding", "identity")];
+    let envelope = r#"{"exchange":"amq.default","routing_key":"orders","payload":"x"}"#;
+    assert_eq!(sidecar.post("/v1/messages", &headers, envelope).await.status(), 200);
+    assert_eq!(client.drain("orders").await.len(), 1);
     assert_unharmed(&client, &sidecar).await;
 }
 
@@ -172,6 +219,11 @@ fn bad_envelopes() -> Vec<(String, &'static str)> {
         (property(r#""expiration":-1"#), "properties.expiration"),
         (property(r#""expiration":"soon""#), "properties.expiration"),
         (property(r#""timestamp":1.5"#), "properties.timestamp"),
+        (property(r#""timestamp":1700000000000"#), "properties.timestamp"),
+        (property(r#""headers":{"a":1,"a":2}"#), "properties.headers.a: given twice"),
+        (property(r#""headers":{"t":{"a":1,"\u0061":2}}"#), "properties.headers.t.a: given twice"),
+        (property(r#""headers":{"n":18446744073709551616}"#), "properties.headers.n"),
+        (property(r#""headers":{"n":-9223372036854775809}"#), "properties.headers.n"),
         (property(r#""message_id":"""#), "properties.message_id"),
         (property(r#""message_id":"a\r\nSet-Cookie: b""#), "properties.message_id"),
         (property(&format!(r#""message_id":"{long}""#)), "properties.message_id"),

@@ -145,6 +145,22 @@ async fn without_a_broker_both_signals_end_it_quickly() {
 }
 
 #[tokio::test]
+async fn signals_that_it_does_not_know_are_logged_and_end_nothing() {
+    let (client, mut sidecar) = orders_up("unknown_signals").await;
+    for signal in ["HUP", "USR1", "USR2"] {
+        sidecar.signal(signal);
+        eventually("the signal is logged", Duration::from_secs(10), async || {
+            sidecar.log().contains(&format!("SIG{signal}"))
+        })
+        .await;
+        assert!(sidecar.is_running());
+        assert_eq!(sidecar.post("/v1/queues/orders/messages", &[], signal).await.status(), 200);
+    }
+    assert_eq!(client.drain("orders").await.len(), 3);
+    assert!(sidecar.terminate(Duration::from_secs(20)).await.success());
+}
+
+#[tokio::test]
 async fn readiness_goes_off_while_requests_are_still_taken() {
     let (_client, sidecar) = orders(shared().await, "lame_duck").await;
     let mut sidecar = sidecar.set("shutdown.lame_duck", "\"5s\"").start().await.with_link_up().await;

@@ -7,7 +7,7 @@ use crate::http::terms::{Defaults, Terms};
 use crate::message::Order;
 use crate::outcome::Outcome;
 use bytes::Bytes;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::time::Instant;
 
 /// The media type of a stream of lines, both ways.
@@ -21,6 +21,11 @@ const BLANK: [u8; 4] = [b' ', b'\t', b'\r', b'\n'];
 pub(in crate::http) const ENVELOPE: Dialect = Dialect { decode, encode: answer::encode };
 
 fn decode(_: &Terms, head: &Head) -> Result<Decoding, Rejection> {
+    let codings = head.parts.headers.get_all(CONTENT_ENCODING);
+    if codings.iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let problem = "content-encoding: an envelope is not decompressed here; send it as it is";
+        return Err(Rejection::new(Outcome::UnsupportedMediaType, problem));
+    }
     let given = head.parts.headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let essence = given.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case(DOCUMENT) {

@@ -1,7 +1,7 @@
 //! The body is the message: path, query and headers are all of it but its payload.
 
 use super::{Decoding, Dialect, Head, answer};
-use crate::envelope::{Envelope, PublishOptions, client_key, message_id, short};
+use crate::envelope::{Envelope, PublishOptions, client_key, message_id, short, timestamp};
 use crate::http::headers::{CONTROL_PREFIX, PROPERTY_PREFIX, add_trace_context, control_value, single};
 use crate::http::rejection::Rejection;
 use crate::http::terms::Terms;
@@ -120,7 +120,7 @@ pub(in crate::http) fn said(headers: &HeaderMap) -> Result<Said, Rejection> {
         }
     }
     if is_traced {
-        add_trace_context(&mut properties.headers, headers)?;
+        add_trace_context(&mut properties.headers, headers);
     }
     let id_is_assigned = properties.message_id.is_empty();
     if id_is_assigned {
@@ -146,7 +146,9 @@ fn property_value(
             properties.expiration_ms = Some(number(field, text, "milliseconds from 0 to 4294967295")?);
         }
         "priority" => properties.priority = Some(number(field, text, "a number from 0 to 255")?),
-        "timestamp" => properties.timestamp = Some(number(field, text, "Unix seconds")?),
+        "timestamp" => {
+            properties.timestamp = Some(timestamp(field, number(field, text, "").ok())?);
+        }
         "delivery-mode" => {
             let mode = number(field, text, "1 or 2").ok().and_then(DeliveryMode::from_u64);
             properties.delivery_mode = mode.ok_or_else(|| Rejection::invalid(field, "expected 1 or 2"))?;

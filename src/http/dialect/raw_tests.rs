@@ -132,7 +132,8 @@ fn numbers_are_taken_at_their_borders() {
         (properties.expiration_ms, properties.priority, properties.timestamp)
     };
     assert_eq!(at("0", "0", "0"), (Some(0), Some(0), Some(0)));
-    assert_eq!(at("4294967295", "255", "18446744073709551615"), (Some(u32::MAX), Some(255), Some(u64::MAX)));
+    let last = (Some(u32::MAX), Some(255), Some(253_402_300_799));
+    assert_eq!(at("4294967295", "255", "253402300799"), last);
 }
 
 #[test]
@@ -153,6 +154,7 @@ fn values_outside_their_range_are_refused_under_the_name_of_their_header() {
         ("Amqp-Delivery-Mode", "persistent"),
         ("Amqp-Message-Id", ""),
         ("Amqp-Message-Id", "a\tb"),
+        ("Amqp-Timestamp", "253402300800"),
     ]);
     insta::assert_snapshot!(details, @r"
     amqp-priority: expected a number from 0 to 255
@@ -163,13 +165,14 @@ fn values_outside_their_range_are_refused_under_the_name_of_their_header() {
     amqp-expiration: expected milliseconds from 0 to 4294967295
     amqp-expiration: expected milliseconds from 0 to 4294967295
     amqp-expiration: expected milliseconds from 0 to 4294967295
-    amqp-timestamp: expected Unix seconds
-    amqp-timestamp: expected Unix seconds
+    amqp-timestamp: expected Unix seconds, at most 253402300799 (the end of the year 9999)
+    amqp-timestamp: expected Unix seconds, at most 253402300799 (the end of the year 9999)
     amqp-delivery-mode: expected 1 or 2
     amqp-delivery-mode: expected 1 or 2
     amqp-delivery-mode: expected 1 or 2
     amqp-message-id: is empty: leave it out and one is assigned
     amqp-message-id: has control characters
+    amqp-timestamp: expected Unix seconds, at most 253402300799 (the end of the year 9999)
     ");
 }
 
@@ -199,10 +202,22 @@ fn a_header_given_twice_is_refused_even_when_the_values_agree() {
 
 #[test]
 fn a_value_that_is_not_utf_8_is_refused_under_the_name_of_its_header() {
-    let others = VALUE_HEADERS.map(|(name, _)| name).into_iter().chain(TRACE_CONTEXT);
+    let others = VALUE_HEADERS.map(|(name, _)| name);
     for name in TEXT_HEADERS.into_iter().chain(others) {
         let detail = detail_of(said(&header_map(&[(name, b"caf\xe9")])));
         assert_eq!(detail, format!("{name}: is not UTF-8"));
+    }
+}
+
+#[test]
+fn a_trace_header_that_is_not_utf_8_or_too_long_is_left_out() {
+    for name in TRACE_CONTEXT {
+        for value in [b"caf\xe9".to_vec(), vec![b'x'; 8193]] {
+            let said = said(&header_map(&[(name, value)])).unwrap();
+            assert!(said.properties.headers.is_empty(), "{name}");
+        }
+        let said = said(&header_map(&[(name, vec![b'x'; 8192])])).unwrap();
+        assert_eq!(said.properties.headers.len(), 1, "{name}");
     }
 }
 
@@ -265,7 +280,7 @@ fn an_entry_of_the_message_itself_wins_over_the_trace_context_of_the_request() {
 #[test]
 fn an_envelope_takes_the_trace_context_that_it_does_not_carry_itself() {
     let mut table = HeaderTable::from([(text("baggage"), HeaderValue::Int(1))]);
-    add_trace_context(&mut table, &header_map(&[("baggage", "b"), ("tracestate", "t"), ("x", "x")])).unwrap();
+    add_trace_context(&mut table, &header_map(&[("baggage", "b"), ("tracestate", "t"), ("x", "x")]));
     let expected =
         [(text("baggage"), HeaderValue::Int(1)), (text("tracestate"), HeaderValue::Text("t".to_owned()))];
     assert_eq!(table, HeaderTable::from(expected));
