@@ -104,11 +104,15 @@ pub enum Redelivery {
     AfterPause,
     /// It may have been published: again after a pause, marked as possibly a duplicate.
     Marked,
-    /// As `Marked`; after too many of these it is undeliverable.
-    MarkedUnlessOften,
-    /// Undeliverable: the broker does not take this message.
+    /// It may have been published, and no verdict came: again a few times, with growing pauses.
+    Unanswered,
+    /// The broker refuses it; whether a queue has it depends on the destination. Parked by time.
+    Nacked,
+    /// No queue took it; whether the exchange kept it depends on the destination. Parked by time.
+    Returned,
+    /// The broker does not take this message: parked alone after a few refusals.
     Undeliverable,
-    /// Undeliverable, and so is everything that goes to its exchange.
+    /// The broker takes nothing for its exchange. Parked by time.
     ExchangeClosed,
     /// It stays for the next run: the sidecar ends.
     Stop,
@@ -182,7 +186,7 @@ outcomes! {
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
     /// The message is mandatory and the broker returned it: no queue takes it.
     Unroutable = "unroutable": "No queue takes this message",
-    422, NotPublished, Pointless,    None,    Final,        Works,      Undeliverable;
+    422, NotPublished, Pointless,    None,    Final,        Works,      Returned;
     ExchangeNotFound = "exchange_not_found": "The exchange does not exist",
     404, NotPublished, Pointless,    None,    Final,        None,       ExchangeClosed;
     AccessRefused = "access_refused": "The broker refuses this user the exchange",
@@ -206,13 +210,13 @@ outcomes! {
     405, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
     /// Handed to the link, and no verdict before the deadline.
     ConfirmTimeout = "confirm_timeout": "The broker gave no verdict before the deadline",
-    504, Unknown,      MayDuplicate, None,    Spool,        Unanswered, Marked;
+    504, Unknown,      MayDuplicate, None,    Spool,        Unanswered, Unanswered;
     /// The connection or channel died after the hand-over and before the verdict.
     LinkLost = "link_lost": "The connection was lost before the broker's verdict",
     502, Unknown,      MayDuplicate, None,    RetryOrSpool, None,       Marked;
     /// `basic.nack`: at least one queue refused it; another may have it.
     Nacked = "nacked": "The broker refused the message (basic.nack)",
-    502, Unknown,      MayDuplicate, None,    RetryOrSpool, Nacked,     MarkedUnlessOften;
+    502, Unknown,      MayDuplicate, None,    RetryOrSpool, Nacked,     Nacked;
     /// The message was handed to the spool, and nobody knows whether it is on disk.
     SpoolUnsure = "spool_unsure": "It is not known whether the spool has the message",
     502, Unknown,      MayDuplicate, None,    Final,        None,       AfterPause;

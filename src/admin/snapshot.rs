@@ -91,7 +91,7 @@ impl Snapshot {
 
 impl SpoolView {
     fn of(snapshot: &SpoolSnapshot, age_limit: Duration) -> Self {
-        let SpoolSnapshot { stats, rates } = snapshot;
+        let SpoolSnapshot { stats, rates, now_ms: _ } = snapshot;
         Self {
             state: stats.health.as_str(),
             reason: stats.health.failure().map(str::to_owned),

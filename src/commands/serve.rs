@@ -1,7 +1,7 @@
 //! `amqpost serve`: the sidecar itself.
 
 use crate::app::App;
-use crate::config::{Config, Live};
+use crate::config::{Config, Live, Undeliverable};
 use crate::telemetry::Log;
 use crate::{open_files, shutdown, telemetry};
 use std::process::ExitCode;
@@ -20,6 +20,13 @@ pub(super) fn run(config: Config) -> ExitCode {
     if !open_files::suffices_for(open_files, config.http.max_connections) {
         let max_connections = config.http.max_connections;
         tracing::warn!(open_files, max_connections, "the limit on open files is below http.max_connections");
+    }
+    if let Some(undeliverable) = config.spool.undeliverable {
+        let park_after = if undeliverable == Undeliverable::Wait { "never" } else { "1h" };
+        tracing::warn!(
+            park_after,
+            "spool.undeliverable is deprecated and goes away: set spool.park_after instead"
+        );
     }
     let runtime = match builder(config.runtime.worker_threads).enable_all().thread_name("amqpost").build() {
         Ok(runtime) => runtime,

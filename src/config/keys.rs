@@ -6,8 +6,9 @@ use super::declare::{EACH_FIELD, EACH_KEY, configuration};
 use super::endpoint::Endpoint;
 use super::files::{Certificates, FromFile};
 use super::given::Layers;
-use super::kind::{Kind, count, duration, minutes, ms, seconds, size, whole_seconds};
+use super::kind::{Kind, count, duration, duration_or_never, minutes, ms, seconds, size, whole_seconds};
 use super::listen::ListenAddress;
+use super::park_after::ParkAfter;
 use super::problems::Problems;
 use super::reader::{Declared, Found, Reader, Shown};
 use super::schema::{Key, Section};
@@ -149,11 +150,17 @@ configuration! {
             destination_percent: u32 = "50", count(1, 100);
             /// The free bytes that the spool leaves on its disk.
             disk_reserve: u64 = "64MiB", size(0, 1024 * GIB);
-            /// The largest number of nacks of a message. After one more it is undeliverable.
+            /// How long the broker may refuse a destination before the messages that were kept for
+            /// it until the first refusal are parked; the next refusal starts the time anew. `never`:
+            /// they are tried until they are delivered.
+            park_after: ParkAfter = "1h", duration_or_never(seconds(1), minutes(365 * 24 * 60));
+            /// The largest number of deliveries of one message that were refused and may have left
+            /// a copy in some queue. After these it is tried no more, and parked
+            /// `spool.park_after` after the first of them.
             nacks_max: u32 = "10", count(0, 10_000);
-            /// What happens to a message that the broker will never accept: `park` sets it aside
-            /// and continues with the next one, `wait` retries it while those behind it wait.
-            undeliverable: Undeliverable = "park", Kind::Choice(Undeliverable::WORDS);
+            /// Deprecated, and gone after this release: `wait` means `park_after = "never"`, `park`
+            /// the default of `spool.park_after`.
+            undeliverable: Option<Undeliverable>, Kind::Choice(Undeliverable::WORDS);
         }
 
         /// What `Idempotency-Key` remembers.

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Count { min: u64, max: u64 },
     /// A duration in a range, ends included.
     Duration { min: Duration, max: Duration },
+    /// A duration in a range, ends included, or `never`.
+    DurationOrNever { min: Duration, max: Duration },
     /// A duration in whole seconds, for what the broker's protocol counts in seconds.
     WholeSeconds { min: Duration, max: Duration },
     /// Bytes in a range, ends included.
@@ -47,6 +49,10 @@ pub(super) const fn duration(min: Duration, max: Duration) -> Kind {
     Kind::Duration { min, max }
 }
 
+pub(super) const fn duration_or_never(min: Duration, max: Duration) -> Kind {
+    Kind::DurationOrNever { min, max }
+}
+
 pub(super) const fn whole_seconds(min: u64, max: u64) -> Kind {
     Kind::WholeSeconds { min: seconds(min), max: seconds(max) }
 }
@@ -78,6 +84,10 @@ impl fmt::Display for Kind {
             Self::Duration { min, max } => {
                 let (min, max) = (format_duration(*min), format_duration(*max));
                 write!(formatter, "a duration from {min} to {max}, such as \"5s\"")
+            }
+            Self::DurationOrNever { min, max } => {
+                let (min, max) = (format_duration(*min), format_duration(*max));
+                write!(formatter, "a duration from {min} to {max}, such as \"5s\", or \"never\"")
             }
             Self::WholeSeconds { min, max } => {
                 let (min, max) = (format_duration(*min), format_duration(*max));

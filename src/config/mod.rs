@@ -18,6 +18,7 @@ mod kind;
 mod layers;
 mod listen;
 mod live;
+mod park_after;
 mod problems;
 mod raw;
 mod reader;
@@ -47,6 +48,7 @@ pub use keys::{
 };
 pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
 pub use live::Live;
+pub use park_after::ParkAfter;
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
 pub use sources::Sources;
@@ -85,6 +87,17 @@ impl Config {
         let (mut config, found) = Self::read(layers, problems);
         config.broker.complete_endpoints();
         (config, found)
+    }
+}
+
+impl SpoolConfig {
+    /// How long the broker may refuse a destination, also if the deprecated key says it.
+    #[must_use]
+    pub fn park_after(&self) -> ParkAfter {
+        match self.undeliverable {
+            Some(Undeliverable::Wait) => ParkAfter::Never,
+            Some(Undeliverable::Park) | None => self.park_after,
+        }
     }
 }
 

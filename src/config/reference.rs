@@ -124,6 +124,7 @@ fn toml(kind: &Kind, default: &str) -> String {
         Kind::Flag | Kind::Count { .. } => default.to_owned(),
         Kind::Endpoints => format!("[\"{default}\"]"),
         Kind::Duration { .. }
+        | Kind::DurationOrNever { .. }
         | Kind::WholeSeconds { .. }
         | Kind::Size { .. }
         | Kind::Text { .. }
@@ -143,10 +144,12 @@ fn example(kind: &Kind) -> &'static str {
         Kind::Directory => "\"/var/lib/amqpost/spool\"",
         Kind::Credential => "\"…\"",
         Kind::Text { .. } => "\"orders.*\"",
-        Kind::Choice(_) => "\"fallback\"",
+        Kind::Choice(words) if words.contains(&"fallback") => "\"fallback\"",
+        Kind::Choice(_) => "\"wait\"",
         Kind::Flag => "true",
         Kind::Count { .. }
         | Kind::Duration { .. }
+        | Kind::DurationOrNever { .. }
         | Kind::WholeSeconds { .. }
         | Kind::Size { .. }
         | Kind::Listen

@@ -86,6 +86,7 @@ pub(super) const EXCLUSIVE: &[(&str, &str)] = &[
     ("broker.endpoints", "broker.endpoints_file"),
     ("broker.user", "broker.user_file"),
     ("broker.password", "broker.password_file"),
+    ("spool.park_after", "spool.undeliverable"),
 ];
 
 /// Whether no two values contradict each other.

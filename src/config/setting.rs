@@ -109,7 +109,7 @@ impl Setting for Duration {
         let duration = raw.text().and_then(parse_duration).filter(|duration| {
             if let Kind::WholeSeconds { min, max } = kind {
                 between(min, max)(duration) && duration.subsec_nanos() == 0
-            } else if let Kind::Duration { min, max } = kind {
+            } else if let Kind::Duration { min, max } | Kind::DurationOrNever { min, max } = kind {
                 between(min, max)(duration)
             } else {
                 false

@@ -117,8 +117,8 @@ fn without_any_source_the_defaults_hold() {
     drain_rate = 500
     destination_percent = 50
     disk_reserve = "64MiB"
+    park_after = "1h"
     nacks_max = 10
-    undeliverable = "park"
 
     [idempotency]
     window = "10m"

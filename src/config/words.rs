@@ -25,11 +25,11 @@ labels! {
         Json = "json",
     }
 
-    /// What happens with a message of the spool that the broker will never take.
+    /// What happens to a message of the spool that the broker refuses.
     Undeliverable {
-        /// It is parked, and those behind it go on.
+        /// It is parked in the end.
         Park = "park",
-        /// It is tried again and again, and those behind it wait.
+        /// It is tried until it is delivered.
         Wait = "wait",
     }
 }

@@ -3,7 +3,7 @@
 use super::claims::Claim;
 use super::keeping::{Keeping, Kept};
 use super::keys::NoClaim;
-use super::{Ways, fingerprint, split};
+use super::{Ways, fingerprint, split, tell};
 use crate::admission::Permit;
 use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::outcome::{Class, Outcome, Recourse};
@@ -97,7 +97,9 @@ impl Course {
 
     async fn direct(self, claim: Option<Claim>) {
         let Order { message, deadline, retry, .. } = self.order;
+        let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
         let settlement = self.ways.link.publish(message, self.permit, deadline, retry).await;
+        tell(watched.as_deref(), &settlement);
         if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
             claim.settle(Outcome::Confirmed, &self.answer.message_id);
         }
@@ -128,7 +130,9 @@ impl Course {
         }
         let Order { ref message, deadline, retry, .. } = self.order;
         let brokers_part = split::brokers_part(Instant::now(), deadline);
+        let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(message));
         let settlement = self.ways.link.publish(Arc::clone(message), self.permit, brokers_part, retry).await;
+        tell(watched.as_deref(), &settlement);
         if !is_for_the_spool(settlement.outcome) {
             if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
                 remember(&self.ways, claim, deadline.instant()).await;

@@ -22,7 +22,7 @@ use crate::link::LinkHandle;
 use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
-use crate::spool::SpoolHandle;
+use crate::spool::{SpoolHandle, Watched};
 use crate::tasks::Tasks;
 use claims::Claims;
 use course::Course;
@@ -47,6 +47,13 @@ struct Ways {
     /// The most bytes that the properties of a spooled message may take, so that the broker takes them later.
     properties_max: usize,
     tasks: Tasks,
+}
+
+/// Tells the drain if the broker accepted a message where messages of the spool wait.
+fn tell(watched: Option<&Watched>, settlement: &Settlement) {
+    if let Some(watched) = watched.filter(|_| settlement.outcome == Outcome::Confirmed) {
+        watched.accepted();
+    }
 }
 
 impl PublishService {
@@ -111,8 +118,12 @@ impl PublishService {
         let message_id = order.message_id().clone();
         if order.mode == Mode::Direct && order.key.is_none() {
             let Order { message, deadline, retry, .. } = order;
+            let watched = self.0.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
             let publishing = self.0.link.publish(message, permit, deadline, retry);
-            return Either::Left(publishing.map(|settlement| settlement.about(message_id)));
+            return Either::Left(publishing.map(move |settlement| {
+                tell(watched.as_deref(), &settlement);
+                settlement.about(message_id)
+            }));
         }
         let (reply, settled) = oneshot::channel();
         let course = Course::new(Arc::clone(&self.0), order, permit, reply);

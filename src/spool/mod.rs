@@ -8,6 +8,7 @@
 //! * [`marked`] marks a message that the broker may already have;
 //! * [`Spool`] opens and closes the spool.
 
+mod accepted;
 mod backlog;
 mod drain;
 mod flow;
@@ -16,6 +17,7 @@ mod open;
 mod snapshot;
 pub mod store;
 
+pub use accepted::{Acceptances, Watched};
 pub use backlog::{Backlog, Pending};
 pub use drain::Drain;
 pub use flow::{Flow, Rates};

@@ -1,5 +1,6 @@
 //! The spool as a whole: opened with the sidecar, watched while it runs, closed after the link.
 
+use super::accepted::Acceptances;
 use super::backlog::Backlog;
 use super::flow::Flow;
 use super::store::{OpenError, Store, StoreHandle, StoreHealth, StoreSettings};
@@ -25,13 +26,20 @@ pub struct SpoolHandle {
     pub backlog: Backlog,
     /// How fast messages enter and leave.
     pub flow: Flow,
+    /// Tells the drain what requests to its destinations were accepted.
+    pub acceptances: Acceptances,
 }
 
 impl SpoolHandle {
     /// A handle to a spool with this store. Call it once per store; all other handles are clones.
     #[must_use]
     pub fn new(store: StoreHandle) -> Self {
-        Self { backlog: Backlog::new(store.clone()), flow: Flow::default(), store }
+        Self {
+            backlog: Backlog::new(store.clone()),
+            flow: Flow::default(),
+            acceptances: Acceptances::default(),
+            store,
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod spool_drain_pace;
 mod spool_drain_parked;
 mod spool_hardships;
 mod spool_million;
+mod spool_parks_by_time;
 mod spool_redrive;
 mod stalled;
 mod story;

@@ -36,20 +36,21 @@ async fn what_no_queue_and_no_exchange_takes_is_parked_and_its_key_goes_on() {
     ];
     spool.fill(messages).await;
 
-    let mut sidecar = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await;
-    counts(&sidecar, 0.0, 3.0).await;
+    let mut sidecar = Sidecar::builder(&vhost.uri())
+        .set("spool.path", &spool.setting())
+        .set("spool.park_after", "\"2s\"")
+        .start()
+        .await;
+    counts(&sidecar, 0.0, 4.0).await;
     let confirmed = sidecar.metric("amqpost_spool_deliveries_total{result=\"confirmed\"}").await;
     let parked = sidecar.metric("amqpost_spool_deliveries_total{result=\"parked\"}").await;
-    assert_eq!(
-        (confirmed, parked),
-        (3.0, 3.0),
-        "the one that may be lost went on behind the one that may not"
-    );
+    assert_eq!((confirmed, parked), (2.0, 4.0), "with a destination all that waits for it is parked");
     assert!(sidecar.terminate(Duration::from_secs(15)).await.success());
 
     let expected = [
         ("exchange-3", "exchange_not_found"),
         ("exchange-4", "exchange_not_found"),
+        ("nobody-2", "unroutable"),
         ("unroutable-1", "unroutable"),
     ];
     // Numbers give an order only within a destination.
@@ -72,7 +73,11 @@ async fn what_this_user_may_not_publish_is_parked() {
     spool.fill([spooled("secret", "x", "refused-0"), spooled("", "q", "q-0")]).await;
 
     let uri = vhost.uri_as("limited_drain", "pw");
-    let mut sidecar = Sidecar::builder(&uri).set("spool.path", &spool.setting()).start().await;
+    let mut sidecar = Sidecar::builder(&uri)
+        .set("spool.path", &spool.setting())
+        .set("spool.park_after", "\"2s\"")
+        .start()
+        .await;
     counts(&sidecar, 0.0, 1.0).await;
     assert!(sidecar.terminate(Duration::from_secs(15)).await.success());
 
@@ -131,7 +136,7 @@ fn flip(path: &std::path::Path, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_holds_up_its_own_key_until_it_was_nacked_too_often() {
+async fn a_full_queue_holds_up_its_own_key_until_its_time_is_over() {
     let vhost = shared().await.vhost("parked_nacked").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     let full = arguments([("x-max-length", 1.into()), ("x-overflow", text("reject-publish"))]);
@@ -143,7 +148,7 @@ async fn a_full_queue_holds_up_its_own_key_until_it_was_nacked_too_often() {
 
     let mut sidecar = Sidecar::builder(&vhost.uri())
         .set("spool.path", &spool.setting())
-        .set("spool.nacks_max", "1")
+        .set("spool.park_after", "\"2s\"")
         .start()
         .await;
     eventually("the other key does not wait", PATIENCE, async || client.depth("q").await == 1).await;
@@ -179,7 +184,7 @@ async fn a_full_queue_that_is_emptied_gets_its_messages_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_undeliverable_messages_wait_their_key_waits_until_the_exchange_is_there() {
+async fn where_nothing_is_parked_a_key_waits_until_its_exchange_is_there() {
     let vhost = shared().await.vhost("drain_waits").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("q", true, arguments([])).await;
@@ -190,7 +195,7 @@ async fn where_undeliverable_messages_wait_their_key_waits_until_the_exchange_is
 
     let sidecar = Sidecar::builder(&vhost.uri())
         .set("spool.path", &spool.setting())
-        .set("spool.undeliverable", "\"wait\"")
+        .set("spool.park_after", "\"never\"")
         .start()
         .await;
     eventually("the other key does not wait", PATIENCE, async || client.depth("q").await == 1).await;

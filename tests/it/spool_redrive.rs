@@ -6,6 +6,12 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A sidecar that parks after a second.
+async fn parking(uri: &str, spool: &SpoolDir) -> Sidecar {
+    let builder = Sidecar::builder(uri).set("spool.path", &spool.setting());
+    builder.set("spool.park_after", "\"1s\"").start().await
+}
+
 async fn parked(sidecar: &Sidecar, count: f64) {
     eventually("they are parked", PATIENCE, async || {
         let seen = sidecar.metric("amqpost_spool_parked_messages").await;
@@ -19,8 +25,7 @@ async fn what_was_parked_for_want_of_a_queue_arrives_once_it_is_declared_and_red
     let vhost = shared().await.vhost("redriven").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     let spool = SpoolDir::new();
-    let sidecar =
-        Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await.with_link_up().await;
+    let sidecar = parking(&vhost.uri(), &spool).await.with_link_up().await;
     for body in ["one", "two", "three"] {
         let answer = sidecar.post("/v1/queues/late/messages", &[("amqpost-mode", "spool")], body).await;
         assert_eq!(answer.verdict(), (202, "spooled"));
@@ -36,8 +41,9 @@ async fn what_was_parked_for_want_of_a_queue_arrives_once_it_is_declared_and_red
     eventually("they arrive", PATIENCE, async || client.depth("late").await == 3).await;
     let arrived = client.drain("late").await;
     assert_eq!(arrived.iter().map(Received::text).collect::<Vec<_>>(), ["one", "two", "three"]);
-    let unmarked = |message: &Received| message.header("x-amqpost-redelivered").is_none();
-    assert!(arrived.iter().all(unmarked), "a returned message was certainly not delivered");
+    let marks: Vec<_> =
+        arrived.iter().map(|message| message.header("x-amqpost-redelivered").is_some()).collect();
+    assert!(marks[0], "it was handed over before it was parked");
     parked(&sidecar, 0.0).await;
 }
 
@@ -52,7 +58,7 @@ async fn what_a_killed_run_may_have_delivered_is_marked_even_when_it_was_parked_
     spool.fill([spooled("", "q", "q-0")]).await;
     let start = async || {
         let uri = vhost.uri_via(proxy.port());
-        Sidecar::builder(&uri).set("spool.path", &spool.setting()).start().await
+        parking(&uri, &spool).await
     };
     // The broker has it, and the sidecar dies before it learns of that.
     let tap = Arrivals::of(&client, "q").await;
@@ -81,8 +87,7 @@ async fn a_key_is_answered_spooled_again_though_an_operator_has_dropped_its_mess
     let vhost = shared().await.vhost("dropped_key").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     let spool = SpoolDir::new();
-    let sidecar =
-        Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await.with_link_up().await;
+    let sidecar = parking(&vhost.uri(), &spool).await.with_link_up().await;
     let headers = [("amqpost-mode", "spool"), ("idempotency-key", "order-17")];
     let first = sidecar.post("/v1/queues/poison/messages", &headers, "x").await;
     assert_eq!(first.verdict(), (202, "spooled"));
@@ -109,7 +114,7 @@ async fn with_a_hundred_keys_waiting(vhost: &Vhost, exchange: &str, times: usize
     spool.fill(spooled_for(exchange, &keys, 1)).await;
     let sidecar = Sidecar::builder(&vhost.uri())
         .set("spool.path", &spool.setting())
-        .set("spool.undeliverable", "\"wait\"")
+        .set("spool.park_after", "\"never\"")
         .start()
         .await;
     let tried = async || sidecar.metric("amqpost_spool_deliveries_total{result=\"deferred\"}").await;
@@ -125,13 +130,13 @@ async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_deli
     client.declare_queue("all", true, arguments([])).await;
     client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
     // So often that each pause has reached its maximum.
-    let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "orders", 8).await;
+    let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "amq.direct", 8).await;
 
     let arrivals = Arrivals::of(&client, "all").await;
     let mut worst = Duration::ZERO;
     for key in ["k7", "k50", "k99"] {
         let begun = Instant::now();
-        client.bind("all", "orders", key).await;
+        client.bind("all", "amq.direct", key).await;
         let has = async || arrivals.all().iter().any(|arrival| arrival.key == key);
         eventually("it is delivered", PATIENCE, has).await;
         worst = worst.max(begun.elapsed());

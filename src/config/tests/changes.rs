@@ -27,6 +27,7 @@ fn another(key: &Key, directory: &Directory) -> String {
             format!("{}ms", min.as_millis())
         }
         Kind::Duration { max, .. } | Kind::WholeSeconds { max, .. } => format!("{}ms", max.as_millis()),
+        Kind::DurationOrNever { .. } => "never".to_owned(),
         Kind::Text { .. } => "another".to_owned(),
         Kind::Choice(words) => (*words.iter().find(|word| **word != default).unwrap()).to_owned(),
         Kind::Listen | Kind::Address => "127.0.0.1:1".to_owned(),

@@ -1,17 +1,14 @@
 //! What the outcome of a delivery means for its record and for the records behind it. Pure.
 
+use super::parking::Refused;
 use crate::labels::DeliveryResult;
+use crate::message::Message;
 use crate::outcome::{Outcome, Redelivery};
 
-/// What to do with records that the broker does not accept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// After more nacks than this a record is undeliverable.
-    pub(super) nacks_max: u32,
-    /// Whether an undeliverable record is parked. If not, it is tried again and those behind it
-    /// wait.
-    pub(super) parks: bool,
-}
+/// Headers that name more routing keys. The broker also routes by them.
+const MORE_KEYS: [&str; 2] = ["CC", "BCC"];
+/// What the names of the broker's own exchanges begin with. None of them keeps what it returns.
+const BUILT_IN: &str = "amq.";
 
 /// What must be repaired before the broker accepts a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,117 +31,127 @@ pub(super) enum Consequence {
     AfterPause,
     /// It may have been published: tried again after a pause, with the mark.
     MaybeDelivered,
-    /// It is parked with this reason, and those behind it continue.
-    Park(&'static str),
-    /// It is not accepted until somebody repairs this: it is tried again after a pause, and those
-    /// behind it wait.
-    Wait(Broken),
+    /// The broker refused it: it is tried again and parked by time. Those behind it wait.
+    Refused(Refused, Broken),
     /// The sidecar is shutting down.
     Stop,
 }
 
-/// The consequence of a delivery that ended in `outcome`. `nacks` counts the record's nacks,
-/// including this one.
-pub(super) fn consequence(outcome: Outcome, nacks: u32, rules: Rules) -> Consequence {
+/// What is known about copies of a message that the broker refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copies {
+    /// Whether it goes to one queue at most, so that a nack says that no queue has it.
+    goes_to_one_queue: bool,
+    /// Whether a return says that no queue has it.
+    returns_are_certain: bool,
+}
+
+impl Copies {
+    /// What is known before the delivery. `is_certain` says that somebody knows what a return means
+    /// there.
+    pub(super) fn of(message: &Message, is_certain: bool) -> Self {
+        let names_more = message.properties.headers.keys().any(|name| MORE_KEYS.contains(&name.as_str()));
+        let goes_to_one_queue = message.exchange.is_empty() && !names_more;
+        let is_built_in = message.exchange.as_str().starts_with(BUILT_IN);
+        Self { goes_to_one_queue, returns_are_certain: goes_to_one_queue || is_built_in || is_certain }
+    }
+
+    fn refused(is_certain: bool) -> Consequence {
+        let what = if is_certain { Refused::Destination } else { Refused::Copied };
+        Consequence::Refused(what, Broken::Destination)
+    }
+}
+
+/// The consequence of a delivery that ended in `outcome`.
+pub(super) fn consequence(outcome: Outcome, copies: Copies) -> Consequence {
     match outcome.row().redelivery {
         Redelivery::Delivered => Consequence::Delivered,
         Redelivery::AtOnce => Consequence::Again,
         Redelivery::AfterPause => Consequence::AfterPause,
         Redelivery::Marked => Consequence::MaybeDelivered,
-        Redelivery::MarkedUnlessOften if nacks > rules.nacks_max => {
-            undeliverable(outcome, Broken::Destination, rules)
-        }
-        Redelivery::MarkedUnlessOften => Consequence::MaybeDelivered,
-        Redelivery::Undeliverable => undeliverable(outcome, Broken::Destination, rules),
-        Redelivery::ExchangeClosed => undeliverable(outcome, Broken::Exchange, rules),
+        Redelivery::Unanswered => Consequence::Refused(Refused::Unanswered, Broken::Destination),
+        Redelivery::Nacked => Copies::refused(copies.goes_to_one_queue),
+        Redelivery::Returned => Copies::refused(copies.returns_are_certain),
+        Redelivery::Undeliverable => Consequence::Refused(Refused::Message, Broken::Destination),
+        Redelivery::ExchangeClosed => Consequence::Refused(Refused::Destination, Broken::Exchange),
         Redelivery::Stop => Consequence::Stop,
     }
 }
 
 impl Consequence {
-    /// How the delivery is counted. A parked record is counted when it is parked.
+    /// How the delivery is counted. A parked record is counted once more when it is parked.
     pub(super) fn result(self) -> Option<DeliveryResult> {
         match self {
             Consequence::Delivered => Some(DeliveryResult::Confirmed),
             Consequence::Again
             | Consequence::AfterPause
             | Consequence::MaybeDelivered
-            | Consequence::Wait(_) => Some(DeliveryResult::Deferred),
-            Consequence::Park(_) | Consequence::Stop => None,
+            | Consequence::Refused(_, _) => Some(DeliveryResult::Deferred),
+            Consequence::Stop => None,
         }
     }
-}
-
-fn undeliverable(outcome: Outcome, broken: Broken, rules: Rules) -> Consequence {
-    if rules.parks { Consequence::Park(outcome.code()) } else { Consequence::Wait(broken) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Class, Retry};
+    use crate::message::{HeaderValue, Properties, ShortText};
+    use crate::outcome::Class;
 
-    const PARKS: Rules = Rules { nacks_max: 3, parks: true };
-    const WAITS: Rules = Rules { nacks_max: 3, parks: false };
+    const CERTAIN: Copies = Copies { goes_to_one_queue: true, returns_are_certain: true };
+    const UNCERTAIN: Copies = Copies { goes_to_one_queue: false, returns_are_certain: false };
+
+    fn to(exchange: &str, headers: &[&str]) -> Message {
+        let text = |text: &str| ShortText::new(text).unwrap();
+        let header = |name: &&str| (text(name), HeaderValue::Text("x".to_owned()));
+        let properties =
+            Properties { headers: headers.iter().map(header).collect(), ..Properties::default() };
+        let (exchange, routing_key) = (text(exchange), text("k"));
+        Message { exchange, routing_key, mandatory: true, properties, payload: "x".into() }
+    }
 
     #[test]
     fn only_what_was_confirmed_is_removed() {
         for outcome in Outcome::ALL {
-            for rules in [PARKS, WAITS] {
-                let delivered = consequence(outcome, 1, rules) == Consequence::Delivered;
+            for copies in [CERTAIN, UNCERTAIN] {
+                let delivered = consequence(outcome, copies) == Consequence::Delivered;
                 assert_eq!(delivered, outcome == Outcome::Confirmed, "{}", outcome.code());
             }
         }
     }
 
     #[test]
-    fn what_may_have_been_published_is_marked_when_it_is_tried_again() {
-        for outcome in Outcome::ALL {
-            let unknown = outcome.class() == Class::Unknown && outcome != Outcome::SpoolUnsure;
-            assert_eq!(
-                consequence(outcome, 1, PARKS) == Consequence::MaybeDelivered,
-                unknown,
-                "{}",
-                outcome.code()
-            );
+    fn what_may_have_been_published_is_not_tried_at_once() {
+        for outcome in Outcome::ALL.into_iter().filter(|outcome| outcome.class() == Class::Unknown) {
+            assert_ne!(consequence(outcome, UNCERTAIN), Consequence::Again, "{}", outcome.code());
         }
     }
 
     #[test]
-    fn only_what_cannot_help_is_parked() {
-        for outcome in Outcome::ALL {
-            if let Consequence::Park(reason) = consequence(outcome, 1, PARKS) {
-                assert_eq!((reason, outcome.row().retry), (outcome.code(), Retry::Pointless));
-            }
+    fn a_nack_leaves_no_copy_where_there_is_one_queue_and_a_return_also_where_it_is_certain() {
+        for (exchange, headers, is_certain, nack_left_none, return_left_none) in [
+            ("", &[][..], false, true, true),
+            ("", &["CC"][..], false, false, false),
+            ("", &["BCC"][..], false, false, false),
+            ("orders", &[][..], false, false, false),
+            ("orders", &[][..], true, false, true),
+            ("amq.topic", &[][..], false, false, true),
+        ] {
+            let copies = Copies::of(&to(exchange, headers), is_certain);
+            let left_none = |outcome| {
+                consequence(outcome, copies)
+                    == Consequence::Refused(Refused::Destination, Broken::Destination)
+            };
+            assert_eq!(left_none(Outcome::Nacked), nack_left_none, "{exchange} {headers:?}");
+            assert_eq!(left_none(Outcome::Unroutable), return_left_none, "{exchange} {headers:?}");
         }
-    }
-
-    #[test]
-    fn where_undeliverable_records_wait_none_is_parked() {
-        for outcome in Outcome::ALL {
-            let (parks, waits) = (consequence(outcome, 9, PARKS), consequence(outcome, 9, WAITS));
-            assert!(!matches!(waits, Consequence::Park(_)), "{}", outcome.code());
-            assert_eq!(
-                matches!(parks, Consequence::Park(_)),
-                matches!(waits, Consequence::Wait(_)),
-                "{}",
-                outcome.code()
-            );
-        }
-    }
-
-    #[test]
-    fn a_nacked_record_is_parked_once_it_was_nacked_too_often() {
-        assert_eq!(consequence(Outcome::Nacked, 3, PARKS), Consequence::MaybeDelivered);
-        assert_eq!(consequence(Outcome::Nacked, 4, PARKS), Consequence::Park("nacked"));
-        assert_eq!(consequence(Outcome::Nacked, 4, WAITS), Consequence::Wait(Broken::Destination));
     }
 
     #[test]
     fn the_table_as_a_whole() {
         let table: Vec<_> = Outcome::ALL
             .iter()
-            .map(|outcome| format!("{}: {:?}", outcome.code(), consequence(*outcome, 1, PARKS)))
+            .map(|outcome| format!("{}: {:?}", outcome.code(), consequence(*outcome, UNCERTAIN)))
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r#"
         confirmed: Delivered
@@ -158,20 +165,20 @@ mod tests {
         draining: Stop
         spool_full: AfterPause
         spool_failed: AfterPause
-        unroutable: Park("unroutable")
-        exchange_not_found: Park("exchange_not_found")
-        access_refused: Park("access_refused")
-        invalid_request: Park("invalid_request")
+        unroutable: Refused(Copied, Destination)
+        exchange_not_found: Refused(Destination, Exchange)
+        access_refused: Refused(Destination, Exchange)
+        invalid_request: Refused(Message, Destination)
         idempotency_key_in_use: AfterPause
         idempotency_key_reused: AfterPause
         unsupported_media_type: AfterPause
-        payload_too_large: Park("payload_too_large")
+        payload_too_large: Refused(Message, Destination)
         request_timeout: AfterPause
         not_found: AfterPause
         method_not_allowed: AfterPause
-        confirm_timeout: MaybeDelivered
+        confirm_timeout: Refused(Unanswered, Destination)
         link_lost: MaybeDelivered
-        nacked: MaybeDelivered
+        nacked: Refused(Copied, Destination)
         spool_unsure: AfterPause
         "#);
     }

@@ -1,18 +1,20 @@
 //! One destination's turn: its records one after another, each settled before the next one leaves.
 
 use super::confirmed::{Confirmed, Over};
-use super::consequence::{Broken, Consequence, Rules, consequence};
+use super::consequence::{Broken, Consequence, Copies, consequence};
 use super::gate::PermitRequest;
+use super::parking::{Next, Noted, Parking, ParkingRules, Refused};
 use super::redelivery::Suspects;
 use crate::admission::Permit;
 use crate::config::Live;
+use crate::labels::DeliveryResult;
 use crate::link::{Backoff, LinkHandle};
 use crate::locking::lock;
 use crate::message::{Deadline, RetryPolicy};
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
-use crate::spool::store::{Address, Batch, ReadError, Seq, StoreHandle, Stored, now_ms};
-use crate::spool::{Backlog, Flow, marked};
+use crate::spool::store::{Address, Batch, ReadError, RefusalNote, Seq, StoreHandle, Stored};
+use crate::spool::{Acceptances, Backlog, Flow, marked};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -37,6 +39,17 @@ const PAUSE_MANY: Duration = Duration::from_secs(30);
 /// The pause after a refusal by the link, which is not the destination's fault and passes quickly.
 const LINK_PAUSE: Duration = Duration::from_millis(50);
 
+/// The shortest pause when requests to the destination are accepted all the time.
+const HASTE_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after the broker has refused a message itself.
+const MESSAGE_PAUSE_MS: i64 = 4_000;
+/// The number of refused records parked at once.
+const PARKED_MAX: usize = 256;
+
+/// The reason for parking a record that was not delivered in time.
+pub(super) const EXPIRED: &str = "expired";
+/// The reason for parking a record of which only an earlier version knows the refusal.
+const REFUSED: &str = "refused";
 /// The reason for parking a record whose bytes are not those that were appended.
 pub(super) const DAMAGED: &str = "damaged";
 
@@ -50,7 +63,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) backlog: Backlog,
     pub(super) flow: Flow,
-    pub(super) rules: Rules,
+    pub(super) acceptances: Acceptances,
+    pub(super) rules: ParkingRules,
     pub(super) live: Live,
     pub(super) suspects: Mutex<Suspects>,
     pub(super) memory: Arc<Semaphore>,
@@ -61,12 +75,14 @@ pub(super) struct Shared {
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     seq: Option<Seq>,
-    nacks: u32,
-    /// An earlier delivery may have succeeded.
-    unknown: bool,
+    /// An earlier delivery was handed over.
+    handed_over: bool,
+    parking: Parking,
     backoff: Backoff,
     /// What must be repaired, if anything.
     pub(super) broken: Option<Broken>,
+    /// When the last turn ended.
+    pub(super) paused_at: Instant,
     /// When the next turn begins.
     pub(super) until: Instant,
 }
@@ -97,7 +113,8 @@ pub(super) struct DrainTurn {
 impl Trouble {
     pub(super) fn none() -> Self {
         let backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
-        Self { seq: None, nacks: 0, unknown: false, backoff, broken: None, until: Instant::now() }
+        let (parking, now) = (Parking::default(), Instant::now());
+        Self { seq: None, handed_over: false, parking, backoff, broken: None, paused_at: now, until: now }
     }
 
     /// The next pause, longer than the last one.
@@ -114,6 +131,29 @@ impl Trouble {
         let pause = self.until.saturating_duration_since(now).as_secs_f64();
         let stretch = (others as f64 / few.max(1) as f64).max(1.0);
         self.until = now + Duration::from_secs_f64(pause * stretch).min(PAUSE_MANY);
+        self
+    }
+
+    /// The first record is this one.
+    fn first_is(&mut self, stored: &Stored) {
+        if self.seq != Some(stored.seq) {
+            let parking = std::mem::take(&mut self.parking);
+            *self = Self { seq: Some(stored.seq), parking, ..Self::none() };
+        }
+        self.parking.first_is(stored);
+        self.handed_over |= stored.handed_over;
+        self.broken = None;
+    }
+
+    /// A pause of this many milliseconds.
+    fn rests(mut self, ms: i64) -> Self {
+        self.until = Instant::now() + Duration::from_millis(ms.max(0).unsigned_abs());
+        self
+    }
+
+    /// The destination has accepted a message meanwhile: it is tried now, but not in a tight loop.
+    pub(super) fn hastened(mut self) -> Self {
+        self.until = self.until.min(Instant::now().max(self.paused_at + HASTE_PAUSE));
         self
     }
 
@@ -151,6 +191,7 @@ impl DrainTurn {
         let mut after = None;
         loop {
             let (batch, _memory) = self.read(after).await?;
+            self.trouble.parking.clock_is(batch.clock);
             if batch.last == after {
                 return Err(End::Emptied);
             }
@@ -187,20 +228,23 @@ impl DrainTurn {
 
     /// Delivers one record and settles it. An error ends the turn.
     async fn deliver(&mut self, stored: Stored) -> Result<(), End> {
-        if stored.expires_ms <= now_ms() {
-            // It has expired since it was read; it is parked with the other expired records.
-            return Ok(());
+        let (seq, now_ms) = (stored.seq, self.shared.store.now_ms());
+        if has_expired(&stored, now_ms) {
+            return self.park(vec![seq], EXPIRED).await;
         }
-        let seq = stored.seq;
-        if self.trouble.seq != Some(seq) {
-            self.trouble = Trouble { seq: Some(seq), ..Trouble::none() };
+        self.trouble.first_is(&stored);
+        self.hear().await;
+        match self.trouble.parking.before(now_ms, self.shared.rules) {
+            Next::Try => {}
+            next => {
+                let word = self.trouble.parking.word().and_then(outcome_of);
+                return self.follow(seq, next, word.map_or(REFUSED, Outcome::code)).await;
+            }
         }
-        self.trouble.broken = None;
         let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
+        let copies = Copies::of(&stored.message, false);
         let outcome = self.publish(stored).await?;
-        let nacked = u32::from(outcome == Outcome::Nacked);
-        self.trouble.nacks += nacked;
-        let consequence = consequence(outcome, self.trouble.nacks, self.shared.rules);
+        let consequence = consequence(outcome, copies);
         if let Some(result) = consequence.result() {
             self.shared.metrics.spool_delivered(result, 1);
         }
@@ -208,32 +252,117 @@ impl DrainTurn {
         match consequence {
             Consequence::Delivered => {
                 self.shared.flow.delivered();
+                self.stop_clock().await;
                 let told = self.shared.confirmed.delivered(seq, unit).await;
                 told.map_err(|Over| End::Stopped)
             }
-            Consequence::Park(reason) => {
-                if outcome.class() == Class::Unknown {
-                    self.note_attempt(seq).await;
-                }
-                self.park(vec![seq], reason).await
-            }
+            Consequence::Refused(what, broken) => self.refused(seq, outcome, what, broken).await,
             Consequence::MaybeDelivered => {
-                self.trouble.unknown = true;
+                self.trouble.handed_over = true;
                 self.note_attempt(seq).await;
                 Err(self.paused())
             }
             Consequence::AfterPause => Err(self.paused()),
-            Consequence::Wait(broken) => {
-                self.trouble.broken = Some(broken);
-                Err(self.paused())
-            }
             Consequence::Again => Err(End::Paused(self.trouble.clone().briefly())),
             Consequence::Stop => Err(End::Stopped),
         }
     }
 
-    /// Notes the attempt on disk, for another run and for a redrive. This run has the mark in
-    /// memory.
+    /// The broker refused the record.
+    async fn refused(
+        &mut self,
+        seq: Seq,
+        outcome: Outcome,
+        what: Refused,
+        broken: Broken,
+    ) -> Result<(), End> {
+        self.shared.acceptances.watch(&self.of);
+        self.hear().await;
+        let (now_ms, kept) = (self.shared.store.now_ms(), self.shared.store.stats().last);
+        let (rules, word) = (self.shared.rules, outcome.code());
+        let Noted { next, clock, tries } = self.trouble.parking.refused(what, word, now_ms, kept, rules);
+        let is_first = !std::mem::replace(&mut self.trouble.handed_over, true);
+        if is_first || clock.is_some() || tries.is_some() {
+            let clock = clock.map(|clock| (self.of.clone(), clock));
+            let is_unsure = outcome.class() == Class::Unknown;
+            // Memory has the same for this run; the disk has it for another run and for a redrive.
+            if let Err(error) = self.shared.store.refused(RefusalNote { seq, is_unsure, tries, clock }).await
+            {
+                tracing::warn!(%seq, %error, "a refusal could not be noted");
+            }
+        }
+        // Growing pauses are the record's own; only what is repeated often takes its turn among
+        // others.
+        self.trouble.broken = (next == Next::Soon && what == Refused::Destination).then_some(broken);
+        self.follow(seq, next, word).await
+    }
+
+    /// Does what the parking says about the first record.
+    async fn follow(&mut self, seq: Seq, next: Next, word: &'static str) -> Result<(), End> {
+        match next {
+            Next::Try => Ok(()),
+            Next::Soon if self.trouble.broken.is_some() => Err(self.paused()),
+            Next::Soon => Err(End::Paused(self.trouble.clone().rests(MESSAGE_PAUSE_MS))),
+            Next::At(then_ms) => {
+                self.shared.acceptances.watch(&self.of);
+                let rest_ms = then_ms - self.shared.store.now_ms();
+                Err(End::Paused(self.trouble.clone().rests(rest_ms)))
+            }
+            Next::ParkRecord => self.park(vec![seq], word).await,
+            Next::ParkKept(last) => self.park_kept(last, word).await,
+        }
+    }
+
+    /// Takes in whether a request's message was accepted meanwhile.
+    async fn hear(&mut self) {
+        if self.shared.acceptances.take(&self.of) {
+            self.stop_clock().await;
+        }
+    }
+
+    /// The broker has accepted a message of this destination.
+    async fn stop_clock(&mut self) {
+        if self.trouble.parking.accepted()
+            && let Err(error) = self.shared.store.accepted(self.of.clone()).await
+        {
+            tracing::warn!(%error, "the end of a destination's refusals could not be noted");
+        }
+    }
+
+    /// Parks what was kept until the clock started. The turn ends, since its records are among
+    /// them.
+    async fn park_kept(&mut self, last: Seq, reason: &'static str) -> Result<(), End> {
+        // Nothing that was delivered may be parked.
+        self.shared.confirmed.flush().await.map_err(|Over| End::Stopped)?;
+        let mut sum = 0;
+        loop {
+            match self.shared.store.park_kept(self.of.clone(), last, reason, PARKED_MAX).await {
+                Ok(parked) => {
+                    self.shared.metrics.spool_delivered(DeliveryResult::Parked, parked);
+                    sum += parked;
+                    if parked < PARKED_MAX as u64 {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(reason, %error, "refused records of the spool could not be parked");
+                    return Err(self.paused());
+                }
+            }
+        }
+        tracing::warn!(
+            parked = sum,
+            reason,
+            exchange = %self.of.exchange,
+            routing_key = %self.of.routing_key,
+            "the broker has refused a destination for too long: its records are parked"
+        );
+        self.stop_clock().await;
+        Err(End::Paused(Trouble::none()))
+    }
+
+    /// Memory has the mark for this run's next delivery. The disk has it for another run and for a
+    /// redrive.
     async fn note_attempt(&self, seq: Seq) {
         if let Err(error) = self.shared.store.attempted(vec![seq]).await {
             tracing::warn!(%seq, %error, "an attempt could not be noted");
@@ -246,7 +375,7 @@ impl DrainTurn {
 
     async fn publish(&self, stored: Stored) -> Result<Outcome, End> {
         let suspected = lock(&self.shared.suspects).includes(&self.of, stored.seq);
-        if suspected || self.trouble.unknown || stored.attempts > 0 {
+        if suspected || self.trouble.handed_over || stored.attempts > 0 {
             let outcome = self.publish_once(marked(stored.message.clone())).await?;
             // The mark may have made the properties larger than a frame; without it they fit.
             if outcome != Outcome::InvalidRequest {
@@ -286,4 +415,15 @@ impl DrainTurn {
             Err(Over) => Err(End::Stopped),
         }
     }
+}
+
+fn outcome_of(code: &str) -> Option<Outcome> {
+    Outcome::ALL.into_iter().find(|outcome| outcome.code() == code)
+}
+
+/// Whether the message's own expiration is over. A record that is too old is parked elsewhere.
+fn has_expired(stored: &Stored, now_ms: i64) -> bool {
+    let own_ms =
+        stored.message.properties.expiration_ms.map(|own| stored.created_ms.saturating_add(own.into()));
+    own_ms == Some(stored.expires_ms) && stored.expires_ms <= now_ms
 }

@@ -4,6 +4,8 @@
 //! * `gate` lets deliveries through: at the `pace`, behind requests, while the link is up;
 //! * `consequence` says what an outcome means for a record; `redelivery` says which records get a
 //!   mark;
+//! * `parking` says when a refused record is tried again and when records are parked; `tried` says
+//!   which have been tried for long enough to be too old;
 //! * `confirmed` removes delivered records, in batches;
 //! * `owner` gives destinations their turns.
 
@@ -13,18 +15,20 @@ mod destination;
 mod gate;
 mod owner;
 mod pace;
+mod parking;
 mod redelivery;
+mod tried;
 
 use crate::admission::Admission;
-use crate::config::{Live, SpoolConfig, Undeliverable};
+use crate::config::{Live, ParkAfter};
 use crate::link::LinkHandle;
 use crate::metrics::Metrics;
 use crate::spool::SpoolHandle;
 use confirmed::Confirmed;
-use consequence::Rules;
 use destination::{MEMORY_KIB, Shared};
 use gate::Gate;
 use owner::Owner;
+use parking::ParkingRules;
 use redelivery::{DeliveringNote, Suspects};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -54,8 +58,9 @@ impl Drain {
         live: Live,
         metrics: Metrics,
     ) -> Self {
-        let SpoolConfig { drain_rate, nacks_max, undeliverable, .. } = live.now().spool;
-        let SpoolHandle { store, backlog, flow } = spool;
+        let spool_config = live.now().spool.clone();
+        let (drain_rate, tries_max) = (spool_config.drain_rate, spool_config.nacks_max);
+        let SpoolHandle { store, backlog, flow, acceptances } = spool;
         let (stop, stopping) = watch::channel(false);
         let (gate, asking) = mpsc::channel(SIDE_BY_SIDE);
         let gatekeeper = Gate::new(link.clone(), admission, drain_rate);
@@ -64,7 +69,11 @@ impl Drain {
         let suspected = store.suspected();
         let under_way = DeliveringNote::new(directory, suspected.is_some());
         let suspects = Suspects::new(suspected);
-        let rules = Rules { nacks_max, parks: undeliverable == Undeliverable::Park };
+        let park_after_ms = match spool_config.park_after() {
+            ParkAfter::Time(time) => Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
+            ParkAfter::Never => None,
+        };
+        let rules = ParkingRules { park_after_ms, tries_max };
         let shared = Arc::new(Shared {
             store,
             link,
@@ -73,6 +82,7 @@ impl Drain {
             metrics,
             backlog,
             flow,
+            acceptances,
             rules,
             live,
             suspects: Mutex::new(suspects),

@@ -3,11 +3,13 @@
 
 use super::SIDE_BY_SIDE;
 use super::consequence::Broken;
-use super::destination::{DrainTurn, End, Shared, Trouble};
+use super::destination::{DrainTurn, EXPIRED, End, Shared, Trouble};
+use super::parking::HOUR_MS;
 use super::redelivery::DeliveringNote;
+use super::tried::TriedTime;
 use crate::labels::DeliveryResult;
 use crate::locking::lock;
-use crate::spool::store::{Address, StoreHealth, now_ms};
+use crate::spool::store::{Address, Seq, StoreHealth};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +57,10 @@ pub(super) struct Owner {
     news: bool,
     look_at: Instant,
     expire_at: Instant,
+    /// `None` until the store has told what earlier runs noted.
+    tried: Option<TriedTime>,
+    /// Since when the link is up and records wait, and the time is not counted.
+    counted_until: Option<Instant>,
 }
 
 impl Owner {
@@ -72,6 +78,8 @@ impl Owner {
             news: true,
             look_at: Instant::now(),
             expire_at: Instant::now(),
+            tried: None,
+            counted_until: None,
         }
     }
 
@@ -85,8 +93,9 @@ impl Owner {
             if is_up {
                 self.give_turns().await;
             }
+            self.count_tried(is_up).await;
             let timer = self.next_timer(is_up);
-            let link = self.shared.link.clone();
+            let (link, acceptances) = (self.shared.link.clone(), self.shared.acceptances.clone());
             tokio::select! {
                 // No sender is left only when the drain itself is gone.
                 _ = stopping.wait_for(|stopping| *stopping) => is_over = true,
@@ -96,6 +105,7 @@ impl Owner {
                     is_over = changed.is_err() || stats.borrow_and_update().health != StoreHealth::Working;
                 }
                 _ = link.wait_until_up(Instant::now() + FAR), if !is_up => {}
+                () = acceptances.news() => self.hasten(),
                 () = tokio::time::sleep_until(timer) => {}
             }
             let is_due = Instant::now() >= self.expire_at && self.shared.store.stats().ready > 0;
@@ -199,19 +209,59 @@ impl Owner {
         }
         match end {
             // A record may have arrived since its last look.
-            End::Emptied => self.news = true,
-            End::More => self.enqueue(of, Trouble::none()),
-            End::Paused(trouble) => {
+            End::Emptied => {
+                self.shared.acceptances.forget(&of);
+                self.news = true;
+            }
+            End::More => {
+                self.shared.acceptances.forget(&of);
+                self.enqueue(of, Trouble::none());
+            }
+            End::Paused(mut trouble) => {
+                trouble.paused_at = Instant::now();
                 let trouble = match trouble.broken {
                     None => trouble,
                     Some(Broken::Exchange) => trouble.among(self.waiting_for(&of), FEW_OF_EXCHANGE),
                     Some(Broken::Destination) => trouble.among(self.waiting_alone(), self.few),
                 };
-                self.pausing.insert(of, trouble);
+                let hastens = self.shared.acceptances.has(&of);
+                self.pausing.insert(of, if hastens { trouble.hastened() } else { trouble });
             }
             End::Stopped => return true,
         }
         false
+    }
+
+    /// Requests' messages were accepted where the spool's wait: those are tried now.
+    fn hasten(&mut self) {
+        for of in self.shared.acceptances.take_news() {
+            if let Some(trouble) = self.pausing.remove(&of) {
+                self.pausing.insert(of, trouble.hastened());
+            }
+        }
+    }
+
+    /// Counts the time for which the link is up while records wait.
+    async fn count_tried(&mut self, is_up: bool) {
+        let now = Instant::now();
+        let counts = is_up && self.shared.store.stats().ready > 0;
+        let since = std::mem::replace(&mut self.counted_until, counts.then_some(now));
+        let Some(tried) = &mut self.tried else { return self.begin_to_count().await };
+        let Some(since) = since else { return };
+        let noted = tried.passed(now.saturating_duration_since(since), self.shared.store.stats().last);
+        if let Some((moment, from_ms)) = noted
+            && let Err(error) = self.shared.store.note_tried(moment, from_ms).await
+        {
+            tracing::warn!(%error, "how long records of the spool were tried could not be noted");
+        }
+    }
+
+    async fn begin_to_count(&mut self) {
+        let enough_ms = self.shared.rules.park_after_ms.unwrap_or(HOUR_MS);
+        match self.shared.store.tried().await {
+            Ok(moments) => self.tried = Some(TriedTime::new(enough_ms, moments)),
+            Err(error) => tracing::warn!(%error, "how long records of the spool were tried cannot be read"),
+        }
     }
 
     /// This one's fault is repaired: those of the same exchange are tried at once.
@@ -237,11 +287,13 @@ impl Owner {
 
     async fn park_expired(&mut self) {
         self.expire_at = Instant::now() + EXPIRY;
+        let enough = self.tried.as_ref().map_or(Seq::new(0), TriedTime::enough);
         for _ in 0..EXPIRED_ROUNDS {
-            match self.shared.store.take_expired(now_ms(), EXPIRED_MAX).await {
+            let now_ms = self.shared.store.now_ms();
+            match self.shared.store.take_expired(now_ms, enough, EXPIRED_MAX).await {
                 Ok(0) => return,
                 Ok(parked) => {
-                    tracing::warn!(parked, reason = "expired", "records of the spool are parked");
+                    tracing::warn!(parked, reason = EXPIRED, "records of the spool are parked");
                     self.shared.metrics.spool_delivered(DeliveryResult::Parked, parked);
                     if parked < EXPIRED_MAX as u64 {
                         return;

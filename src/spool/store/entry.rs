@@ -137,10 +137,60 @@ pub struct Stored {
     pub seq: Seq,
     /// The message as it was appended.
     pub message: Message,
+    /// When it was appended, in Unix milliseconds.
+    pub created_ms: i64,
     /// When it is parked instead of delivered, in Unix milliseconds.
     pub expires_ms: i64,
     /// Deliveries with an unknown outcome.
     pub attempts: u32,
+    /// Whether it was ever handed over to the link.
+    pub handed_over: bool,
+    /// Its deliveries that the broker refused and that may have left a copy.
+    pub tries: Option<Tries>,
+}
+
+/// Deliveries of one record that the broker refused and that may have left a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tries {
+    /// How many; at least one.
+    pub count: u32,
+    /// When the first of them was refused, in Unix milliseconds.
+    pub first_ms: i64,
+    /// When the last of them was refused, in Unix milliseconds.
+    pub last_ms: i64,
+    /// The code of the last refusal.
+    pub word: String,
+}
+
+/// The clock of a destination that the broker refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedSince {
+    /// When it started, in Unix milliseconds.
+    pub since_ms: i64,
+    /// The last record that was kept before it started.
+    pub last: Seq,
+}
+
+/// A moment: how long the link had been up while records waited, and what was kept by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TriedUntil {
+    /// The time over all runs, in milliseconds.
+    pub total_ms: i64,
+    /// The last record that was kept by then.
+    pub last: Seq,
+}
+
+/// What a refused delivery showed, to be noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalNote {
+    /// The record. From now on it counts as handed over.
+    pub seq: Seq,
+    /// Whether the outcome of the delivery is unknown.
+    pub is_unsure: bool,
+    /// Its deliveries that may have left a copy, if this is one of them.
+    pub tries: Option<Tries>,
+    /// The clock of its destination, if it started now.
+    pub clock: Option<(Address, RefusedSince)>,
 }
 
 /// The next records of a destination.
@@ -152,6 +202,8 @@ pub struct Batch {
     pub damaged: Vec<Seq>,
     /// The last examined record: the next batch begins after it.
     pub last: Option<Seq>,
+    /// The destination's clock, if the broker refuses it.
+    pub clock: Option<RefusedSince>,
 }
 
 /// A destination with records that are ready.
@@ -263,7 +315,8 @@ pub struct Whole {
     pub message: Option<Message>,
 }
 
-/// Now, in Unix milliseconds.
+/// Now by the wall clock, in Unix milliseconds: for ages that people read. The store goes by a clock
+/// of its own, [`StoreHandle::now_ms`](super::StoreHandle::now_ms).
 #[must_use]
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! The store's operations, for tasks: changes go to the writer, questions to the reader.
 
+use super::clock::StoreClock;
 use super::entry::{
-    Address, Appended, Batch, Filter, FirstUse, Idempotency, NewRecord, Page, ReadyAddress, RecordEntry, Seq,
-    Whole, now_ms,
+    Address, Appended, Batch, Filter, FirstUse, Idempotency, NewRecord, Page, ReadyAddress, RecordEntry,
+    RefusalNote, Seq, TriedUntil, Whole,
 };
 use super::errors::{AppendError, ChangeError, ReadError};
 use super::stats::Stats;
@@ -29,6 +30,7 @@ pub struct StoreHandle {
     pub(super) stats: watch::Receiver<Stats>,
     pub(super) ready: ReadyCounts,
     pub(super) suspected: Option<Seq>,
+    pub(super) clock: StoreClock,
     pub(super) dedup_window: Duration,
     pub(super) dedup_runs: SharedRuns,
 }
@@ -72,8 +74,8 @@ impl StoreHandle {
     /// # Errors
     /// When the store or the remembered outcome cannot be read.
     pub async fn recall(&self, key: [u8; 16], request: [u8; 16]) -> Result<Option<FirstUse>, ReadError> {
-        let (window, runs) = (self.dedup_window, self.dedup_runs.clone());
-        let seen = move |db: &_| match dedup::seen(db, &runs, key, request, window, now_ms())? {
+        let (window, runs, now_ms) = (self.dedup_window, self.dedup_runs.clone(), self.now_ms());
+        let seen = move |db: &_| match dedup::seen(db, &runs, key, request, window, now_ms)? {
             None => Ok(None),
             Some(Ok(seen)) => Ok(Some(seen)),
             Some(Err(Unreadable)) => Err(ReadError::Outcome),
@@ -106,13 +108,68 @@ impl StoreHandle {
         self.changed(Change::Park(seqs, reason.into())).await
     }
 
-    /// Parks at most `limit` records, never more than 256, that expired before `now_ms` (Unix
-    /// milliseconds), with the reason `expired`. Returns how many there were.
+    /// Notes a refused delivery.
     ///
     /// # Errors
-    /// When they could not be parked: they stay, and are not delivered.
-    pub async fn take_expired(&self, now_ms: i64, limit: usize) -> Result<u64, ChangeError> {
-        self.changed(Change::ParkExpired { now_ms, limit }).await
+    /// When it could not be noted.
+    pub async fn refused(&self, note: RefusalNote) -> Result<u64, ChangeError> {
+        self.changed(Change::Refused(Box::new(note))).await
+    }
+
+    /// Stops the clock of a destination.
+    ///
+    /// # Errors
+    /// When it could not be stopped.
+    pub async fn accepted(&self, of: Address) -> Result<u64, ChangeError> {
+        self.changed(Change::Accepted(of)).await
+    }
+
+    /// Parks the first ready records of a destination up to `last`: at most `limit`, and never more
+    /// than 256. How many there were.
+    ///
+    /// # Errors
+    /// When they could not be parked: they stay ready.
+    pub async fn park_kept(
+        &self,
+        of: Address,
+        last: Seq,
+        reason: impl Into<String>,
+        limit: usize,
+    ) -> Result<u64, ChangeError> {
+        self.changed(Change::ParkKept { of, last, reason: reason.into(), limit }).await
+    }
+
+    /// Notes how long the link has been up while records waited, and forgets what was noted for
+    /// totals below `from_ms`.
+    ///
+    /// # Errors
+    /// When it could not be noted.
+    pub async fn note_tried(&self, until: TriedUntil, from_ms: i64) -> Result<u64, ChangeError> {
+        self.changed(Change::Tried { until, from_ms }).await
+    }
+
+    /// What [`StoreHandle::note_tried`] noted, the earliest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn tried(&self) -> Result<Vec<TriedUntil>, ReadError> {
+        self.asking.ask(queries::tried).await
+    }
+
+    /// The store's time, in Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Parks at most `limit` records, never more than 256, that expired before `now_ms` (Unix
+    /// milliseconds), with the reason `expired`. Returns how many there were. Only those up to
+    /// `tried` can be older than `max_age`; the expiration of a message itself holds for all.
+    ///
+    /// # Errors
+    /// When they could not be parked: they stay ready.
+    pub async fn take_expired(&self, now_ms: i64, tried: Seq, limit: usize) -> Result<u64, ChangeError> {
+        self.changed(Change::ParkExpired { now_ms, tried, limit }).await
     }
 
     /// Makes parked records ready again, in their old places and with their whole time to live.
@@ -142,7 +199,7 @@ impl StoreHandle {
         limit_bytes: usize,
     ) -> Result<Batch, ReadError> {
         let of = of.clone();
-        let want = Want { after, rows: limit_rows, bytes: limit_bytes, now_ms: now_ms() };
+        let want = Want { after, rows: limit_rows, bytes: limit_bytes };
         self.asking.ask(move |db| queries::next_batch(db, &of, want)).await
     }
 

@@ -68,6 +68,7 @@
 //!
 //! The reasons and the measurements are in ADR-0005.
 
+mod clock;
 mod disk;
 mod entry;
 mod errors;
@@ -87,7 +88,8 @@ pub use disk::directory::DELIVERING;
 pub use disk::holder::{Holder, holder};
 pub use entry::{
     Address, Appended, Batch, Filter, FinalOutcome, FirstUse, Holding, Idempotency, NewRecord, Page,
-    ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary, Whole, now_ms,
+    ReadyAddress, RecordEntry, RecordState, RefusalNote, RefusedSince, Seq, Stored, Summary, TriedUntil,
+    Tries, Whole, now_ms,
 };
 pub use errors::{AppendError, ChangeError, FullReason, OpenError, ReadError};
 pub use handle::StoreHandle;
@@ -132,6 +134,7 @@ impl Store {
         }
         let ready = ledger.destinations.ready();
         let dedup_runs = ledger.generations.runs();
+        let clock = ledger.clock;
         let (changes, inbox) = mpsc::channel();
         let threads = files("starting the threads of", &directory);
         let checkpoints = Checkpoints::start(checkpoints, kept.clone()).map_err(&threads)?;
@@ -147,7 +150,8 @@ impl Store {
             })
             .map_err(&threads)?;
         let room = Arc::new(Semaphore::new(handle::QUEUE_KIB as usize));
-        let handle = StoreHandle { changes, room, asking, stats, ready, suspected, dedup_window, dedup_runs };
+        let handle =
+            StoreHandle { changes, room, asking, stats, ready, suspected, clock, dedup_window, dedup_runs };
         // The writer is joined last: its connection removes the log.
         Ok((Store { handle: handle.clone(), threads: vec![reading, writing] }, handle))
     }

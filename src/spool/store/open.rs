@@ -1,6 +1,7 @@
 //! Opens the directory and the database, and determines whether records are missing.
 
-use super::entry::{Seq, now_ms};
+use super::clock::StoreClock;
+use super::entry::Seq;
 use super::errors::OpenError;
 use super::settings::StoreSettings;
 use super::stats::LostTail;
@@ -44,6 +45,7 @@ pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
     let connection = writing(&path, &settings)?;
     let high_water = HighWater::at(directory.file("hwm"));
     let (given, lost) = resume(&connection, &high_water)?;
+    let clock = StoreClock::resume(&connection)?;
     let reader = reading(&path)?;
     let checkpoints = moving(&path)?;
     let suspected = directory.file(DELIVERING).exists().then_some(given);
@@ -51,8 +53,9 @@ pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
         bounds: Bounds::new(&settings),
         destinations: Destinations::load(&connection, ReadyCounts::default())?,
         stretches: Stretches::default(),
-        generations: Generations::load(&connection, settings.dedup_window, now_ms())?,
+        generations: Generations::load(&connection, settings.dedup_window, clock.now_ms())?,
         expiry: Expiry::load(&connection)?,
+        clock,
         noted: true,
         suspected,
         committed: given,

@@ -47,6 +47,11 @@ impl StoreSettings {
         now_ms.saturating_add(expiration_ms.map_or(max_age, |own| max_age.min(own.into())))
     }
 
+    /// Whether a message's own expiration decides when its record expires.
+    pub(super) fn is_own(&self, expiration_ms: Option<u32>) -> bool {
+        expiration_ms.is_some_and(|own| u128::from(own) < self.max_age.as_millis())
+    }
+
     pub(super) fn max_pages(&self) -> u64 {
         (self.max_bytes / PAGE_BYTES).max(16)
     }

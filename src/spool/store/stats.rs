@@ -83,6 +83,9 @@ pub struct Stats {
     pub appended: u64,
     /// Transactions committed since the start, each with one sync of the disk.
     pub commits: u64,
+    /// The last record that was committed.
+    #[serde(skip)]
+    pub last: Seq,
     /// The records that were missing at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostTail>,

@@ -11,8 +11,11 @@ pub(crate) const APPLICATION_ID: i64 = 0x616d_7170;
 
 /// Each one migrates the tables from the version that is its index to the next. Never changed once
 /// released.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { sql: V1, then: None }, Migration { sql: V2, then: Some(find_anew) }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { sql: V1, then: None },
+    Migration { sql: V2, then: Some(find_anew) },
+    Migration { sql: V3, then: None },
+];
 
 /// One migration: statements, then a function that computes new values from the rows.
 #[derive(Clone, Copy)]
@@ -95,6 +98,33 @@ CREATE TABLE stretch(
     PRIMARY KEY(dest, first)) STRICT, WITHOUT ROWID;
 DROP INDEX msg_dest;
 UPDATE dest SET bytes = max(0, bytes - 32 * (ready + parked));
+";
+
+/// Parking by time. It needs to know since when the broker refuses a destination and a record, and
+/// how long records have been tried.
+///
+/// `note.handed` is 1 for a record that was handed over to the link. `note.tries` counts those of
+/// its deliveries that were refused and may have left a copy; `first_ms` and `last_ms` say when,
+/// and `word` is the code of the last refusal. A row of `refused` is the clock of a destination:
+/// since when it is refused, and the last record that was kept by then. A row of `tried` is a
+/// moment: how long the link had been up while records waited, and the last record that was kept by
+/// then. `msg.ages` is 2 for a record whose message has an expiration of its own.
+const V3: &str = "
+ALTER TABLE note ADD COLUMN handed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE note ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE note ADD COLUMN first_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE note ADD COLUMN last_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE note ADD COLUMN word TEXT NOT NULL DEFAULT '';
+UPDATE note SET handed = 1 WHERE attempts > 0;
+CREATE TABLE refused(
+    dest     INTEGER PRIMARY KEY,
+    since_ms INTEGER NOT NULL,
+    last     INTEGER NOT NULL) STRICT;
+CREATE TABLE tried(
+    total_ms INTEGER PRIMARY KEY,
+    last     INTEGER NOT NULL) STRICT;
+DROP INDEX msg_expires;
+CREATE INDEX msg_expires ON msg(expires_ms) WHERE ages <> 1 AND state = 0;
 ";
 
 /// Computes what version 2 adds from the existing rows.

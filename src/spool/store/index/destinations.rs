@@ -192,8 +192,10 @@ impl Destinations {
         if let Some(last) = empty.iter().map(|(_, row)| row.last).max() {
             numbers::keep_known(connection, last)?;
         }
+        let mut stop = connection.prepare_cached("DELETE FROM refused WHERE dest = ?1")?;
         for (id, row) in empty {
             delete.execute([id])?;
+            stop.execute([id])?;
             self.ids.remove(&row.destination);
         }
         self.sweep_at = EMPTY_MAX.max(2 * self.rows.len());

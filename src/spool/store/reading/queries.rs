@@ -2,8 +2,8 @@
 
 use crate::message::ShortText;
 use crate::spool::store::entry::{
-    Address, Batch, Filter, Holding, Page, ReadyAddress, RecordEntry, RecordState, Seq, Stored, Summary,
-    Whole,
+    Address, Batch, Filter, Holding, Page, ReadyAddress, RecordEntry, RecordState, RefusedSince, Seq, Stored,
+    Summary, TriedUntil, Tries, Whole,
 };
 use crate::spool::store::errors::ReadError;
 use crate::spool::store::format::record;
@@ -27,25 +27,27 @@ pub(crate) struct Want {
     pub(crate) after: Option<Seq>,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
-    pub(crate) now_ms: i64,
 }
 
-/// The next ready, unexpired records of a destination; at least one, if there is one.
+/// The next ready records of a destination; at least one, if there is one. Expired ones are among
+/// them until they are parked.
 pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> Result<Batch, ReadError> {
     let mut batch = Batch { last: want.after, ..Batch::default() };
     let Some(dest) = id(connection, of)? else { return Ok(batch) };
+    batch.clock = clock(connection, dest)?;
     let mut select = connection.prepare_cached(
-        "SELECT msg.seq, expires_ms, coalesce(attempts, 0), NULL, crc, meta, body
+        "SELECT msg.seq, created_ms, expires_ms, coalesce(attempts, 0), crc, meta, body,
+             coalesce(handed, 0), coalesce(tries, 0), first_ms, last_ms, word
          FROM stretch CROSS JOIN msg ON msg.seq BETWEEN max(first, ?2 + 1) AND last
          LEFT JOIN note ON note.seq = msg.seq
          WHERE stretch.dest = ?1
              AND first >= (SELECT coalesce(max(first), 0) FROM stretch WHERE dest = ?1 AND first <= ?2)
-             AND msg.dest = ?1 AND state = 0 AND expires_ms > ?4
+             AND msg.dest = ?1 AND state = 0
          ORDER BY first, msg.seq LIMIT ?3",
     )?;
     let after = want.after.map_or(0, Seq::number);
     let limit = i64::try_from(want.rows).unwrap_or(i64::MAX);
-    let mut rows = select.query(params![dest, after, limit, want.now_ms])?;
+    let mut rows = select.query([dest, after, limit])?;
     let mut bytes = 0;
     while bytes < want.bytes.max(1) {
         let Some(row) = rows.next()? else { break };
@@ -55,12 +57,41 @@ pub(crate) fn next_batch(connection: &Connection, of: &Address, want: Want) -> R
         match sound(row, seq, dest)? {
             Some(message) => {
                 bytes += message.payload.len();
-                batch.records.push(Stored { seq, message, expires_ms: row.get(1)?, attempts: row.get(2)? });
+                batch.records.push(Stored {
+                    seq,
+                    message,
+                    created_ms: row.get(1)?,
+                    expires_ms: row.get(2)?,
+                    attempts: row.get(3)?,
+                    handed_over: row.get(7)?,
+                    tries: tries(row)?,
+                });
             }
             None => batch.damaged.push(seq),
         }
     }
     Ok(batch)
+}
+
+fn tries(row: &Row<'_>) -> rusqlite::Result<Option<Tries>> {
+    let count = row.get(8)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Tries { count, first_ms: row.get(9)?, last_ms: row.get(10)?, word: row.get(11)? }))
+}
+
+fn clock(connection: &Connection, dest: i64) -> rusqlite::Result<Option<RefusedSince>> {
+    let mut select = connection.prepare_cached("SELECT since_ms, last FROM refused WHERE dest = ?1")?;
+    let read = |row: &Row<'_>| Ok(RefusedSince { since_ms: row.get(0)?, last: Seq::new(row.get(1)?) });
+    select.query_row([dest], read).optional()
+}
+
+/// The moments that are noted, the earliest first.
+pub(crate) fn tried(connection: &Connection) -> Result<Vec<TriedUntil>, ReadError> {
+    let mut select = connection.prepare_cached("SELECT total_ms, last FROM tried ORDER BY total_ms")?;
+    let read = |row: &Row<'_>| Ok(TriedUntil { total_ms: row.get(0)?, last: Seq::new(row.get(1)?) });
+    Ok(select.query_map([], read)?.collect::<Result<_, _>>()?)
 }
 
 /// The message in the columns crc, meta and body, from column 4 on; `None` if the checksum is

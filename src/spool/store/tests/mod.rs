@@ -8,6 +8,7 @@ mod opening;
 mod order;
 mod reading;
 mod records;
+mod refusals;
 mod size;
 mod stretches;
 mod verified;
@@ -97,6 +98,9 @@ impl Bench {
         found.expect("in time").expect("the store is open").clone()
     }
 }
+
+/// Every record has been tried for long enough.
+const ALL: Seq = Seq::new(i64::MAX);
 
 fn destination(key: &str) -> Address {
     Address { exchange: short("orders"), routing_key: short(key) }

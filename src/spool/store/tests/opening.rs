@@ -103,14 +103,28 @@ async fn a_newer_version_is_refused() {
     let mut bench = Bench::new();
     bench.close();
     let db = Connection::open(bench.file("spool.db")).unwrap();
-    assert_eq!(db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)), Ok(2));
+    assert_eq!(db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)), Ok(3));
     assert_eq!(db.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0)), Ok(APPLICATION_ID));
-    db.pragma_update(None, "user_version", 3).unwrap();
+    db.pragma_update(None, "user_version", 4).unwrap();
     drop(db);
     let error = Store::open(bench.settings.clone()).unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 3, known: 2 }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 4, known: 3 }), "{error}");
     assert!(error.to_string().contains("start the newer one"));
 }
+
+/// Undoes the changes of version 3.
+const BACK_TO_2: &str = "
+    DROP TABLE refused;
+    DROP TABLE tried;
+    ALTER TABLE note DROP COLUMN handed;
+    ALTER TABLE note DROP COLUMN tries;
+    ALTER TABLE note DROP COLUMN first_ms;
+    ALTER TABLE note DROP COLUMN last_ms;
+    ALTER TABLE note DROP COLUMN word;
+    DROP INDEX msg_expires;
+    CREATE INDEX msg_expires ON msg(expires_ms) WHERE ages = 0 AND state = 0;
+    DELETE FROM fact WHERE name IN ('clock_boot', 'clock_offset_ms');
+    PRAGMA user_version = 2;";
 
 /// Undoes the changes of version 2.
 const BACK_TO_1: &str = "
@@ -118,6 +132,39 @@ const BACK_TO_1: &str = "
     UPDATE dest SET bytes = bytes + 32 * (ready + parked);
     DROP TABLE stretch;
     PRAGMA user_version = 1;";
+
+#[tokio::test]
+async fn a_store_of_the_last_release_is_brought_to_this_version_with_nothing_lost() {
+    let mut bench = Bench::new();
+    let keys = ["a", "b", "c", "d", "e"];
+    let mut seqs = Vec::new();
+    for part in 0..101 {
+        let appends = (0..100).map(|n| bench.append(keys[n % 5], format!("{part}-{n}")));
+        seqs.extend(futures::future::join_all(appends).await);
+    }
+    bench.handle.attempted(vec![seqs[0], seqs[9_999]]).await.unwrap();
+    assert_eq!(bench.handle.park(seqs[..100].to_vec(), "unroutable").await, Ok(100));
+    let mut before = Vec::new();
+    for key in keys {
+        before.push(bench.seqs(key).await);
+    }
+    bench.close();
+    Connection::open(bench.file("spool.db")).unwrap().execute_batch(BACK_TO_2).unwrap();
+
+    bench.open();
+
+    let found = StoreReader::open(&bench.settings.directory).unwrap().verify(|_| {}).await.unwrap();
+    assert_eq!(found, Found { records: 10_100, ..Found::default() });
+    let stats = bench.handle.stats();
+    assert_eq!((stats.ready, stats.parked), (10_000, 100));
+    for (key, before) in keys.into_iter().zip(before) {
+        let ready = bench.ready(key).await;
+        assert!(ready.iter().all(|stored| stored.handed_over == (stored.attempts > 0)));
+        assert_eq!(ready.iter().map(|stored| stored.seq).collect::<Vec<_>>(), before, "{key}");
+    }
+    assert_eq!(bench.handle.redrive(vec![seqs[0]]).await, Ok(1));
+    assert!(bench.ready("a").await[0].handed_over, "from an attempt before it was parked");
+}
 
 #[tokio::test]
 async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
@@ -131,7 +178,10 @@ async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
     bench.handle.park(vec![seqs[20], seqs[300]], "unroutable").await.unwrap();
     let before = (bench.ready("a").await, bench.ready("b").await);
     bench.close();
-    Connection::open(bench.file("spool.db")).unwrap().execute_batch(BACK_TO_1).unwrap();
+    Connection::open(bench.file("spool.db"))
+        .unwrap()
+        .execute_batch(&[BACK_TO_2, BACK_TO_1].concat())
+        .unwrap();
 
     bench.open();
 
@@ -159,7 +209,8 @@ async fn a_store_of_version_1_keeps_all_its_idempotency_keys() {
     };
     remember(&bench, 0..KEYS).await;
     bench.close();
-    let of_version_1 = format!("{BACK_TO_1} UPDATE dedup_run SET filter = zeroblob(length(filter));");
+    let of_version_1 =
+        format!("{BACK_TO_2} {BACK_TO_1} UPDATE dedup_run SET filter = zeroblob(length(filter));");
     Connection::open(bench.file("spool.db")).unwrap().execute_batch(&of_version_1).unwrap();
     bench.open();
     // The open run is full now, and its filter is stored.

@@ -122,14 +122,14 @@ async fn expired_records_are_not_delivered_and_are_parked_not_dropped() {
     let seq = stored(bench.handle.append(short_lived).await);
     let other = bench.append("a", "2").await;
     let created = bench.handle.get(seq).await.unwrap().unwrap().entry.created_ms;
-    assert_eq!(bench.handle.take_expired(created, 256).await, Ok(0));
-    assert_eq!(bench.handle.take_expired(created + 1, 256).await, Ok(1));
+    assert_eq!(bench.handle.take_expired(created, ALL, 256).await, Ok(0));
+    assert_eq!(bench.handle.take_expired(created + 1, ALL, 256).await, Ok(1));
     assert_eq!(bench.seqs("a").await, [other]);
     let kept = bench.handle.get(seq).await.unwrap().unwrap();
     assert_eq!((kept.entry.state, kept.entry.reason.as_deref()), (RecordState::Parked, Some("expired")));
     assert_eq!(kept.message.unwrap().payload, "1");
     let day = 24 * 60 * 60 * 1000;
-    assert_eq!(bench.handle.take_expired(created + 2 * day, 256).await, Ok(1), "older than max_age");
+    assert_eq!(bench.handle.take_expired(created + 2 * day, ALL, 256).await, Ok(1), "older than max_age");
     assert_eq!(bench.handle.redrive(vec![seq]).await, Ok(1));
     assert_eq!(bench.seqs("a").await, [seq], "its time begins again");
 }
@@ -173,18 +173,18 @@ async fn records_expire_each_at_its_time_whatever_was_before_them_and_after_a_re
     let second = stored(bench.handle.append(brief).await);
     let third = bench.append("b", "3").await;
     let begun = bench.handle.get(first).await.unwrap().unwrap().entry.created_ms;
-    assert_eq!(bench.handle.take_expired(begun + DAY / 2, 256).await, Ok(1));
+    assert_eq!(bench.handle.take_expired(begun + DAY / 2, ALL, 256).await, Ok(1));
     bench.handle.redrive(vec![second]).await.unwrap();
     bench.settings.max_age = Duration::from_secs(60 * 60);
     bench.reopen();
     let fourth = bench.append("b", "4").await;
-    assert_eq!(bench.handle.take_expired(begun + DAY / 2, 256).await, Ok(1), "a shorter age since");
+    assert_eq!(bench.handle.take_expired(begun + DAY / 2, ALL, 256).await, Ok(1), "a shorter age since");
     assert_eq!(bench.seqs("b").await, [third]);
     bench.reopen();
-    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 1).await, Ok(1));
-    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 1).await, Ok(1));
+    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, ALL, 1).await, Ok(1));
+    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, ALL, 1).await, Ok(1));
     assert_eq!(bench.handle.redrive(vec![first, fourth]).await, Ok(2));
-    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, 256).await, Ok(3), "and the redriven");
+    assert_eq!(bench.handle.take_expired(begun + 2 * DAY, ALL, 256).await, Ok(3), "and the redriven");
     assert_eq!((bench.handle.stats().ready, bench.handle.stats().parked), (0, 4));
 }
 

@@ -207,7 +207,7 @@ async fn expire(bench: &Bench, model: &mut Model, life: Life) {
     // With many parked records in between, a part may find none.
     let mut empty = 0;
     while empty < 3 {
-        let part = bench.handle.take_expired(then, 100).await.unwrap();
+        let part = bench.handle.take_expired(then, ALL, 100).await.unwrap();
         empty = if part == 0 { empty + 1 } else { 0 };
         parked += part;
     }

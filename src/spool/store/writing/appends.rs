@@ -3,6 +3,7 @@
 use super::bounds::Bounds;
 use super::change::{Effect, Prepared};
 use super::expiry::Expiry;
+use super::expiry::OWN;
 use super::ledger::Ledger;
 use crate::spool::store::entry::{Appended, Seq};
 use crate::spool::store::format::record;
@@ -99,7 +100,8 @@ impl<'a> Appends<'a> {
         *self.given = seq;
         let crc = record::checksum(seq.number(), dest, meta, body);
         let expires_ms = self.settings.expires_ms(now_ms, *expiration_ms);
-        let ages = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
+        let in_order = self.expiry.appended(expires_ms, self.destinations.total().is_empty());
+        let ages = if self.settings.is_own(*expiration_ms) { OWN } else { i64::from(in_order) };
         self.insert.execute(params![seq.number(), dest, now_ms, expires_ms, ages, crc, meta, &body[..]])?;
         if let Some(with) = idempotency {
             self.generations.put(connection, with, Some(seq), now_ms)?;

@@ -1,6 +1,8 @@
 //! The changes that the writer makes, and their effects.
 
-use crate::spool::store::entry::{Address, Appended, FirstUse, Idempotency, NewRecord, Seq};
+use crate::spool::store::entry::{
+    Address, Appended, FirstUse, Idempotency, NewRecord, RefusalNote, Seq, TriedUntil,
+};
 use crate::spool::store::errors::FullReason;
 use crate::spool::store::format::record;
 use bytes::Bytes;
@@ -26,7 +28,11 @@ pub(crate) enum Change {
     Confirm(Vec<Seq>),
     Attempted(Vec<Seq>),
     Park(Vec<Seq>, String),
-    ParkExpired { now_ms: i64, limit: usize },
+    ParkExpired { now_ms: i64, tried: Seq, limit: usize },
+    Refused(Box<RefusalNote>),
+    Accepted(Address),
+    ParkKept { of: Address, last: Seq, reason: String, limit: usize },
+    Tried { until: TriedUntil, from_ms: i64 },
     Redrive(Vec<Seq>),
     Discard(Vec<Seq>),
 }

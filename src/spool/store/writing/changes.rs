@@ -15,7 +15,7 @@ const KEY_OVERHEAD: u64 = 64;
 pub(crate) const EXPIRED: &str = "expired";
 
 /// The counted values of a record.
-struct RecordRow {
+pub(super) struct RecordRow {
     seq: Seq,
     dest: i64,
     state: RecordState,
@@ -59,10 +59,17 @@ impl Ledger {
             Change::Confirm(seqs) => self.remove(seqs),
             Change::Attempted(seqs) => self.each(seqs, Self::attempted),
             Change::Park(seqs, reason) => self.each(seqs, |ledger, seq| ledger.park(seq, reason, now_ms)),
-            Change::ParkExpired { now_ms: then, limit } => {
-                let expired = self.expiry.expired(&self.connection, *then, (*limit).min(SET_MAX))?;
+            Change::ParkExpired { now_ms: then, tried, limit } => {
+                let expired = self.expiry.expired(&self.connection, *then, *tried, (*limit).min(SET_MAX))?;
                 self.each(&expired, |ledger, seq| ledger.park(seq, EXPIRED, now_ms))
             }
+            Change::Refused(note) => self.refused(note),
+            Change::Accepted(of) => self.accepted(of),
+            Change::ParkKept { of, last, reason, limit } => {
+                let kept = self.kept_until(of, *last, (*limit).min(SET_MAX))?;
+                self.each(&kept, |ledger, seq| ledger.park(seq, reason, now_ms))
+            }
+            Change::Tried { until, from_ms } => self.tried(*until, *from_ms),
             Change::Redrive(seqs) => self.each(seqs, |ledger, seq| ledger.redrive(seq, now_ms)),
             Change::Discard(seqs) => self.remove(seqs),
         }
@@ -95,7 +102,7 @@ impl Ledger {
         Ok(Effect::Remembered(None))
     }
 
-    fn found(&self, seq: Seq) -> rusqlite::Result<Option<RecordRow>> {
+    pub(super) fn found(&self, seq: Seq) -> rusqlite::Result<Option<RecordRow>> {
         self.connection.prepare_cached(FOUND)?.query_row([seq.number(); 2], RecordRow::read).optional()
     }
 
@@ -135,8 +142,8 @@ impl Ledger {
             return Ok(false);
         }
         let mut note = self.connection.prepare_cached(
-            "INSERT INTO note(seq, attempts) VALUES (?1, 1)
-             ON CONFLICT(seq) DO UPDATE SET attempts = attempts + 1",
+            "INSERT INTO note(seq, attempts, handed) VALUES (?1, 1, 1)
+             ON CONFLICT(seq) DO UPDATE SET attempts = attempts + 1, handed = 1",
         )?;
         self.noted = true;
         note.execute([seq.number()])?;
@@ -163,8 +170,9 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Makes a record ready again, in its old place and with its whole time to live. Its attempts
-    /// stay: the broker may have the message from one of them, so the next delivery needs the mark.
+    /// Makes a record ready again, in its old place, with its whole time to live and all its tries.
+    /// Its attempts and its hand-over stay: the broker may have the message from one of them, so the
+    /// next delivery needs the mark.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(RecordRow { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
             return Ok(false);
@@ -176,8 +184,8 @@ impl Ledger {
         self.set_state(seq, RecordState::Ready)?;
         self.stretches.restored(&self.connection, dest, seq)?;
         for sql in [
-            "DELETE FROM note WHERE seq = ?1 AND attempts = 0",
-            "UPDATE note SET reason = NULL, parked_ms = NULL WHERE seq = ?1",
+            "DELETE FROM note WHERE seq = ?1 AND attempts = 0 AND handed = 0",
+            "UPDATE note SET reason = NULL, parked_ms = NULL, tries = 0 WHERE seq = ?1",
         ] {
             self.connection.prepare_cached(sql)?.execute([seq.number()])?;
         }

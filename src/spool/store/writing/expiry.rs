@@ -12,6 +12,9 @@ use rusqlite::Connection;
 /// The largest number of records examined at once: there may be many parked ones to skip.
 const LOOKED_AT_MAX: usize = 8192;
 
+/// `msg.ages` of a record whose message has an expiration of its own.
+pub(crate) const OWN: i64 = 2;
+
 /// How far the aging records have been examined.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expiry {
@@ -42,19 +45,23 @@ impl Expiry {
         ages
     }
 
-    /// The next expired records. They must be parked in the same transaction.
+    /// The next expired records. They must be parked in the same transaction. What is older than
+    /// `max_age` counts as expired only up to `tried`, the last record that was tried for long
+    /// enough.
     pub(crate) fn expired(
         &mut self,
         connection: &Connection,
         now_ms: i64,
+        tried: Seq,
         limit: usize,
     ) -> rusqlite::Result<Vec<Seq>> {
         let mut indexed = connection.prepare_cached(
             "SELECT seq FROM msg INDEXED BY msg_expires
-             WHERE ages = 0 AND state = 0 AND expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2",
+             WHERE ages <> 1 AND state = 0 AND expires_ms <= ?1 AND (ages = ?4 OR seq <= ?3)
+             ORDER BY expires_ms LIMIT ?2",
         )?;
-        let rows = indexed
-            .query_map([now_ms, i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0).map(Seq::new))?;
+        let limits = [now_ms, i64::try_from(limit).unwrap_or(i64::MAX), tried.number(), OWN];
+        let rows = indexed.query_map(limits, |row| row.get(0).map(Seq::new))?;
         let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         let mut aging = connection.prepare_cached(
             "SELECT seq, state, ages, expires_ms FROM msg WHERE seq > ?1 ORDER BY seq LIMIT ?2",
@@ -65,8 +72,8 @@ impl Expiry {
             && let Some(row) = rows.next()?
         {
             let seq = Seq::new(row.get(0)?);
-            if RecordState::from_number(row.get(1)?) == RecordState::Ready && row.get(2)? {
-                if row.get::<_, i64>(3)? > now_ms {
+            if RecordState::from_number(row.get(1)?) == RecordState::Ready && row.get::<_, i64>(2)? == 1 {
+                if row.get::<_, i64>(3)? > now_ms || seq > tried {
                     break;
                 }
                 found.push(seq);

@@ -85,13 +85,17 @@ struct Gathering {
 impl QueuedChange {
     fn rows(&self) -> usize {
         match &self.change {
-            Change::Append(_) | Change::Remember(_) => 1,
+            Change::Append(_)
+            | Change::Remember(_)
+            | Change::Refused(_)
+            | Change::Accepted(_)
+            | Change::Tried { .. } => 1,
             Change::Confirm(seqs)
             | Change::Attempted(seqs)
             | Change::Park(seqs, _)
             | Change::Redrive(seqs)
             | Change::Discard(seqs) => seqs.len(),
-            Change::ParkExpired { limit, .. } => (*limit).min(SET_MAX),
+            Change::ParkExpired { limit, .. } | Change::ParkKept { limit, .. } => (*limit).min(SET_MAX),
         }
     }
 

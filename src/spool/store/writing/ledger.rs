@@ -6,8 +6,9 @@
 use super::bounds::Bounds;
 use super::change::{Change, Effect};
 use super::expiry::Expiry;
+use crate::spool::store::clock::StoreClock;
 use crate::spool::store::disk::directory::OwnedDirectory;
-use crate::spool::store::entry::{Seq, now_ms};
+use crate::spool::store::entry::Seq;
 use crate::spool::store::index::destinations::Destinations;
 use crate::spool::store::index::stretches::Stretches;
 use crate::spool::store::keys::dedup::Generations;
@@ -44,6 +45,7 @@ pub(crate) struct Ledger {
     pub(crate) stretches: Stretches,
     pub(crate) generations: Generations,
     pub(crate) expiry: Expiry,
+    pub(crate) clock: StoreClock,
     /// Whether any record may have a note. Few have one, and a lookup costs a third of a removal.
     pub(crate) noted: bool,
     /// The last record that an earlier run, which did not end normally, may have delivered.
@@ -78,7 +80,7 @@ impl Ledger {
     ) -> Result<Vec<Effect>, RolledBack> {
         self.begin().map_err(RolledBack::before_commit)?;
         let changes: Vec<_> = changes.into_iter().collect();
-        let flushed = self.apply_all(&changes, now_ms()).and_then(|verdicts| {
+        let flushed = self.apply_all(&changes, self.clock.now_ms()).and_then(|verdicts| {
             self.stretches.flush(&self.connection)?;
             self.destinations.flush(&self.connection)?;
             Ok(verdicts)
@@ -153,7 +155,7 @@ impl Ledger {
 
     /// Turns the generations of idempotency keys when their window is over.
     pub(crate) fn turn_generations(&mut self) -> Result<(), RolledBack> {
-        let now_ms = now_ms();
+        let now_ms = self.clock.now_ms();
         if !self.generations.is_due(now_ms) {
             return Ok(());
         }

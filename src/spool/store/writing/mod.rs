@@ -8,5 +8,6 @@ pub(super) mod expiry;
 pub(super) mod inbox;
 pub(super) mod ledger;
 pub(super) mod reclaim;
+mod refusals;
 pub(super) mod replies;
 pub(super) mod writer;

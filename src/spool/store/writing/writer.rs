@@ -7,7 +7,7 @@ use super::ledger::{Fault, Ledger, RolledBack};
 use super::replies::Replies;
 use crate::spool::store::disk::checkpoints::{Checkpoints, log_pages};
 use crate::spool::store::disk::high_water::HighWater;
-use crate::spool::store::entry::{Appended, now_ms};
+use crate::spool::store::entry::Appended;
 use crate::spool::store::reading::queries;
 use crate::spool::store::stats::{LostTail, Stats, StoreHealth};
 use std::time::{Duration, Instant};
@@ -152,7 +152,7 @@ impl Writer {
         let (total, bounds) = (self.ledger.destinations.total(), &self.ledger.bounds);
         self.oldest_ms = match (total.ready, self.oldest_ms) {
             (0, _) => None,
-            (_, None) => Some(now_ms()),
+            (_, None) => Some(self.ledger.clock.now_ms()),
             (_, known) => known,
         };
         self.stats.send_replace(Stats {
@@ -165,6 +165,7 @@ impl Writer {
             full: bounds.full,
             commits: self.commits,
             appended: self.appended,
+            last: self.ledger.committed,
             lost: self.lost,
         });
     }
