@@ -123,7 +123,8 @@ impl Route {
     fn name_in(&self, path: &str) -> Option<Range<usize>> {
         let name = path.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         let fits = match self.slashes {
-            Some(slashes) => name.bytes().filter(|byte| *byte == b'/').count() == slashes,
+            Some(0) => !name.contains('/'),
+            Some(slashes) => name.matches('/').count() == slashes,
             None => name.is_empty(),
         };
         fits.then(|| self.prefix.len()..self.prefix.len() + name.len())
