@@ -5,11 +5,11 @@ use crate::admission::Admission;
 use crate::config::{Config, Live};
 use crate::control::{ControlError, ControlSocket, Desk};
 use crate::http::{self, Door};
-use crate::link::Link;
+use crate::link::{Link, Waits};
 use crate::listener::{BindError, Listeners};
 use crate::metrics::Metrics;
 use crate::publishing::PublishService;
-use crate::spool::store::StoreReader;
+use crate::spool::store::{Address, StoreReader};
 use crate::spool::{Drain, Spool};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -62,8 +62,11 @@ impl App {
         let metrics = Metrics::new(http::ROUTES);
         let publish = &config.publish;
         let admission = Admission::new(publish.max_in_flight, publish.max_in_flight_bytes);
-        let (link, link_handle) = Link::start(&live, admission.clone(), metrics.clone());
         let spool_handle = spool.as_ref().map(Spool::handle);
+        let waits = spool_handle.clone().map_or_else(Waits::never, |spool| {
+            Waits::new(move |message| spool.backlog.has(&Address::of(message)))
+        });
+        let (link, link_handle) = Link::start(&live, waits, admission.clone(), metrics.clone());
         let drain = spool_handle.clone().zip(config.spool.path.as_ref()).map(|(spool, path)| {
             let (link, admission) = (link_handle.clone(), admission.clone());
             Drain::start(spool, link, admission, path, live.clone(), metrics.clone())

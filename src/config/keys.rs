@@ -13,7 +13,7 @@ use super::problems::Problems;
 use super::reader::{Declared, Found, Reader, Shown};
 use super::schema::{Key, Section};
 use super::secret::Secret;
-use super::words::{LogFormat, LogLevel, Undeliverable};
+use super::words::{LogFormat, LogLevel, Returns, Undeliverable};
 use crate::message::Mode;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -110,6 +110,9 @@ configuration! {
             /// half of `publish.max_in_flight` and of `publish.max_in_flight_bytes`; further lines
             /// wait.
             stream_in_flight: usize = "256", count(1, 4096);
+            /// How long the refusals of a destination that took messages before are answered
+            /// `destination_unavailable`. It counts from the first refusal after the last confirm.
+            proven_for: Duration = "10m", duration(ms(0), minutes(7 * 24 * 60)), reloadable;
             /// The largest number of attempts at one publish before its deadline, the first
             /// included.
             max_attempts: u32 = "3", count(1, 10);
@@ -200,17 +203,27 @@ configuration! {
     }
 
     tables {
-        /// The mode of requests that name none, by exchange. The first table whose pattern matches
-        /// applies; without a match the mode is `direct`.
+        /// How messages are published, by exchange: the mode of requests that name none, and what is
+        /// known of the exchange. The first table whose pattern matches applies.
         route: RouteConfig, reloadable {
             /// The exchanges: a name in which each `*` stands for any characters, also for dots or
             /// none. The default exchange is `amq.default`.
             exchange: String, Kind::Text { max_characters: 255 };
             /// The mode of requests that name none.
-            mode: Mode, Kind::Choice(Mode::WORDS);
+            mode: Mode = "direct", Kind::Choice(Mode::WORDS);
             /// Whether a request may name another mode. If not, a request that does is answered
             /// 400.
             r#override as "override": bool = "true", Kind::Flag;
+            /// Whether the broker is known to take messages for these exchanges, also before the
+            /// first confirm since the start. If so, a refusal by the broker (403, 404 or a return)
+            /// is answered `destination_unavailable` for `publish.proven_for`.
+            known: bool = "false", Kind::Flag;
+            /// What it means when the broker returns a mandatory message: `moment` (also if unset),
+            /// that a destination which took messages before does not take them now; `verdict`, that
+            /// no queue takes this message, for headers exchanges; `nothing`, for exchanges that
+            /// return messages and keep them (`x-recent-history`, `x-delayed-message`,
+            /// `x-message-deduplication`): their messages are published without mandatory.
+            returns: Option<Returns>, Kind::Choice(Returns::WORDS);
         }
     }
 }

@@ -24,6 +24,7 @@ mod raw;
 mod reader;
 #[cfg(test)]
 mod reference;
+mod routes;
 mod rules;
 mod schema;
 mod secret;
@@ -52,7 +53,7 @@ pub use park_after::ParkAfter;
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
 pub use sources::Sources;
-pub use words::{LogFormat, LogLevel, Undeliverable};
+pub use words::{LogFormat, LogLevel, Returns, Undeliverable};
 
 impl Default for Config {
     fn default() -> Self {

@@ -102,6 +102,7 @@ fn without_any_source_the_defaults_hold() {
     max_in_flight_bytes = "64MiB"
     max_body = "16MiB"
     stream_in_flight = 256
+    proven_for = "10m"
     max_attempts = 3
     retry_percent = 20
 

@@ -25,6 +25,16 @@ labels! {
         Json = "json",
     }
 
+    /// What a return of a mandatory message means.
+    Returns {
+        /// For a destination that is known to take messages: that it does not take them at the moment.
+        Moment = "moment",
+        /// That no queue takes this message.
+        Verdict = "verdict",
+        /// Nothing, since the exchange keeps what it returns: messages are published without mandatory.
+        Nothing = "nothing",
+    }
+
     /// What happens to a message of the spool that the broker refuses.
     Undeliverable {
         /// It is parked in the end.

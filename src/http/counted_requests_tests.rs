@@ -25,7 +25,7 @@ fn config(broker: &str) -> Live {
 fn link(config: &Live) -> (Link, LinkHandle, Admission, Metrics) {
     let metrics = Metrics::new(http::ROUTES);
     let admission = Admission::new(1024, 1 << 26);
-    let (link, handle) = Link::start(config, admission.clone(), metrics.clone());
+    let (link, handle) = Link::start(config, crate::link::Waits::never(), admission.clone(), metrics.clone());
     (link, handle, admission, metrics)
 }
 

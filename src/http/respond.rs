@@ -18,7 +18,7 @@ const MESSAGE_ID: HeaderName = HeaderName::from_static("amqpost-message-id");
 pub(super) fn response(dialect: Dialect, settlement: &Settlement) -> Response {
     let mut response = (dialect.encode)(settlement);
     let headers = response.headers_mut();
-    name_outcome(headers, settlement.outcome);
+    name_outcome(headers, settlement);
     // Ids with control characters are refused when they come in, so this holds for every id.
     let id = settlement.message_id.as_ref().map(ShortText::as_str);
     if let Some(id) = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
@@ -42,17 +42,17 @@ pub(super) fn response_to_all(encode: fn(&[Settlement]) -> Response, settlements
         Class::NotPublished => 2,
         Class::Unknown => 3,
     };
-    if let Some(outcome) = settlements.iter().map(|settlement| settlement.outcome).max_by_key(care) {
-        name_outcome(response.headers_mut(), outcome);
+    if let Some(settlement) = settlements.iter().max_by_key(|settlement| care(&settlement.outcome)) {
+        name_outcome(response.headers_mut(), settlement);
     }
     response
 }
 
-fn name_outcome(headers: &mut HeaderMap, outcome: Outcome) {
-    let row = outcome.row();
+fn name_outcome(headers: &mut HeaderMap, settlement: &Settlement) {
+    let row = settlement.outcome.row();
     headers.insert(OUTCOME, HeaderValue::from_static(row.class.as_str()));
     headers.insert(CODE, HeaderValue::from_static(row.code));
-    if let Some(seconds) = row.retry_after {
+    if let Some(seconds) = settlement.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }

@@ -24,6 +24,7 @@ mod ticket;
 pub use acceptance::{properties_max, unacceptable};
 pub use backoff::Backoff;
 pub use connection::{ConnectionStatus, LinkStatus, unix_seconds};
+pub use sending::Waits;
 
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config, Live};
@@ -31,8 +32,8 @@ use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use connection::{Reporter, StateReader, Supervisor};
-use destinations::Breakers;
-use sending::{Attempting, RetryBudget, Turns};
+use destinations::{Breakers, Inquiries};
+use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use tokio::time::Instant;
 struct LinkSettings {
     broker: BrokerConfig,
     max_in_flight: usize,
+    inquiries: Arc<Inquiries>,
 }
 
 /// The way to publish and to read the link's state. Cloning shares the link.
@@ -68,17 +70,22 @@ pub struct Link {
 
 impl Link {
     /// Starts a supervisor for each connection and returns at once: an unreachable broker is an
-    /// ordinary state.
+    /// ordinary state. `waits` tells which destinations have messages that wait for them.
     #[must_use]
-    pub fn start(live: &Live, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
+    pub fn start(live: &Live, waits: Waits, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
         let Config { broker, publish, .. } = &live.now().clone();
-        let settings =
-            Arc::new(LinkSettings { max_in_flight: publish.max_in_flight, broker: broker.clone() });
+        let inquiries = Arc::new(Inquiries::default());
+        let settings = Arc::new(LinkSettings {
+            max_in_flight: publish.max_in_flight,
+            broker: broker.clone(),
+            inquiries: Arc::clone(&inquiries),
+        });
         let attempting = Arc::new(Attempting {
             admission,
             breakers: Breakers::new(live.clone(), metrics.clone()),
             budget: RetryBudget::new(publish.retry_percent),
             attempts_max: publish.max_attempts,
+            judge: Judge::new(live.clone(), waits, inquiries),
         });
         let (stage, stage_reader) = watch::channel(Stage::Serving);
         let (writers, state) = connection::channel(settings.broker.connections);

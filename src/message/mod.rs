@@ -19,7 +19,7 @@ pub use id::new_message_id;
 pub use key::ClientKey;
 pub use order::{Client, Destination, Mode, Order, RetryPolicy};
 pub use properties::{DeliveryMode, Properties};
-pub use settlement::Settlement;
+pub use settlement::{Refusal, Settlement};
 pub use text::{ShortText, TooLong};
 
 use bytes::Bytes;

@@ -16,13 +16,46 @@ pub struct Settlement {
     pub message_id: Option<ShortText>,
     /// Whether this is the outcome of an earlier request, and nothing was done for this one.
     pub replayed: bool,
+    /// Seconds for `Retry-After`, where the outcome's row has too few for this answer.
+    pub retry_after: Option<u32>,
+    /// The broker's word that the outcome was made of, if it was a refusal of the destination.
+    pub refusal: Option<Refusal>,
+}
+
+/// The broker's word against a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the outcome is if the word is a verdict.
+    pub word: Outcome,
+    /// Of a return: whether it is known that the exchange keeps nothing of what it returns.
+    pub returns_are_certain: bool,
 }
 
 impl Settlement {
     /// An outcome without a detail and without an attempt.
     #[must_use]
     pub fn of(outcome: Outcome) -> Self {
-        Self { outcome, detail: None, attempts: 0, message_id: None, replayed: false }
+        Self {
+            outcome,
+            detail: None,
+            attempts: 0,
+            message_id: None,
+            replayed: false,
+            retry_after: None,
+            refusal: None,
+        }
+    }
+
+    /// The outcome as the broker's own word has it, whether or not that is about the moment.
+    #[must_use]
+    pub fn word(&self) -> Outcome {
+        self.refusal.map_or(self.outcome, |refusal| refusal.word)
+    }
+
+    /// Seconds for `Retry-After`; `None` sends no such header.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u32> {
+        self.retry_after.or(self.outcome.row().retry_after)
     }
 
     /// The same about the message with this id.

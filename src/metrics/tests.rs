@@ -50,14 +50,12 @@ fn a_publish_is_counted_under_its_own_outcome() {
 
 /// An attempt is repeated when its failure may pass, the link is what failed, and there is time left.
 fn may_be_repeated(outcome: Outcome) -> bool {
-    let may_pass = matches!(outcome.row().retry, Retry::Safe | Retry::MayDuplicate);
-    let is_of_the_link = !matches!(
-        outcome,
-        Outcome::SpoolFull | Outcome::SpoolFailed | Outcome::SpoolUnsure | Outcome::IdempotencyKeyInUse
-    );
+    let row = outcome.row();
+    let may_pass = matches!(row.status, 502..=504) && row.retry != Retry::None;
+    let is_of_the_link = !matches!(outcome, Outcome::SpoolFull | Outcome::SpoolFailed | Outcome::SpoolUnsure);
     let is_the_last =
         matches!(outcome, Outcome::DeadlineNotSent | Outcome::ConfirmTimeout | Outcome::Draining);
-    may_pass && is_of_the_link && !is_the_last
+    may_pass && is_of_the_link && !is_the_last && outcome != Outcome::DestinationUnavailable
 }
 
 #[test]

@@ -129,7 +129,7 @@ impl PublishService {
         let course = Course::new(Arc::clone(&self.0), order, permit, reply);
         self.0.tasks.spawn(course.run());
         // Without an answer the task has panicked, and it is not known how far it came.
-        let unsure = || Settlement::of(Outcome::SpoolUnsure).about(message_id);
-        Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| unsure())))
+        let failed = || Settlement::of(Outcome::Internal).about(message_id);
+        Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| failed())))
     }
 }

@@ -33,6 +33,7 @@ pub(crate) const TABLE: &[Row] = &[
     row("overloaded", NOT, 503, true),
     row("deadline_not_sent", NOT, 503, false),
     row("draining", NOT, 503, true),
+    row("destination_unavailable", NOT, 503, true),
     row("unroutable", NOT, 422, false),
     row("exchange_not_found", NOT, 404, false),
     row("invalid_request", NOT, 400, false),

@@ -176,8 +176,12 @@ impl Oracle<'_> {
             (Kind::Spooled, code) => matches!(code, "spooled" | "spool_full" | "spool_unsure"),
             (Kind::Fallback, code) => matches!(code, "confirmed" | "spooled" | "spool_full" | "spool_unsure"),
             (Kind::Flapping | Kind::Doomed | Kind::Nowhere, "confirmed") => true,
-            (Kind::Flapping, "exchange_not_found" | "unroutable") => absent(Fault::ExchangeDeleted),
-            (Kind::Doomed, "unroutable" | "nacked") => absent(Fault::QueueDeleted),
+            (Kind::Flapping, "destination_unavailable" | "exchange_not_found" | "unroutable") => {
+                absent(Fault::ExchangeDeleted)
+            }
+            (Kind::Doomed, "destination_unavailable" | "unroutable" | "nacked") => {
+                absent(Fault::QueueDeleted)
+            }
             (Kind::Unroutable, code) => code == "unroutable",
             (Kind::Missing, code) => code == "exchange_not_found",
             (Kind::Full, code) => code == "nacked",

@@ -139,7 +139,7 @@ async fn every_answer_is_true(name: &str, traffic: Traffic) {
         codes(&rare)
     );
 
-    for code in ["confirmed", "exchange_not_found"] {
+    for code in ["confirmed", "destination_unavailable"] {
         assert!(codes(&vanishing).contains_key(code), "the exchange never came or never went");
     }
     let sent = [steady, vanishing, rare].concat();

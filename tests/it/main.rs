@@ -22,6 +22,7 @@ mod link_down;
 mod link_lost;
 mod many_at_once;
 mod modes;
+mod moments;
 mod promises;
 mod properties;
 mod refusals;

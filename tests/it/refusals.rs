@@ -17,7 +17,7 @@ async fn a_mandatory_message_that_no_queue_takes_is_unroutable() {
 
     assert_eq!(answer.verdict(), (422, "unroutable"));
     assert_eq!(answer.outcome(), "not_published");
-    assert_eq!(answer.json()["retry"], "pointless");
+    assert_eq!(answer.json()["retry"], "safe");
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_missing_exchange_is_not_found_and_works_as_soon_as_it_exists() {
 }
 
 #[tokio::test]
-async fn an_exchange_that_disappears_is_not_found_again() {
+async fn an_exchange_that_disappears_is_unavailable_at_first() {
     let vhost = shared().await.vhost("deleted_exchange").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_exchange("orders", ExchangeKind::Fanout).await;
@@ -78,10 +78,10 @@ async fn an_exchange_that_disappears_is_not_found_again() {
 
     // The first publish after it may discover this on a shared channel, where the verdict is
     // uncertain.
-    eventually("the exchange is not found", Duration::from_secs(5), async || {
+    eventually("the exchange is unavailable", Duration::from_secs(5), async || {
         let answer = sidecar.post(path, &[], "x").await;
-        assert!(["exchange_not_found", "link_lost"].contains(&answer.code()), "{}", answer.code());
-        answer.code() == "exchange_not_found"
+        assert!(["destination_unavailable", "link_lost"].contains(&answer.code()), "{}", answer.code());
+        answer.code() == "destination_unavailable"
     })
     .await;
 }
@@ -116,7 +116,7 @@ async fn a_user_without_permission_is_refused_and_names_no_user() {
 }
 
 #[tokio::test]
-async fn a_foreign_user_id_is_an_invalid_request_and_harms_nobody() {
+async fn a_foreign_user_id_is_refused_by_the_broker_and_harms_nobody() {
     let vhost = shared().await.vhost("user_id").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("orders", true, arguments([])).await;
@@ -127,7 +127,8 @@ async fn a_foreign_user_id_is_an_invalid_request_and_harms_nobody() {
     let foreign = sidecar.post(path, &[("amqp-user-id", "somebody")], "x").await;
 
     assert_eq!(own.verdict(), (200, "confirmed"));
-    assert_eq!(foreign.verdict(), (400, "invalid_request"));
+    assert_eq!(foreign.verdict(), (400, "refused_by_broker"));
+    assert_eq!(foreign.json()["retry"], "safe", "another user may be allowed to send it");
     assert!(foreign.detail().contains("user_id"), "{}", foreign.detail());
     assert_eq!(client.depth("orders").await, 1);
 }

@@ -21,11 +21,15 @@ mode = "fallback"
 "#,
     )
     .unwrap();
-    let route =
-        |exchange: &str, mode, r#override| RouteConfig { exchange: exchange.to_owned(), mode, r#override };
+    let route = |exchange: &str, mode, r#override| {
+        let exchange = exchange.to_owned();
+        RouteConfig { exchange, mode, r#override, known: false, returns: None }
+    };
     assert_eq!(config.route, [route("orders.*", Mode::Spool, false), route("*", Mode::Fallback, true)]);
     assert!(
-        config.effective().ends_with("[[route]]\nexchange = \"*\"\nmode = \"fallback\"\noverride = true\n")
+        config
+            .effective()
+            .ends_with("[[route]]\nexchange = \"*\"\nmode = \"fallback\"\noverride = true\nknown = false\n")
     );
 }
 
@@ -54,7 +58,7 @@ mode = "fallback"
         )),
         @r#"
         route.mode, table 1 = "sometimes" (DIR/amqpost.toml line 4): expected one of direct, fallback, spool
-        route.overide, table 2 (DIR/amqpost.toml line 7): unknown key; route has exchange, mode, override
+        route.overide, table 2 (DIR/amqpost.toml line 7): unknown key; route has exchange, mode, override, known, returns
         route.exchange, table 2 (DIR/amqpost.toml line 5): is missing; expected a text of 1 to 255 characters, none a control character
         route.exchange, table 3 = "" (DIR/amqpost.toml line 9): expected a text of 1 to 255 characters, none a control character
         route.override, table 3 = "no" (DIR/amqpost.toml line 11): expected true or false

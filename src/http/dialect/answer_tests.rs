@@ -89,20 +89,23 @@ fn the_outcome_table_is_what_clients_rely_on() {
     draining | not_published | 503 | safe | 1 | The sidecar is shutting down
     spool_full | not_published | 503 | safe | 1 | The spool has no room for the message
     spool_failed | not_published | 503 | safe | 1 | The spool takes no messages
-    unroutable | not_published | 422 | pointless | - | No queue takes this message
-    exchange_not_found | not_published | 404 | pointless | - | The exchange does not exist
-    access_refused | not_published | 403 | pointless | - | The broker refuses this user the exchange
+    destination_unavailable | not_published | 503 | safe | 1 | The broker does not take this destination at the moment
+    unroutable | not_published | 422 | safe | - | No queue takes this message
+    exchange_not_found | not_published | 404 | safe | - | The exchange does not exist
+    access_refused | not_published | 403 | safe | - | The broker refuses this user the exchange
+    refused_by_broker | not_published | 400 | safe | - | The broker refuses this message
     invalid_request | not_published | 400 | pointless | - | The request is not valid
     idempotency_key_in_use | not_published | 409 | safe | 1 | A request with this idempotency key is under way
     idempotency_key_reused | not_published | 422 | pointless | - | This idempotency key was used for another request
     unsupported_media_type | not_published | 415 | pointless | - | This endpoint does not take that media type
     payload_too_large | not_published | 413 | pointless | - | The body is too large
-    request_timeout | not_published | 408 | pointless | - | The body stopped arriving
+    request_timeout | not_published | 408 | safe | - | The body stopped arriving
     not_found | not_published | 404 | pointless | - | There is no such endpoint
     method_not_allowed | not_published | 405 | pointless | - | The endpoint does not take this method
     confirm_timeout | unknown | 504 | may_duplicate | - | The broker gave no verdict before the deadline
     link_lost | unknown | 502 | may_duplicate | - | The connection was lost before the broker's verdict
     nacked | unknown | 502 | may_duplicate | - | The broker refused the message (basic.nack)
+    internal | unknown | 500 | may_duplicate | - | amqpost failed while it served this request
     spool_unsure | unknown | 502 | may_duplicate | - | It is not known whether the spool has the message
     ");
 }
@@ -146,7 +149,7 @@ async fn a_problem_with_a_message_names_it() {
       "detail": "the broker has no exchange 'orders'",
       "message_id": "m-1",
       "outcome": "not_published",
-      "retry": "pointless",
+      "retry": "safe",
       "status": 404,
       "title": "The exchange does not exist",
       "type": "https://amqpost.invalid/problems/exchange_not_found"

@@ -79,6 +79,26 @@ pub(crate) fn refuses_a_routing_key(text: &str) -> bool {
     text.strip_prefix("write ").unwrap_or(text).starts_with("access to topic '")
 }
 
+/// Whether the broker refused the message only because it could not check the user's permissions:
+/// its backend for them failed, or the connection's token has expired. A closed list of texts, as
+/// brokers gave them; the tests have them word by word.
+pub(crate) fn blames_the_broker(text: &str, message: &Message) -> bool {
+    // Clients choose the names at the beginning of the text.
+    let Some(about) = about_the_exchange(text, message) else { return false };
+    let Some((_, reason)) = about.split_once("' refused for user '") else { return false };
+    reason.contains("', backend ") && reason.contains(" returned an error: ")
+}
+
+/// What the text of a 403 says behind the name of the message's exchange.
+fn about_the_exchange<'a>(text: &'a str, message: &Message) -> Option<&'a str> {
+    let exchange = if message.exchange.is_empty() { DEFAULT_EXCHANGE } else { message.exchange.as_str() };
+    let refused = text.strip_prefix("ACCESS_REFUSED - ")?;
+    let refused = refused.strip_prefix("write ").unwrap_or(refused).strip_prefix("access to ")?;
+    let topic = format!("topic '{}' in ", message.routing_key.as_str());
+    let refused = refused.strip_prefix(topic.as_str()).unwrap_or(refused);
+    refused.strip_prefix(format!("exchange '{exchange}' in vhost '").as_str())
+}
+
 /// Whether the broker's text is about this message's destination. It is compared from its
 /// beginning, since clients choose the names in it. A truncated text names nobody.
 pub(crate) fn names(text: &str, message: &Message) -> bool {
@@ -173,5 +193,30 @@ mod tests {
         let half_written = Unresolved { sent: false, ..publish(0, "a", "") };
         let seen = only_fates(None, &[half_written, publish(1, "a", "")]);
         assert_eq!(seen, [Fate::NotProcessed, Fate::Unknown]);
+    }
+
+    #[test]
+    fn a_broker_that_cannot_check_permissions_is_told_from_one_that_refuses() {
+        // Recorded from RabbitMQ 3.10.8 and 4.0.5 with `rabbitmq_auth_backend_http`, of which the
+        // server is down. Both cut the text off.
+        let about = "access to exchange 'amq.fanout' in vhost '/orders' refused for user 'guest'";
+        let reason = "backend rabbit_auth_backend_http returned an error: {failed_connect,\n      ...";
+        for write in ["", "write "] {
+            for (text, exchange, blames) in [
+                (format!("ACCESS_REFUSED - {write}{about}, {reason}"), "amq.fanout", true),
+                (format!("ACCESS_REFUSED - {write}{about}"), "amq.fanout", false),
+                (format!("ACCESS_REFUSED - {write}{about}, {reason}"), "other", false),
+            ] {
+                let message = &publish(0, exchange, "k").message;
+                assert_eq!(blames_the_broker(&text, message), blames, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_name_of_an_exchange_blames_the_broker() {
+        let name = "e' in vhost '/' refused for user 'u', backend b returned an error: x";
+        let text = format!("ACCESS_REFUSED - access to exchange '{name}' in vhost '/' refused for user 'u'");
+        assert!(!blames_the_broker(&text, &publish(0, name, "k").message));
     }
 }

@@ -55,7 +55,8 @@ pub(crate) struct Lanes {
     opening_solo: usize,
     solo_max: usize,
     closing: FuturesUnordered<BoxFuture<'static, ()>>,
-    closed: usize,
+    /// Channels that the broker has closed.
+    closed: Arc<AtomicUsize>,
     worn_out: bool,
 }
 
@@ -64,6 +65,8 @@ impl Lanes {
     pub(crate) fn new(connection: Arc<Connection>, shared: Channel, settings: &LinkSettings) -> Self {
         let unwritten = Arc::new(AtomicUsize::new(0));
         let shared = Lane::new(LaneKind::Shared, Arc::clone(&connection), shared, Arc::clone(&unwritten));
+        let closed = Arc::new(AtomicUsize::new(0));
+        settings.inquiries.connected(&connection, &closed);
         Self {
             connection,
             open_within: settings.broker.connect_timeout,
@@ -79,7 +82,7 @@ impl Lanes {
             opening_solo: 0,
             solo_max: SOLO_LANES_MAX,
             closing: FuturesUnordered::new(),
-            closed: 0,
+            closed,
             worn_out: false,
             unwritten,
         }
@@ -108,7 +111,7 @@ impl Lanes {
     /// Whether the connection should be replaced: the broker closed `closed_max` of its channels,
     /// the closed ones have used up the channel ids, or too many channels hang.
     pub(crate) fn are_worn_out(&self, closed_max: usize) -> bool {
-        self.closed >= closed_max || self.worn_out
+        self.closed() >= closed_max || self.worn_out
     }
 
     /// Every publish without a verdict.
@@ -227,7 +230,7 @@ impl Lanes {
                     continue;
                 }
                 // lapin never reuses the ids of closed channels: they have run out.
-                (LaneKind::Solo, Err(_)) if self.closed > 0 => {
+                (LaneKind::Solo, Err(_)) if self.closed() > 0 => {
                     self.worn_out = true;
                     continue;
                 }
@@ -275,7 +278,7 @@ impl Lanes {
         self.solo.retain_mut(|lane| !is_empty(LaneKind::Solo, lane));
         self.retired.retain_mut(|(_, lane)| !is_empty(LaneKind::Shared, lane));
         let shared_died = self.shared.as_mut().is_some_and(|lane| is_empty(LaneKind::Shared, lane));
-        self.closed += dead.len();
+        self.closed.fetch_add(dead.len(), Ordering::Relaxed);
         if shared_died {
             self.shared = None;
             self.open(LaneKind::Shared);
@@ -293,6 +296,10 @@ impl Lanes {
 
     fn all(&self) -> impl Iterator<Item = &Lane> {
         self.shared.iter().chain(self.retired.iter().map(|(_, lane)| lane)).chain(&self.solo)
+    }
+
+    fn closed(&self) -> usize {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn open(&mut self, kind: LaneKind) {

@@ -281,7 +281,7 @@ impl Publisher {
             FlightEnd::Displaced => Reply::Displaced(Parcel { message, permit }),
             FlightEnd::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
             FlightEnd::Refused(error) => {
-                let (outcome, detail) = refused(&error, message.exchange.as_str());
+                let (outcome, detail) = refused(&error, &message);
                 self.share_refusal(outcome, detail.as_deref(), &message);
                 Reply::Settled(outcome, detail)
             }
@@ -295,7 +295,7 @@ impl Publisher {
     fn share_refusal(&mut self, outcome: Outcome, detail: Option<&str>, refused: &Message) {
         if outcome == Outcome::ExchangeNotFound {
             self.waiting.reject_solo(outcome, detail, |message| message.exchange == refused.exchange);
-        } else if outcome == Outcome::AccessRefused {
+        } else if matches!(outcome, Outcome::AccessRefused | Outcome::DestinationUnavailable) {
             self.waiting.reject_solo(outcome, detail, |message| {
                 message.exchange == refused.exchange && message.routing_key == refused.routing_key
             });

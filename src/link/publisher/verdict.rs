@@ -1,6 +1,6 @@
 //! Turns the end of a publish into an outcome, and delivers it.
 
-use crate::link::lanes::Verdict;
+use crate::link::lanes::{Verdict, blames_the_broker};
 use crate::link::ticket::{GaveUp, Reply, Ticket};
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -29,15 +29,19 @@ pub(crate) fn of_broker(verdict: Verdict, message: &Message) -> Reply {
 /// The outcome of the publish because of which the broker closed its channel.
 ///
 /// The broker's own text names its user and virtual host, so it goes to the log and never to the client.
-pub(crate) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<String>) {
+pub(crate) fn refused(error: &lapin::Error, message: &Message) -> (Outcome, Option<String>) {
     const UNKNOWN: (Outcome, Option<String>) = (Outcome::LinkLost, None);
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return UNKNOWN };
     let AMQPErrorKind::Soft(soft) = amqp.kind() else { return UNKNOWN };
-    let text = amqp.get_message().as_str();
+    let (text, exchange) = (amqp.get_message().as_str(), message.exchange.as_str());
     tracing::debug!(reason = text, "the broker closed a channel because of one publish");
     let (outcome, detail) = match soft {
         AMQPSoftError::NOTFOUND => {
             (Outcome::ExchangeNotFound, format!("the broker has no exchange '{exchange}'"))
+        }
+        AMQPSoftError::ACCESSREFUSED if blames_the_broker(text, message) => {
+            let detail = "the broker cannot check the sidecar's permissions at the moment".to_owned();
+            (Outcome::DestinationUnavailable, detail)
         }
         AMQPSoftError::ACCESSREFUSED => {
             let detail = format!("the broker does not let the sidecar's user publish to '{exchange}'");
@@ -47,10 +51,13 @@ pub(crate) fn refused(error: &lapin::Error, exchange: &str) -> (Outcome, Option<
             (Outcome::PayloadTooLarge, "the payload exceeds the broker's max_message_size".to_owned())
         }
         AMQPSoftError::PRECONDITIONFAILED if text.contains("user_id") => {
-            (Outcome::InvalidRequest, "user_id: not the user of the sidecar's connection".to_owned())
+            (Outcome::RefusedByBroker, "user_id: not the user of the sidecar's connection".to_owned())
+        }
+        AMQPSoftError::PRECONDITIONFAILED if text.contains("invalid expiration") => {
+            (Outcome::RefusedByBroker, "expiration: the broker does not take this value".to_owned())
         }
         AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::CONTENTTOOLARGE => {
-            (Outcome::InvalidRequest, "the broker does not accept a property of the message".to_owned())
+            (Outcome::RefusedByBroker, "the broker does not accept a property of the message".to_owned())
         }
         AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS | AMQPSoftError::RESOURCELOCKED => {
             return UNKNOWN;

@@ -1,6 +1,7 @@
 //! Takes one message from its request to its outcome: the breaker, the attempts, the wait for the
 //! verdict.
 
+use super::judge::{Judge, is_refusal};
 use super::retry::{RetryBudget, pauses};
 use crate::admission::{Admission, Permit};
 use crate::link::LinkHandle;
@@ -21,6 +22,7 @@ pub(crate) struct Attempting {
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) budget: RetryBudget,
     pub(crate) attempts_max: u32,
+    pub(crate) judge: Judge,
 }
 
 /// How an attempt should be made.
@@ -35,7 +37,7 @@ impl LinkHandle {
     /// Publishes a message, or returns at once why it cannot. Ends by the deadline.
     pub async fn publish(
         &self,
-        message: Arc<Message>,
+        mut message: Arc<Message>,
         permit: Permit,
         deadline: Deadline,
         policy: RetryPolicy,
@@ -49,9 +51,19 @@ impl LinkHandle {
         let Some(passing) = self.attempting.breakers.admit(&message) else {
             return Settlement::of(Outcome::BreakerOpen);
         };
+        let judge = &self.attempting.judge;
+        if judge.ignores_returns(&message) {
+            Arc::make_mut(&mut message).mandatory = false;
+        }
         let way = Way { deadline, alone: passing.is_probe() };
         let settlement = self.attempt_until(&message, permit, policy, way).await;
         passing.ended(settlement.outcome);
+        if settlement.outcome == Outcome::Confirmed {
+            judge.accepted(&message);
+        } else if is_refusal(settlement.outcome) {
+            // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
+            return Box::pin(judge.judge(&message, settlement, deadline)).await;
+        }
         settlement
     }
 

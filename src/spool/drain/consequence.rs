@@ -47,13 +47,17 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// What is known before the delivery. `is_certain` says that somebody knows what a return means
-    /// there.
-    pub(super) fn of(message: &Message, is_certain: bool) -> Self {
+    /// What is known before the delivery.
+    pub(super) fn of(message: &Message) -> Self {
         let names_more = message.properties.headers.keys().any(|name| MORE_KEYS.contains(&name.as_str()));
         let goes_to_one_queue = message.exchange.is_empty() && !names_more;
         let is_built_in = message.exchange.as_str().starts_with(BUILT_IN);
-        Self { goes_to_one_queue, returns_are_certain: goes_to_one_queue || is_built_in || is_certain }
+        Self { goes_to_one_queue, returns_are_certain: goes_to_one_queue || is_built_in }
+    }
+
+    /// The same, where `is_certain` says that the link knows what a return means there.
+    pub(super) fn with(self, is_certain: bool) -> Self {
+        Self { returns_are_certain: self.returns_are_certain || is_certain, ..self }
     }
 
     fn refused(is_certain: bool) -> Consequence {
@@ -137,7 +141,7 @@ mod tests {
             ("orders", &[][..], true, false, true),
             ("amq.topic", &[][..], false, false, true),
         ] {
-            let copies = Copies::of(&to(exchange, headers), is_certain);
+            let copies = Copies::of(&to(exchange, headers)).with(is_certain);
             let left_none = |outcome| {
                 consequence(outcome, copies)
                     == Consequence::Refused(Refused::Destination, Broken::Destination)
@@ -165,9 +169,11 @@ mod tests {
         draining: Stop
         spool_full: AfterPause
         spool_failed: AfterPause
+        destination_unavailable: AfterPause
         unroutable: Refused(Copied, Destination)
         exchange_not_found: Refused(Destination, Exchange)
         access_refused: Refused(Destination, Exchange)
+        refused_by_broker: Refused(Message, Destination)
         invalid_request: Refused(Message, Destination)
         idempotency_key_in_use: AfterPause
         idempotency_key_reused: AfterPause
@@ -179,6 +185,7 @@ mod tests {
         confirm_timeout: Refused(Unanswered, Destination)
         link_lost: MaybeDelivered
         nacked: Refused(Copied, Destination)
+        internal: AfterPause
         spool_unsure: AfterPause
         "#);
     }

@@ -10,7 +10,7 @@ use crate::config::Live;
 use crate::labels::DeliveryResult;
 use crate::link::{Backoff, LinkHandle};
 use crate::locking::lock;
-use crate::message::{Deadline, RetryPolicy};
+use crate::message::{Deadline, RetryPolicy, Settlement};
 use crate::metrics::Metrics;
 use crate::outcome::{Class, Outcome};
 use crate::spool::store::{Address, Batch, ReadError, RefusalNote, Seq, StoreHandle, Stored};
@@ -242,9 +242,13 @@ impl DrainTurn {
             }
         }
         let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
-        let copies = Copies::of(&stored.message, false);
-        let outcome = self.publish(stored).await?;
-        let consequence = consequence(outcome, copies);
+        let copies = Copies::of(&stored.message);
+        let settlement = self.publish(stored).await?;
+        // Also a refusal about the moment counts against the destination: its clock tells which
+        // last too long.
+        let outcome = settlement.word();
+        let is_certain = settlement.refusal.is_some_and(|refusal| refusal.returns_are_certain);
+        let consequence = consequence(outcome, copies.with(is_certain));
         if let Some(result) = consequence.result() {
             self.shared.metrics.spool_delivered(result, 1);
         }
@@ -373,26 +377,26 @@ impl DrainTurn {
         End::Paused(self.trouble.clone().longer())
     }
 
-    async fn publish(&self, stored: Stored) -> Result<Outcome, End> {
+    async fn publish(&self, stored: Stored) -> Result<Settlement, End> {
         let suspected = lock(&self.shared.suspects).includes(&self.of, stored.seq);
         if suspected || self.trouble.handed_over || stored.attempts > 0 {
-            let outcome = self.publish_once(marked(stored.message.clone())).await?;
+            let settlement = self.publish_once(marked(stored.message.clone())).await?;
             // The mark may have made the properties larger than a frame; without it they fit.
-            if outcome != Outcome::InvalidRequest {
-                return Ok(outcome);
+            if settlement.outcome != Outcome::InvalidRequest {
+                return Ok(settlement);
             }
         }
         self.publish_once(stored.message).await
     }
 
-    async fn publish_once(&self, message: crate::message::Message) -> Result<Outcome, End> {
+    async fn publish_once(&self, message: crate::message::Message) -> Result<Settlement, End> {
         let permit = self.permit(message.payload.len()).await?;
         if self.shared.backlog.changes() != self.changes {
             // It may have been parked or removed since it was read.
             return Err(End::Paused(self.trouble.clone().at_once()));
         }
         let deadline = Deadline::after(Instant::now(), self.shared.live.now().publish.timeout);
-        Ok(self.shared.link.publish(Arc::new(message), permit, deadline, RetryPolicy::Off).await.outcome)
+        Ok(self.shared.link.publish(Arc::new(message), permit, deadline, RetryPolicy::Off).await)
     }
 
     async fn permit(&self, bytes: usize) -> Result<Permit, End> {
