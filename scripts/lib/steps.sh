@@ -1,8 +1,9 @@
 # Runs the steps of a check one after the other, and prints where the time goes. Sourced, not run.
 # shellcheck shell=bash
 
-# Each step has a limit of twice the time that it usually takes, and at least this many seconds.
-readonly STEP_LIMIT_MIN=60
+# Each step has a limit of twice the time that it usually takes, and at least this many seconds: a
+# short step on a busy machine is no hang.
+readonly STEP_LIMIT_MIN=240
 # A failed step ends the script at once unless this is 1. The steps' results are in the table in
 # either case.
 keep_going=${keep_going:-0}
