@@ -1,4 +1,5 @@
-//! Builds every part in the order of its dependencies, and hands back the addresses that were bound.
+//! Builds every part in the order of its dependencies, and hands back the addresses that were
+//! bound.
 
 use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
@@ -48,8 +49,8 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the listeners, starts connecting to the broker, and serves. Returns without waiting for the broker. The
-    /// service follows changes of `live`.
+    /// Binds the listeners, starts connecting to the broker, and serves. Returns without waiting
+    /// for the broker. The service follows changes of `live`.
     ///
     /// # Errors
     /// When a listener cannot be bound or the spool cannot be opened.

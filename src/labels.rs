@@ -1,6 +1,8 @@
-//! The closed lists of words: states, reasons and results, each with its word in metrics, JSON and logs.
+//! The closed lists of words: states, reasons and results, each with its word in metrics, JSON and
+//! logs.
 //!
-//! They are declared below all rooms, so that metrics can count by them without naming the room that a word comes from.
+//! They are declared below all rooms, so that metrics can count by them without naming the room
+//! that a word comes from.
 
 /// A value of a closed list, as a metric's label shows it.
 pub trait Label: Copy + 'static {

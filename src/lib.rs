@@ -1,4 +1,5 @@
-//! amqpost: a sidecar that publishes to RabbitMQ for applications that speak HTTP, and tells the truth about each message.
+//! amqpost: a sidecar that publishes to RabbitMQ for applications that speak HTTP, and tells the
+//! truth about each message.
 //!
 //! A message moves one way and one outcome comes back:
 //!
@@ -6,8 +7,8 @@
 //! http → message → publishing → link, spool → outcome → http
 //! ```
 //!
-//! Each room says in its first line what it does. ARCHITECTURE.md has the walk of one publish and the
-//! invariants.
+//! Each room says in its first line what it does. ARCHITECTURE.md has the walk of one publish and
+//! the invariants.
 
 #![forbid(unsafe_code)]
 

@@ -15,7 +15,8 @@ pub fn raise_limit() -> Option<u64> {
     }
 }
 
-/// Files for everything but clients: connections to the broker, logs, the spool, the admin listener.
+/// Files for everything but clients: connections to the broker, logs, the spool, the admin
+/// listener.
 const OURS: u64 = 64;
 
 /// Whether `limit` allows this many connected clients.

@@ -15,7 +15,8 @@ pub struct Row {
     pub class: Class,
     /// The JSON `retry`.
     pub retry: Retry,
-    /// Seconds for `Retry-After`; `None` sends no such header. A settlement may have a larger value.
+    /// Seconds for `Retry-After`; `None` sends no such header. A settlement may have a larger
+    /// value.
     pub retry_after: Option<u32>,
     /// What may still be done for the message within its request.
     pub recourse: Recourse,
@@ -98,9 +99,11 @@ pub enum Evidence {
 pub enum Redelivery {
     /// Nothing more: the broker has it.
     Delivered,
-    /// Certainly not published, and its destination is not the reason: again as soon as the link takes it.
+    /// Certainly not published, and its destination is not the reason: again as soon as the link
+    /// takes it.
     AtOnce,
-    /// Again after a pause. Also for outcomes that the link never answers: nothing is known to be wrong with the record.
+    /// Again after a pause. Also for outcomes that the link never answers: nothing is known to be
+    /// wrong with the record.
     AfterPause,
     /// It may have been published: again after a pause, marked as possibly a duplicate.
     Marked,
@@ -118,13 +121,15 @@ pub enum Redelivery {
     Stop,
 }
 
-/// Declares the outcomes: each one's variant, code and title, which is its meaning, and then its columns.
+/// Declares the outcomes: each one's variant, code and title, which is its meaning, and then its
+/// columns.
 macro_rules! outcomes {
     ($(
         $(#[doc = $more:literal])* $outcome:ident = $code:literal: $title:literal,
         $status:literal, $class:ident, $retry:ident, $retry_after:expr, $recourse:ident, $evidence:ident, $redelivery:ident;
     )+) => {
-        /// What became of one message. Every request that asks for a publish ends in exactly one of these.
+        /// What became of one message. Every request that asks for a publish ends in exactly one of
+        /// these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Outcome {
             $(#[doc = $title] $(#[doc = $more])* $outcome,)+
@@ -137,7 +142,8 @@ macro_rules! outcomes {
             /// This outcome's row of the table.
             #[must_use]
             pub const fn row(self) -> Row {
-                // A match, not an array: with an array a refusal's answer takes 8 % more instructions.
+                // A match, not an array: with an array a refusal's answer takes 8 % more
+                // instructions.
                 match self {
                     $(Outcome::$outcome => Row {
                         code: $code,
@@ -184,7 +190,8 @@ outcomes! {
     /// The spool takes nothing: its disk has failed, or it is closed.
     SpoolFailed = "spool_failed": "The spool takes no messages",
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
-    /// The broker refuses now what it is known to take: its word is about the moment, not about the message.
+    /// The broker refuses now what it is known to take: its word is about the moment, not about the
+    /// message.
     DestinationUnavailable = "destination_unavailable": "The broker does not take this destination at the moment",
     503, NotPublished, Safe,         Some(1), Spool,        None,       AfterPause;
     /// The message is mandatory and the broker returned it: no queue takes it.
@@ -292,7 +299,8 @@ mod tests {
             let row = outcome.row();
             let expected: &[Retry] = match row.status {
                 200..=299 => &[Retry::None],
-                // Something must change first; whether amqpost itself refuses it again is in `retry`.
+                // Something must change first; whether amqpost itself refuses it again is in
+                // `retry`.
                 400..=499 => &[Retry::Safe, Retry::Pointless],
                 503 => &[Retry::Safe],
                 500 | 502 | 504 => &[Retry::MayDuplicate],

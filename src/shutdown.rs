@@ -1,4 +1,5 @@
-//! Shutdown, in order and each step with a budget: readiness off, listeners closed, requests, confirms, broker, spool, admin.
+//! Shutdown, in order and each step with a budget: readiness off, listeners closed, requests,
+//! confirms, broker, spool, admin.
 
 use crate::admin::Readiness;
 use crate::app::App;
@@ -11,14 +12,16 @@ const ANSWER_BUDGET: Duration = Duration::from_millis(500);
 /// The time for the commit in progress and for writing the log back.
 const SPOOL_BUDGET: Duration = Duration::from_secs(5);
 
-/// The time for one page of a change that an operator makes; the command asks for each page by itself.
+/// The time for one page of a change that an operator makes; the command asks for each page by
+/// itself.
 const CONTROL_BUDGET: Duration = Duration::from_secs(1);
 
 /// The time for the admin listener to finish a scrape.
 const ADMIN_BUDGET: Duration = Duration::from_secs(1);
 
 /// Listens to SIGTERM and SIGINT from now on. The future ends with the name of the first signal.
-/// Signals that end other programs by default, and ask some of them to reload, are logged and ignored.
+/// Signals that end other programs by default, and ask some of them to reload, are logged and
+/// ignored.
 ///
 /// # Errors
 /// When the process cannot receive signals.
@@ -42,7 +45,8 @@ pub fn requested() -> std::io::Result<impl Future<Output = &'static str>> {
     })
 }
 
-/// Takes the sidecar down in the order that docs/operating.md describes. Every step ends by its budget.
+/// Takes the sidecar down in the order that docs/operating.md describes. Every step ends by its
+/// budget.
 pub async fn run(mut app: App) {
     let budgets = app.live.now().shutdown.clone();
     app.readiness.send_replace(Readiness::Draining);
@@ -56,7 +60,8 @@ pub async fn run(mut app: App) {
         tracing::warn!(in_flight = app.admission.in_flight(), "requests exceed their budget");
     }
 
-    // The drain delivers nothing more and waits for the verdicts on its deliveries. Requests have the rest of the budget.
+    // The drain delivers nothing more and waits for the verdicts on its deliveries. Requests have
+    // the rest of the budget.
     let closed_by = Instant::now() + budgets.broker_budget;
     if let Some(drain) = app.drain {
         drain.stop(budgets.broker_budget / 2).await;

@@ -4,7 +4,8 @@ use crate::locking::lock;
 use std::sync::Mutex;
 use tokio::task::JoinSet;
 
-/// Owns tasks and aborts them when dropped. The rooms that start them bound their number, by permits or connections.
+/// Owns tasks and aborts them when dropped. The rooms that start them bound their number, by
+/// permits or connections.
 #[derive(Debug, Default)]
 pub struct Tasks(Mutex<JoinSet<()>>);
 

@@ -9,7 +9,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-/// Log lines that may wait to be written. Further ones are dropped: a full pipe must not delay a request.
+/// Log lines that may wait to be written. Further ones are dropped: a full pipe must not delay a
+/// request.
 const LINES_MAX: usize = 8192;
 
 /// The logger of the process. Dropped, it writes the lines that are left.
@@ -53,9 +54,9 @@ impl Log {
     }
 }
 
-/// Logs the lines of amqpost at the configured level and those of libraries from warnings up. It never logs those of
-/// the AMQP library, which contain the payload of returned messages and, at finer levels, credentials (ADR-0001). The
-/// link logs what happens there in its own words.
+/// Logs the lines of amqpost at the configured level and those of libraries from warnings up. It
+/// never logs those of the AMQP library, which contain the payload of returned messages and, at
+/// finer levels, credentials (ADR-0001). The link logs what happens there in its own words.
 fn filter(level: LogLevel) -> Targets {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,

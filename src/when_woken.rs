@@ -4,7 +4,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// Wraps a future that is rarely ready, so that other wakes of its task do not poll it.
 ///
-/// A `select!` polls every branch with every wake of the task, timers and watch channels too (ADR-0006).
+/// A `select!` polls every branch with every wake of the task, timers and watch channels too
+/// (ADR-0006).
 pub(crate) async fn when_woken<F: Future>(rare: F) -> F::Output {
     let mut one = FuturesUnordered::from_iter([rare]);
     one.next().await.expect("it holds one future until that one ends")

@@ -1,4 +1,5 @@
-//! The bounds on publishes and bytes in flight. A publish is admitted or refused at once, or may wait for room.
+//! The bounds on publishes and bytes in flight. A publish is admitted or refused at once, or may
+//! wait for room.
 
 mod share;
 
@@ -22,11 +23,12 @@ struct Counts {
     freed: Notify,
 }
 
-/// The right to have one publish, and the bytes reserved for it, in flight. Given back when dropped.
+/// The right to have one publish, and the bytes reserved for it, in flight. Given back when
+/// dropped.
 ///
-/// A permit moves with its message: from the request into the link, and stays there until the publish is
-/// resolved. A request that gave up keeps its permit until then, so that the unresolved publishes of a silent
-/// broker stay bounded however long it is silent (promise 3).
+/// A permit moves with its message: from the request into the link, and stays there until the
+/// publish is resolved. A request that gave up keeps its permit until then, so that the unresolved
+/// publishes of a silent broker stay bounded however long it is silent (promise 3).
 #[derive(Debug)]
 pub struct Permit {
     counts: Arc<Counts>,

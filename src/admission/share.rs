@@ -1,9 +1,11 @@
-//! A share of the limits: half of the publishes and of the bytes, so that one kind of work leaves the rest to others.
+//! A share of the limits: half of the publishes and of the bytes, so that one kind of work leaves
+//! the rest to others.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The share of one kind of work. A publish that hangs keeps its part, however long ago its request was answered.
+/// The share of one kind of work. A publish that hangs keeps its part, however long ago its request
+/// was answered.
 #[derive(Clone, Debug)]
 pub struct Share {
     publishes: Arc<Semaphore>,
@@ -29,7 +31,8 @@ impl Share {
         }
     }
 
-    /// A part for `bytes`; `None` when too much is under way. A publish larger than the share goes alone.
+    /// A part for `bytes`; `None` when too much is under way. A publish larger than the share goes
+    /// alone.
     #[must_use]
     pub fn part(&self, bytes: usize) -> Option<Part> {
         let publish = Arc::clone(&self.publishes).try_acquire_owned().ok()?;

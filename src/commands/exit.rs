@@ -37,7 +37,8 @@ pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
     }
 }
 
-/// Prints the result of a command. A reader that closes the pipe has read enough; that is not an error.
+/// Prints the result of a command. A reader that closes the pipe has read enough; that is not an
+/// error.
 pub(super) fn print(text: impl Display) -> io::Result<()> {
     let mut out = io::stdout();
     match write!(out, "{text}").and_then(|()| out.flush()) {

@@ -1,4 +1,5 @@
-//! `amqpost publish --lines`: publishes a file of envelopes, one per line, and prints an answer for each.
+//! `amqpost publish --lines`: publishes a file of envelopes, one per line, and prints an answer for
+//! each.
 
 use super::client::{self, ClientError, Target};
 use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};
@@ -38,8 +39,8 @@ enum Broken {
     Output(#[from] std::io::Error),
 }
 
-/// Prints the answers as they arrive. Exit code 0: all messages are safe; 1: some are not published; 3: that is not
-/// known of some.
+/// Prints the answers as they arrive. Exit code 0: all messages are safe; 1: some are not
+/// published; 3: that is not known of some.
 pub(super) fn run(to: &Target, headers: &[(String, String)], file: &str) -> ExitCode {
     let lines: Box<dyn Read + Send> = match file {
         "-" => Box::new(std::io::stdin()),
@@ -62,7 +63,8 @@ async fn publish(
     lines: Box<dyn Read + Send>,
 ) -> Result<ExitCode, Broken> {
     let (sender, receiver) = mpsc::channel(1);
-    // A thread, because a read from a terminal or a pipe cannot be cancelled. It ends with the process.
+    // A thread, because a read from a terminal or a pipe cannot be cancelled. It ends with the
+    // process.
     std::thread::spawn(move || feed(lines, &sender));
     let body = stream::unfold(receiver, async |mut receiver| {
         let chunk: Bytes = receiver.recv().await?;
@@ -84,7 +86,8 @@ async fn publish(
     exit
 }
 
-/// Sends the file chunk by chunk, as fast as the sidecar reads it. A read error is printed and ends the file.
+/// Sends the file chunk by chunk, as fast as the sidecar reads it. A read error is printed and ends
+/// the file.
 fn feed(mut lines: impl Read, sender: &mpsc::Sender<Bytes>) {
     let mut chunk = vec![0; CHUNK];
     loop {

@@ -37,7 +37,8 @@ enum Command {
     Spool(spool::SpoolArguments),
 }
 
-/// The sources of the configuration. The file overrides the defaults, the environment the file, and flags the environment.
+/// The sources of the configuration. The file overrides the defaults, the environment the file, and
+/// flags the environment.
 ///
 /// Deliberately without `Debug`: a value may be a password.
 #[derive(Args)]

@@ -41,7 +41,8 @@ pub(super) fn run(config: Config) -> ExitCode {
     exit
 }
 
-/// A runtime of one thread needs no waking of other threads and shares nothing with them (ADR-0006).
+/// A runtime of one thread needs no waking of other threads and shares nothing with them
+/// (ADR-0006).
 fn builder(threads: usize) -> Builder {
     match threads {
         0 => Builder::new_multi_thread(),

@@ -1,11 +1,12 @@
-//! `Changes`: what a running sidecar can take over of a new configuration. Pure: it reads nothing and changes nothing.
+//! `Changes`: what a running sidecar can take over of a new configuration. Pure: it reads nothing
+//! and changes nothing.
 
 use super::keys::Config;
 use super::rules;
 use super::secret::Secret;
 
-/// The keys and tables, such as `publish.timeout` and `route`, whose values differ between two configurations. Secrets
-/// are named and never shown.
+/// The keys and tables, such as `publish.timeout` and `route`, whose values differ between two
+/// configurations. Secrets are named and never shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// A running sidecar takes these over.
@@ -20,10 +21,11 @@ pub fn changes(old: &Config, new: &Config) -> Changes {
     reload(old, new).1
 }
 
-/// The configuration that holds once `old` has taken over everything it can of `new`, and the changes.
+/// The configuration that holds once `old` has taken over everything it can of `new`, and the
+/// changes.
 ///
-/// The reloadable part of `new` may need a key that waits for the restart, such as a route the path of the spool. Then
-/// everything waits for it.
+/// The reloadable part of `new` may need a key that waits for the restart, such as a route the path
+/// of the spool. Then everything waits for it.
 pub(super) fn reload(old: &Config, new: &Config) -> (Config, Changes) {
     let mut changes = Changes::default();
     for (path, reloadable) in read_once(old).differing(&read_once(new)) {
@@ -39,7 +41,8 @@ pub(super) fn reload(old: &Config, new: &Config) -> (Config, Changes) {
     (old.clone(), changes)
 }
 
-/// The configuration without what is read from its file at each attempt to connect, and needs no reload at all.
+/// The configuration without what is read from its file at each attempt to connect, and needs no
+/// reload at all.
 fn read_once(config: &Config) -> Config {
     let mut config = config.clone();
     let broker = &mut config.broker;

@@ -7,9 +7,10 @@
 //! name was "an_old_name": Type = "default", kind(bounds), reloadable;
 //! ```
 //!
-//! Old names, the default and `reloadable` may be left out. A key without a default has an optional type; in a table
-//! of which there may be several, it may also be a key that must be given. From the declarations follow the structs,
-//! how they are read, shown and compared, the documents, and what errors say.
+//! Old names, the default and `reloadable` may be left out. A key without a default has an optional
+//! type; in a table of which there may be several, it may also be a key that must be given. From
+//! the declarations follow the structs, how they are read, shown and compared, the documents, and
+//! what errors say.
 
 /// Why the keys of a section do not run out before its fields.
 pub(super) const EACH_FIELD: &str = "the macro makes one key of each field";
@@ -17,8 +18,8 @@ pub(super) const EACH_FIELD: &str = "the macro makes one key of each field";
 /// Why every section can be made.
 pub(super) const EACH_KEY: &str = "every key of a section has a default or is optional";
 
-/// Declares the whole configuration: `sections { … }`, each once, and `tables { … }`, of each of which the file may
-/// hold any number.
+/// Declares the whole configuration: `sections { … }`, each once, and `tables { … }`, of each of
+/// which the file may hold any number.
 macro_rules! configuration {
     (
         sections { $( $(#[doc = $about:literal])+ $section:ident: $Section:ident { $($keys:tt)+ } )+ }
@@ -26,7 +27,8 @@ macro_rules! configuration {
     ) => {
         /// Everything amqpost can be told, valid by construction of [`Config::load`].
         ///
-        /// It serialises with secrets redacted, durations and sizes in the textual form of the file.
+        /// It serialises with secrets redacted, durations and sizes in the textual form of the
+        /// file.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         pub struct Config {
             $( $(#[doc = $about])+ pub $section: $Section, )+

@@ -1,7 +1,8 @@
 //! `Endpoint`: one broker node, as an AMQP URI names it.
 //!
-//! The URI is parsed here rather than by a general URL parser, which quietly resolves `..`, drops newlines and
-//! passes broken percent sequences. Each of these would connect to another place than was written.
+//! The URI is parsed here rather than by a general URL parser, which quietly resolves `..`, drops
+//! newlines and passes broken percent sequences. Each of these would connect to another place than
+//! was written.
 
 use super::secret::{REDACTED, Secret};
 use crate::text::percent::{self, BrokenEncoding};
@@ -19,7 +20,8 @@ const VHOST_BYTES_MAX: usize = 255;
 /// The longest name that DNS can hold.
 const HOST_BYTES_MAX: usize = 253;
 
-/// One broker node and how to log in to it. `Display`, `Debug` and `Serialize` give a URI without credentials.
+/// One broker node and how to log in to it. `Display`, `Debug` and `Serialize` give a URI without
+/// credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Whether the connection is TLS (`amqps`).
@@ -114,8 +116,8 @@ impl Endpoint {
 
     fn set_vhost(&mut self, path: &str) -> Result<(), String> {
         let name = path.strip_prefix('/').unwrap_or(path);
-        // Strictly, `amqp://host/` names the empty vhost. No broker has one, and everybody who writes this
-        // means the default vhost.
+        // Strictly, `amqp://host/` names the empty vhost. No broker has one, and everybody who
+        // writes this means the default vhost.
         if name.is_empty() {
             return Ok(());
         }
@@ -189,8 +191,9 @@ impl<'a> Parts<'a> {
         Ok(Self { tls, userinfo, host_and_port, path, query, fragment })
     }
 
-    /// A fault for each part that would have to be ignored: ignoring a parameter silently would be a lie. In a URI
-    /// with other faults, an apparent parameter may be the end of a password and is not named.
+    /// A fault for each part that would have to be ignored: ignoring a parameter silently would be
+    /// a lie. In a URI with other faults, an apparent parameter may be the end of a password and is
+    /// not named.
     fn superfluous(&self, otherwise_sound: bool) -> Vec<String> {
         let mut faults = Vec::new();
         for parameter in self.query.iter().flat_map(|query| query.split('&')) {
@@ -259,7 +262,8 @@ fn is_host_name(text: &str) -> bool {
     (1..=HOST_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
-/// Decodes percent-encoding. A broken sequence is an error: taken literally it would be another password.
+/// Decodes percent-encoding. A broken sequence is an error: taken literally it would be another
+/// password.
 fn decode(text: &str, part: &str) -> Result<String, String> {
     let decoded = percent::decode(text).map_err(|broken| match broken {
         BrokenEncoding::Sequence => {
@@ -267,7 +271,8 @@ fn decode(text: &str, part: &str) -> Result<String, String> {
         }
         BrokenEncoding::NotUtf8 => format!("UTF-8 in the {part}"),
     })?;
-    // PLAIN separates user and password by NUL; no other control character ever comes from a person.
+    // PLAIN separates user and password by NUL; no other control character ever comes from a
+    // person.
     if decoded.contains(char::is_control) {
         return Err(format!("no control characters in the {part}"));
     }

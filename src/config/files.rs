@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The largest file that is read. None of ours is nearly this large; a device or a core dump is larger.
+/// The largest file that is read. None of ours is nearly this large; a device or a core dump is
+/// larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
@@ -93,8 +94,8 @@ impl Content for Vec<Endpoint> {
     }
 }
 
-/// Reads the one line of a file such as `broker.password_file` names, without the newlines at its end. A file may be
-/// rotated: whoever reads it again later reads it by this same rule.
+/// Reads the one line of a file such as `broker.password_file` names, without the newlines at its
+/// end. A file may be rotated: whoever reads it again later reads it by this same rule.
 ///
 /// # Errors
 ///

@@ -4,7 +4,8 @@ use super::problems::Origin;
 use super::raw::Raw;
 use std::collections::BTreeMap;
 
-/// For each key the value that holds, which may be a secret in clear, and where it was given. Without `Debug`.
+/// For each key the value that holds, which may be a secret in clear, and where it was given.
+/// Without `Debug`.
 #[derive(Default)]
 pub(super) struct Given(BTreeMap<&'static str, (Raw, Origin)>);
 

@@ -1,6 +1,8 @@
-//! The declaration of every key: the one place that says what can be configured, how, and with which default.
+//! The declaration of every key: the one place that says what can be configured, how, and with
+//! which default.
 //!
-//! The structs of [`Config`], the parser, the errors, `config/amqpost.toml` and `docs/configuration.md` follow from it.
+//! The structs of [`Config`], the parser, the errors, `config/amqpost.toml` and
+//! `docs/configuration.md` follow from it.
 
 use super::declare::{EACH_FIELD, EACH_KEY, configuration};
 use super::endpoint::Endpoint;
@@ -154,8 +156,8 @@ configuration! {
             /// The free bytes that the spool leaves on its disk.
             disk_reserve: u64 = "64MiB", size(0, 1024 * GIB);
             /// How long the broker may refuse a destination before the messages that were kept for
-            /// it until the first refusal are parked; the next refusal starts the time anew. `never`:
-            /// they are tried until they are delivered.
+            /// it until the first refusal are parked; the next refusal starts the time anew.
+            /// `never`: they are tried until they are delivered.
             park_after: ParkAfter = "1h", duration_or_never(seconds(1), minutes(365 * 24 * 60));
             /// The largest number of deliveries of one message that were refused and may have left
             /// a copy in some queue. After these it is tried no more, and parked
@@ -203,8 +205,8 @@ configuration! {
     }
 
     tables {
-        /// How messages are published, by exchange: the mode of requests that name none, and what is
-        /// known of the exchange. The first table whose pattern matches applies.
+        /// How messages are published, by exchange: the mode of requests that name none, and what
+        /// is known of the exchange. The first table whose pattern matches applies.
         route: RouteConfig, reloadable {
             /// The exchanges: a name in which each `*` stands for any characters, also for dots or
             /// none. The default exchange is `amq.default`.
@@ -219,9 +221,9 @@ configuration! {
             /// is answered `destination_unavailable` for `publish.proven_for`.
             known: bool = "false", Kind::Flag;
             /// What it means when the broker returns a mandatory message: `moment` (also if unset),
-            /// that a destination which took messages before does not take them now; `verdict`, that
-            /// no queue takes this message, for headers exchanges; `nothing`, for exchanges that
-            /// return messages and keep them (`x-recent-history`, `x-delayed-message`,
+            /// that a destination which took messages before does not take them now; `verdict`,
+            /// that no queue takes this message, for headers exchanges; `nothing`, for exchanges
+            /// that return messages and keep them (`x-recent-history`, `x-delayed-message`,
             /// `x-message-deduplication`): their messages are published without mandatory.
             returns: Option<Returns>, Kind::Choice(Returns::WORDS);
         }

@@ -72,8 +72,8 @@ fn merge_flags(sources: &Sources, layers: &mut Layers, problems: &mut Problems) 
 
 /// The path that an environment variable means to set; `None` if it is none of ours.
 ///
-/// One underscore instead of two is ours too, but only where the rest is a key: Kubernetes itself sets
-/// `AMQPOST_SERVICE_HOST` and the like beside a service called `amqpost`.
+/// One underscore instead of two is ours too, but only where the rest is a key: Kubernetes itself
+/// sets `AMQPOST_SERVICE_HOST` and the like beside a service called `amqpost`.
 fn path_of(name: &str) -> Option<String> {
     let starts_with =
         |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
@@ -88,7 +88,8 @@ fn path_of(name: &str) -> Option<String> {
     all_keys().find(|key| key.path.replace('.', "_") == rest).map(|key| key.path.to_owned())
 }
 
-/// What to do instead of giving this key in the environment or as a flag. A list of tables has no place in either.
+/// What to do instead of giving this key in the environment or as a flag. A list of tables has no
+/// place in either.
 fn suggestion(path: &str, spell: impl Fn(&Key) -> String) -> String {
     match TABLES.iter().find(|table| path.split('.').next() == Some(table.name)) {
         Some(table) => format!("{0}s are given in the file only, as tables [[{0}]]", table.name),

@@ -26,7 +26,8 @@ impl ListenAddress {
                 .map(Self::Tcp)
                 .ok_or("host:port, the host an IP address (IPv6 in brackets) or localhost; or unix:/path");
         };
-        // A relative path would depend on the working directory, and a leading NUL does not name a file.
+        // A relative path would depend on the working directory, and a leading NUL does not name a
+        // file.
         if !path.starts_with('/') || path.contains('\0') {
             return Err("an absolute path after unix:");
         }
@@ -46,7 +47,8 @@ impl ListenAddress {
     }
 }
 
-/// Reads `host:port`. `localhost` is the IPv4 loopback, whatever the machine's host file says: one text, one socket.
+/// Reads `host:port`. `localhost` is the IPv4 loopback, whatever the machine's host file says: one
+/// text, one socket.
 pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => {
@@ -57,7 +59,8 @@ pub(super) fn parse_address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Two addresses collide on one port if they are equal or one of them is "any address". Port 0 never collides.
+/// Two addresses collide on one port if they are equal or one of them is "any address". Port 0
+/// never collides.
 pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let any = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0

@@ -1,12 +1,12 @@
 //! The configuration: text from files, environment and flags in, valid typed values out.
 //!
-//! Defaults give way to the file, the file to the environment, the environment to flags. All of it is
-//! checked once, here, and every problem is reported together; nothing later reads the environment or
-//! checks a number again. All keys are declared in `keys.rs`; `declare` makes structs, their
-//! reading, showing and comparing of the declarations.
+//! Defaults give way to the file, the file to the environment, the environment to flags. All of it
+//! is checked once, here, and every problem is reported together; nothing later reads the
+//! environment or checks a number again. All keys are declared in `keys.rs`; `declare` makes
+//! structs, their reading, showing and comparing of the declarations.
 //!
-//! `toml_file` and `layers` find what was `given`; `reader` and `setting` make values of it; `rules` finds
-//! contradictions; `problems` and `suggest` say what is wrong.
+//! `toml_file` and `layers` find what was `given`; `reader` and `setting` make values of it;
+//! `rules` finds contradictions; `problems` and `suggest` say what is wrong.
 
 mod changes;
 mod declare;
@@ -103,7 +103,8 @@ impl SpoolConfig {
 }
 
 impl BrokerConfig {
-    /// Takes the endpoints from their file, and the user and password of all of them from the keys or their files.
+    /// Takes the endpoints from their file, and the user and password of all of them from the keys
+    /// or their files.
     fn complete_endpoints(&mut self) {
         if let Some(file) = &self.endpoints_file {
             self.endpoints.clone_from(&file.content);

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 /// Characters of a value that a message shows; a longer value is cut.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// All problems of a configuration, at least one. It displays them one per line, and the process exits with 64.
+/// All problems of a configuration, at least one. It displays them one per line, and the process
+/// exits with 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
@@ -58,8 +59,8 @@ pub(super) struct Mismatch {
 pub(super) struct Problems(Vec<Problem>);
 
 impl ConfigError {
-    /// The problems, in the order found: the file, unknown keys, values in the order of the reference,
-    /// contradictions.
+    /// The problems, in the order found: the file, unknown keys, values in the order of the
+    /// reference, contradictions.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems

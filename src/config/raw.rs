@@ -32,8 +32,8 @@ impl Raw {
         }
     }
 
-    /// The items of a list: those of an array, or the parts of a plain text between commas. A TOML string is a list of
-    /// one item.
+    /// The items of a list: those of an array, or the parts of a plain text between commas. A TOML
+    /// string is a list of one item.
     pub(super) fn items(&self) -> Cow<'_, [Raw]> {
         match self {
             Self::Plain(text) => text.split(',').map(|item| Self::Plain(item.trim().to_owned())).collect(),

@@ -50,8 +50,8 @@ impl<'a> Reader<'a> {
         Self { given, problems, bad: BTreeSet::new(), table: None }
     }
 
-    /// The key's value. A wrong one is recorded and replaced by the default, so that the search for problems can go
-    /// on; `None` if there is no default.
+    /// The key's value. A wrong one is recorded and replaced by the default, so that the search for
+    /// problems can go on; `None` if there is no default.
     pub(super) fn value<T: Setting>(&mut self, key: &'static Key) -> Option<T> {
         let Some((raw, origin)) = self.given.of(key.path) else {
             return default(key).or_else(|| self.missing(key));
@@ -92,7 +92,8 @@ impl Found {
         Self { bad: reader.bad, tables: BTreeMap::new() }
     }
 
-    /// Reads all tables of one kind. A table with a problem is left out and does not hide what is wrong with another.
+    /// Reads all tables of one kind. A table with a problem is left out and does not hide what is
+    /// wrong with another.
     pub(super) fn tables<T: Declared>(&mut self, layers: &Layers, problems: &mut Problems) -> Vec<T> {
         let mut values = Vec::new();
         let places = self.tables.entry(T::SECTION.name).or_default();

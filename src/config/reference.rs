@@ -1,4 +1,5 @@
-//! The two documents that are generated from the keys: `config/amqpost.toml` and `docs/configuration.md`.
+//! The two documents that are generated from the keys: `config/amqpost.toml` and
+//! `docs/configuration.md`.
 
 use super::keys::{Config, SECTIONS, TABLES};
 use super::kind::Kind;

@@ -81,7 +81,8 @@ pub(super) const ROUTE_RULES: &[RouteRule] = &[
     },
 ];
 
-/// Pairs of which only one may be given, in whichever source: nobody could tell which of the two should hold.
+/// Pairs of which only one may be given, in whichever source: nobody could tell which of the two
+/// should hold.
 pub(super) const EXCLUSIVE: &[(&str, &str)] = &[
     ("broker.endpoints", "broker.endpoints_file"),
     ("broker.user", "broker.user_file"),

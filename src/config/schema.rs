@@ -11,11 +11,12 @@ pub(super) struct Key {
     pub(super) path: &'static str,
     /// Paths that the key had in earlier versions and is still set by.
     pub(super) old: &'static [&'static str],
-    /// As it would be written in the environment; `None` for a key that may stay unset or must be given.
+    /// As it would be written in the environment; `None` for a key that may stay unset or must be
+    /// given.
     pub(super) default: Option<&'static str>,
     pub(super) kind: Kind,
-    /// Whether a running sidecar takes over another value. Tables of which there may be several are reloadable as a
-    /// whole or not at all.
+    /// Whether a running sidecar takes over another value. Tables of which there may be several are
+    /// reloadable as a whole or not at all.
     pub(super) reloadable: bool,
     /// What it means, in Markdown; each line begins with a space.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where the configuration's texts come from. Reading the process environment is the caller's part. `Debug` shows
-/// names only, because a value may be a secret.
+/// Where the configuration's texts come from. Reading the process environment is the caller's part.
+/// `Debug` shows names only, because a value may be a secret.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// The TOML file of `--config`, if given; it must then be readable.
     pub file: Option<PathBuf>,
-    /// Environment variables, name and value; those not named `AMQPOST__…` are ignored. Where the bytes are not
-    /// UTF-8, hand over `to_string_lossy`: for a key of ours its U+FFFD is then among the problems.
+    /// Environment variables, name and value; those not named `AMQPOST__…` are ignored. Where the
+    /// bytes are not UTF-8, hand over `to_string_lossy`: for a key of ours its U+FFFD is then among
+    /// the problems.
     pub environment: Vec<(String, String)>,
-    /// Key path and text of each flag, such as `("broker.connections", "4")`; of two alike the last holds.
+    /// Key path and text of each flag, such as `("broker.connections", "4")`; of two alike the last
+    /// holds.
     pub flags: Vec<(String, String)>,
 }
 

@@ -4,7 +4,8 @@ use super::keys::{SECTIONS, all_keys};
 use super::schema::Key;
 use strsim::osa_distance;
 
-/// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key in the form of its source.
+/// "did you mean …?" for a near miss, else the names that exist. `spell` writes a key in the form
+/// of its source.
 pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
     let near = nearest(written);
     if !near.is_empty() {
@@ -20,8 +21,8 @@ pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
     }
 }
 
-/// The keys nearest to `written`; none if all are far from it. They are compared by the whole path first, then by the
-/// name alone, for a key in the wrong section.
+/// The keys nearest to `written`; none if all are far from it. They are compared by the whole path
+/// first, then by the name alone, for a key in the wrong section.
 fn nearest(written: &str) -> Vec<&'static Key> {
     let written = written.to_ascii_lowercase().replace('-', "_");
     let name = written.rsplit('.').next().unwrap_or_default();

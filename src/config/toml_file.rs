@@ -40,7 +40,8 @@ pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Document> {
         return Some(place.document(document.get_ref(), problems));
     }
     for error in errors {
-        // Only the message: the parser's own display shows the line, and with it perhaps a password.
+        // Only the message: the parser's own display shows the line, and with it perhaps a
+        // password.
         let origin = place.origin(error.span().map_or(0, |span| span.start));
         problems.push(Problem::new("--config", origin, format!("expected TOML: {}", error.message())));
     }
@@ -56,7 +57,8 @@ impl Text<'_> {
 
     fn document(&self, document: &DeTable<'_>, problems: &mut Problems) -> Document {
         let (mut entries, mut tables) = (Vec::new(), BTreeMap::new());
-        // The parser's map sorts by name or not, depending on its features elsewhere in the program.
+        // The parser's map sorts by name or not, depending on its features elsewhere in the
+        // program.
         let mut sections: Vec<_> = document.iter().collect();
         sections.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in sections {
@@ -93,7 +95,8 @@ impl Text<'_> {
         entries.into_iter().map(entry).collect()
     }
 
-    /// The tables of an array of tables. One table in single brackets is a slip that would otherwise go unnoticed.
+    /// The tables of an array of tables. One table in single brackets is a slip that would
+    /// otherwise go unnoticed.
     fn tables(
         &self,
         name: &str,

@@ -27,11 +27,13 @@ labels! {
 
     /// What a return of a mandatory message means.
     Returns {
-        /// For a destination that is known to take messages: that it does not take them at the moment.
+        /// For a destination that is known to take messages: that it does not take them at the
+        /// moment.
         Moment = "moment",
         /// That no queue takes this message.
         Verdict = "verdict",
-        /// Nothing, since the exchange keeps what it returns: messages are published without mandatory.
+        /// Nothing, since the exchange keeps what it returns: messages are published without
+        /// mandatory.
         Nothing = "nothing",
     }
 

@@ -1,5 +1,5 @@
-//! Answers questions about a spool over a read-only connection. A question fails if the spool cannot
-//! be read.
+//! Answers questions about a spool over a read-only connection. A question fails if the spool
+//! cannot be read.
 
 use super::wire::{MessagesPage, Query, Report, ShownMessage, Sidecar, Status};
 use crate::envelope::envelope_of;

@@ -77,7 +77,8 @@ enum Expiration {
     Text(String),
 }
 
-/// A `T` written as a JSON object. By itself serde would also take an array, with the fields by position.
+/// A `T` written as a JSON object. By itself serde would also take an array, with the fields by
+/// position.
 #[derive(Default)]
 struct Object<T>(T);
 
@@ -94,10 +95,11 @@ pub struct Envelope {
     pub id_is_assigned: bool,
 }
 
-/// Reads one envelope. The detail of a rejection names the field by its path, such as `properties.priority`.
+/// Reads one envelope. The detail of a rejection names the field by its path, such as
+/// `properties.priority`.
 ///
-/// `headers_text_max` bounds the JSON text of the headers table, in bytes: building a table that no frame can
-/// carry would only keep a thread busy.
+/// `headers_text_max` bounds the JSON text of the headers table, in bytes: building a table that no
+/// frame can carry would only keep a thread busy.
 ///
 /// # Errors
 /// A text that is not an envelope.
@@ -108,8 +110,8 @@ pub fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Invalid>
     }
 }
 
-/// What is wrong with a text that is not an envelope. It is read again, since keeping track of the path doubles the
-/// time of reading.
+/// What is wrong with a text that is not an envelope. It is read again, since keeping track of the
+/// path doubles the time of reading.
 fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read: Result<Object<Document<'_>>, _> = serde_path_to_error::deserialize(&mut deserializer);

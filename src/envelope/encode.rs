@@ -15,7 +15,8 @@ struct Document<'a> {
     properties: Map<String, Value>,
 }
 
-/// The envelope of a message, on one line. Published again it makes the same message, its id included.
+/// The envelope of a message, on one line. Published again it makes the same message, its id
+/// included.
 #[must_use]
 pub fn envelope_of(message: &Message) -> String {
     let Message { exchange, routing_key, mandatory, properties, payload } = message;

@@ -3,10 +3,11 @@
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// The bytes of the text, which are UTF-8. `None` if the value is not a string, or has surrogate pairs: serde_json reads those.
+/// The bytes of the text, which are UTF-8. `None` if the value is not a string, or has surrogate
+/// pairs: serde_json reads those.
 ///
-/// A payload that is JSON itself has an escape every few bytes. A second reading of 1 KiB by serde_json took 26,000 of the
-/// envelope's 58,000 instructions.
+/// A payload that is JSON itself has an escape every few bytes. A second reading of 1 KiB by
+/// serde_json took 26,000 of the envelope's 58,000 instructions.
 pub(super) fn text_of(value: &RawValue) -> Option<Cow<'_, [u8]>> {
     let written = value.get().strip_prefix('"')?.strip_suffix('"')?.as_bytes();
     match memchr::memchr(b'\\', written) {

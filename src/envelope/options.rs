@@ -32,7 +32,8 @@ impl PublishOptions {
     /// The time from the first byte to the deadline.
     ///
     /// # Errors
-    /// If the request asks for more than `max`: a shorter deadline than it asked for would be a surprise.
+    /// If the request asks for more than `max`: a shorter deadline than it asked for would be a
+    /// surprise.
     pub fn timeout_within(self, field: &str, default: Duration, max: Duration) -> Result<Duration, Invalid> {
         match self.timeout {
             Some(timeout) if timeout > max => {

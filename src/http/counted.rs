@@ -56,7 +56,8 @@ fn a_raw_head() {
     });
 }
 
-/// As many fields as the raw head, with a text of 1 KiB that has a quotation mark in every eight bytes.
+/// As many fields as the raw head, with a text of 1 KiB that has a quotation mark in every eight
+/// bytes.
 #[test]
 fn an_envelope() {
     let text = r#"{

@@ -33,7 +33,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door with the limits of the configuration. It follows changes of deadlines and routes. Streams take no more lines once `stopping` is true.
+    /// A door with the limits of the configuration. It follows changes of deadlines and routes.
+    /// Streams take no more lines once `stopping` is true.
     #[must_use]
     pub fn new(
         live: &Live,
@@ -57,7 +58,8 @@ impl Door {
         })
     }
 
-    /// Why a message would be refused right now, whatever its content. `mode` is `None` while only the body says it.
+    /// Why a message would be refused right now, whatever its content. `mode` is `None` while only
+    /// the body says it.
     pub(super) fn refusal(&self, mode: Option<Mode>, has_key: bool) -> Option<Rejection> {
         self.service.refusal(mode, has_key).map(Rejection::of)
     }

@@ -11,7 +11,8 @@ pub(super) const PROPERTY_PREFIX: &str = "amqp-";
 /// Prefix of headers that say how to publish.
 pub(super) const CONTROL_PREFIX: &str = "amqpost-";
 
-/// How the messages in the body of a request are published. An `Amqp-` header would be ignored silently: it is refused.
+/// How the messages in the body of a request are published. An `Amqp-` header would be ignored
+/// silently: it is refused.
 pub(super) fn options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> {
     let mut options = PublishOptions::default();
     for name in headers.keys() {
@@ -25,8 +26,8 @@ pub(super) fn options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> 
     Ok(options)
 }
 
-/// The trace context of a request, where the message does not carry one of its own. It never fails a
-/// publish: a value that no headers table can carry well is left out.
+/// The trace context of a request, where the message does not carry one of its own. It never fails
+/// a publish: a value that no headers table can carry well is left out.
 pub(super) fn add_trace_context(table: &mut HeaderTable, headers: &HeaderMap) {
     for name in TRACE_CONTEXT.into_iter().map(HeaderName::from_static) {
         if headers.contains_key(&name) {

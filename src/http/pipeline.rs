@@ -1,5 +1,5 @@
-//! The way of every request, whatever its dialect: client, head, early refusal, admission, body, decode, publish, count and
-//! log, encode.
+//! The way of every request, whatever its dialect: client, head, early refusal, admission, body,
+//! decode, publish, count and log, encode.
 
 use super::dialect::{DecodeDocument, Decoding, Dialect, Entries, Expected, Head, Orders};
 use super::door::Door;
@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes of a document that is decoded on the thread that serves requests: a millisecond's work at most.
+/// Bytes of a document that is decoded on the thread that serves requests: a millisecond's work at
+/// most.
 const DECODED_AT_ONCE_MAX: usize = 256 * 1024;
 
 /// A request whose head has been read.
@@ -41,11 +42,12 @@ struct Undecoded<D> {
     clock: ConnectionClock,
 }
 
-/// Answers a request that is for this dialect. `name` is where the name of its route stands in the path.
+/// Answers a request that is for this dialect. `name` is where the name of its route stands in the
+/// path.
 ///
-/// The head is read before there is a future, which would have a place for all of it for as long as it lives. Only a message
-/// whose payload is the body is published in this future; everything else is in boxes, since hyper has room for this future with
-/// each connection (ADR-0006).
+/// The head is read before there is a future, which would have a place for all of it for as long as
+/// it lives. Only a message whose payload is the body is published in this future; everything else
+/// is in boxes, since hyper has room for this future with each connection (ADR-0006).
 pub(super) fn answer(
     door: Arc<Door>,
     dialect: Dialect,
@@ -56,7 +58,8 @@ pub(super) fn answer(
     let (parts, body) = request.into_parts();
     let mut upload = Upload::new(body, &parts.headers);
     let start = arrival.start;
-    // Requests carry no credentials. A check of them belongs here; its refusal is answered like one of the head.
+    // Requests carry no credentials. A check of them belongs here; its refusal is answered like one
+    // of the head.
     let client = Client::Anonymous;
     let opened = door.open(dialect, Head { parts, name, client, start }, arrival.clock);
     async move {
@@ -109,11 +112,13 @@ impl Door {
             Err(rejection) => return Settlement::from(rejection).about(order.message_id().clone()),
         };
         order.set_payload(payload);
-        // In a box of its own: a refused request does not pay for the state of a publish (ADR-0006).
+        // In a box of its own: a refused request does not pay for the state of a publish
+        // (ADR-0006).
         Box::pin(self.service.publish(order, permit)).await
     }
 
-    /// Publishes what a document holds. Of an array the response has begun with the first of its elements.
+    /// Publishes what a document holds. Of an array the response has begun with the first of its
+    /// elements.
     async fn publish_document(
         self: &Arc<Self>,
         undecoded: Undecoded<DecodeDocument>,
@@ -173,7 +178,8 @@ impl Door {
         stream::of_lines(self, expected.head.start, clock, upload, decode, expected.defaults, timeout).await
     }
 
-    /// Decodes a document. A long one takes as long as many publishes do: other requests go on meanwhile.
+    /// Decodes a document. A long one takes as long as many publishes do: other requests go on
+    /// meanwhile.
     async fn decode(
         self: &Arc<Self>,
         decode: DecodeDocument,
@@ -203,7 +209,8 @@ impl Door {
         rejection
     }
 
-    /// A permit and the whole body, or the refusal. What a refused client still sends is taken in and dropped.
+    /// A permit and the whole body, or the refusal. What a refused client still sends is taken in
+    /// and dropped.
     async fn take_in(
         &self,
         upload: &mut Upload,
@@ -229,7 +236,8 @@ impl Door {
         }
         let mut permit = self.admission.admit().map_err(|_| Rejection::of(Outcome::Overloaded))?;
         let payload = tokio::select! {
-            // Most bodies are there already: whether the link drains is asked, in a box, of those that are not.
+            // Most bodies are there already: whether the link drains is asked, in a box, of those
+            // that are not.
             biased;
             payload = upload.read(&mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.

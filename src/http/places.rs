@@ -1,4 +1,5 @@
-//! Room for the lines of streams: in flight, within their share of the limits, and in memory while a long line arrives.
+//! Room for the lines of streams: in flight, within their share of the limits, and in memory while
+//! a long line arrives.
 
 use super::rejection::Rejection;
 use crate::admission::{Admission, Permit, Share};
@@ -20,7 +21,8 @@ struct Limits {
     share: Share,
     /// KiB of long lines that are still arriving.
     arriving: Arc<Semaphore>,
-    /// One line at a time needs no KiB: every line that waits for more holds some, and otherwise all could wait for ever.
+    /// One line at a time needs no KiB: every line that waits for more holds some, and otherwise
+    /// all could wait for ever.
     elder: Arc<Semaphore>,
 }
 
@@ -53,7 +55,8 @@ impl Places {
         timeout_at(until, self.0.admission.admit_to_when_free(&self.0.share, bytes)).await.ok()
     }
 
-    /// Room for `bytes` more of an arriving line, waiting until `until`. `None` gives back the room that it had, too.
+    /// Room for `bytes` more of an arriving line, waiting until `until`. `None` gives back the room
+    /// that it had, too.
     pub(super) async fn make_room(self, mut room: Room, bytes: usize, until: Instant) -> Option<Room> {
         if room.elder.is_some() {
             return Some(room);

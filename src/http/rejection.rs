@@ -10,7 +10,8 @@ use crate::outcome::Outcome;
 pub(super) struct Rejection {
     /// The outcome that is answered.
     pub(super) outcome: Outcome,
-    /// More than the outcome says, if there is more: which header or field is wrong, and what was expected.
+    /// More than the outcome says, if there is more: which header or field is wrong, and what was
+    /// expected.
     pub(super) detail: Option<String>,
 }
 

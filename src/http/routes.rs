@@ -1,4 +1,5 @@
-//! The table of doors. Finds the door of a request, and counts each request once under its route's template.
+//! The table of doors. Finds the door of a request, and counts each request once under its route's
+//! template.
 //!
 //! It stands in place of axum's router, which puts each request into several boxes (ADR-0006).
 
@@ -119,7 +120,8 @@ impl Route {
         Self { method, template, dialect, prefix, suffix, slashes: between }
     }
 
-    /// Where the name stands in a path of this route. The path is not decoded: a `/` in a name is written `%2F`.
+    /// Where the name stands in a path of this route. The path is not decoded: a `/` in a name is
+    /// written `%2F`.
     fn name_in(&self, path: &str) -> Option<Range<usize>> {
         let name = path.strip_prefix(self.prefix)?.strip_suffix(self.suffix)?;
         let fits = match self.slashes {

@@ -1,4 +1,5 @@
-//! The terms of publishing: what the configuration and the head of a request say of messages that do not say it themselves.
+//! The terms of publishing: what the configuration and the head of a request say of messages that
+//! do not say it themselves.
 
 use super::headers;
 use super::rejection::Rejection;
@@ -48,14 +49,15 @@ impl Terms {
         Deadline::after(start, self.live.now().publish.timeout)
     }
 
-    /// The time from the start of a request with these options to its deadline. `field` is what the client calls it.
+    /// The time from the start of a request with these options to its deadline. `field` is what the
+    /// client calls it.
     pub(super) fn timeout(&self, field: &str, options: PublishOptions) -> Result<Duration, Rejection> {
         let publish = &self.live.now().publish;
         Ok(options.timeout_within(field, publish.timeout, publish.max_timeout)?)
     }
 
-    /// The order to publish a message, with a deadline that counts from `start`. The fields are what the client calls the
-    /// timeout and the mode.
+    /// The order to publish a message, with a deadline that counts from `start`. The fields are
+    /// what the client calls the timeout and the mode.
     pub(super) fn order(
         &self,
         client: Client,

@@ -17,7 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 /// Bodies up to this size are copied out of the connection's buffer, which is of 8 KiB at least.
 const COPIED_MAX: usize = 4 << 10;
 
-/// How many frames of a body are taken in a row without looking at the clock, if they have arrived already.
+/// How many frames of a body are taken in a row without looking at the clock, if they have arrived
+/// already.
 const AT_ONCE_MAX: usize = 16;
 
 /// The longest time that a refused client may go on sending before it is answered and cut off.
@@ -43,7 +44,8 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         Self { body, waits_for_continue: false }
     }
 
-    /// Whether the client sends it only once it is told `100 Continue`, which it is when the body is asked for.
+    /// Whether the client sends it only once it is told `100 Continue`, which it is when the body
+    /// is asked for.
     pub(super) fn waits_for_continue(&self) -> bool {
         self.waits_for_continue
     }
@@ -111,8 +113,9 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         false
     }
 
-    /// Reads and drops what a refused client is still sending, for a moment: a client that is cut off while it writes
-    /// often never sees the answer. A client that waits for `100 Continue` sends nothing.
+    /// Reads and drops what a refused client is still sending, for a moment: a client that is cut
+    /// off while it writes often never sees the answer. A client that waits for `100 Continue`
+    /// sends nothing.
     pub(super) async fn discard(&mut self, deadline: Deadline) {
         if self.waits_for_continue || self.has_ended() {
             return;

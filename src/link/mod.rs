@@ -2,7 +2,8 @@
 //!
 //! * `sending` takes one message through its attempts, past its destination's circuit breaker;
 //! * `ticket` is a publish between its request and a channel: the hand-over is there;
-//! * `publisher` is the task that owns a connection's channels and decides which of them a message goes to;
+//! * `publisher` is the task that owns a connection's channels and decides which of them a message
+//!   goes to;
 //! * `lanes` are these channels: they publish, and hand out exact verdicts;
 //! * `destinations` remembers which destinations work and which are at fault;
 //! * `connection` keeps connections alive and reports their state;
@@ -104,7 +105,8 @@ impl Link {
         (Self { supervisors, stage }, handle)
     }
 
-    /// Refuses new publishes, lets those in flight finish, closes the connections; all within `budget`.
+    /// Refuses new publishes, lets those in flight finish, closes the connections; all within
+    /// `budget`.
     pub async fn drain(mut self, budget: Duration) {
         self.stage.send_replace(Stage::Draining(Instant::now() + budget));
         // Every supervisor bounds its own drain; the margin covers a close that the broker does not

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// The most bytes of one read. hyper doubles a connection's buffer when a read has filled it, up to the largest head,
-/// and keeps it: 1,024 bodies of 64 KiB arriving at once took 110 MiB (ADR-0006).
+/// The most bytes of one read. hyper doubles a connection's buffer when a read has filled it, up to
+/// the largest head, and keeps it: 1,024 bodies of 64 KiB arriving at once took 110 MiB (ADR-0006).
 const READ_MAX: usize = (16 << 10) - 1;
 
 /// The arrival of a request: its start, and the clock of its connection.
@@ -22,7 +22,8 @@ pub struct Arrival {
     pub clock: ConnectionClock,
 }
 
-/// The clock of a connection: when its unfinished head began to arrive, how many requests are under way, when it was last active.
+/// The clock of a connection: when its unfinished head began to arrive, how many requests are under
+/// way, when it was last active.
 #[derive(Clone, Debug)]
 pub struct ConnectionClock(Arc<Mutex<Times>>);
 
@@ -66,7 +67,8 @@ impl ConnectionClock {
 
     /// A head is complete: its start, and a guard for as long as the request is under way.
     ///
-    /// On HTTP/2 other streams share the socket, so there a request starts when its head is complete.
+    /// On HTTP/2 other streams share the socket, so there a request starts when its head is
+    /// complete.
     pub(super) fn request(&self, version: hyper::Version) -> (Arrival, UnderWay) {
         let mut times = lock(&self.0);
         times.multiplexed |= version >= hyper::Version::HTTP_2;
@@ -84,7 +86,8 @@ impl ConnectionClock {
         UnderWay(self.clone())
     }
 
-    /// The client of the request under way reads nothing, so the connection must close. An HTTP/2 connection stays: other requests share it.
+    /// The client of the request under way reads nothing, so the connection must close. An HTTP/2
+    /// connection stays: other requests share it.
     pub fn give_up(&self) {
         let mut times = lock(&self.0);
         times.is_deaf = !times.multiplexed;

@@ -1,7 +1,9 @@
-//! The listener: TCP and Unix sockets that speak HTTP/1.1 and HTTP/2, for requests and for operators alike.
+//! The listener: TCP and Unix sockets that speak HTTP/1.1 and HTTP/2, for requests and for
+//! operators alike.
 //!
-//! `serve` accepts connections and serves them, `clock` knows when a request began, `unread` notices a body that is
-//! not read to its end. What answers is the caller's: an [`Answering`] service.
+//! `serve` accepts connections and serves them, `clock` knows when a request began, `unread`
+//! notices a body that is not read to its end. What answers is the caller's: an [`Answering`]
+//! service.
 
 mod clock;
 mod serve;
@@ -64,7 +66,8 @@ impl From<&HttpConfig> for Settings {
     }
 }
 
-/// The body of a request, in place: axum's are each in a box, behind a table of functions (ADR-0006).
+/// The body of a request, in place: axum's are each in a box, behind a table of functions
+/// (ADR-0006).
 pub type RequestBody = Noted<Incoming>;
 
 /// A request, and what is known of its arrival.
@@ -78,7 +81,8 @@ pub struct Arrived {
     pub arrival: Arrival,
 }
 
-/// A service that answers requests. It is always ready: a request that it has no room for is refused.
+/// A service that answers requests. It is always ready: a request that it has no room for is
+/// refused.
 pub trait Answering:
     Service<Arrived, Response = Response, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {

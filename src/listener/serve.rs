@@ -21,10 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Interval;
 
-/// The pause after a failed accept (out of file descriptors, say): trying again at once gains nothing.
+/// The pause after a failed accept (out of file descriptors, say): trying again at once gains
+/// nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The bytes that one HTTP/2 stream may send before they are read. The connection may send 1 MiB, so that one stream does not hold up others.
+/// The bytes that one HTTP/2 stream may send before they are read. The connection may send 1 MiB,
+/// so that one stream does not hold up others.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Streams one HTTP/2 connection may have open.
@@ -157,7 +159,8 @@ impl<A: Answering> Acceptor<A> {
             };
             match accepted {
                 Ok((Socket::Tcp(socket), place)) => {
-                    // Without it every small answer may wait for a delayed ACK; a failure costs speed only.
+                    // Without it every small answer may wait for a delayed ACK; a failure costs
+                    // speed only.
                     drop(socket.set_nodelay(true));
                     self.spawn(socket, place);
                 }
@@ -189,7 +192,8 @@ enum Socket {
     Unix(tokio::net::UnixStream),
 }
 
-/// The next connection, once there is a place for it. One connection may wait here for a place; the others wait in the kernel's queue.
+/// The next connection, once there is a place for it. One connection may wait here for a place; the
+/// others wait in the kernel's queue.
 ///
 /// A place is taken only when there is a connection: an idle listener takes none from the others.
 async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> io::Result<(Socket, OwnedSemaphorePermit)> {
@@ -217,7 +221,8 @@ pub(super) async fn connection<S>(
         let request = request.map(|body| unread.noting(body));
         let answer = answering.clone().call(Arrived { request, arrival });
         let unread = unread.clone();
-        // Not an async block: it would store the answer's future twice, once as passed in and once as awaited.
+        // Not an async block: it would store the answer's future twice, once as passed in and once
+        // as awaited.
         answer.map(move |response| {
             drop(under_way);
             response.map(|response| unread.said_in(response, version))

@@ -1,5 +1,6 @@
-//! Notices a body that is not read to its end. Over HTTP/1 the rest of it stands before the next request, so the
-//! connection closes. The answer has to say so, or the client sends that request in vain.
+//! Notices a body that is not read to its end. Over HTTP/1 the rest of it stands before the next
+//! request, so the connection closes. The answer has to say so, or the client sends that request in
+//! vain.
 
 use axum::response::Response;
 use hyper::Version;
@@ -31,7 +32,8 @@ impl Unread {
     pub(super) fn said_in(&self, mut answer: Response, version: Version) -> Response {
         if version < Version::HTTP_2 && self.0.load(Ordering::Relaxed) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            // To an HTTP/1.0 client that asks for it, hyper promises keep-alive in every answer of another version.
+            // To an HTTP/1.0 client that asks for it, hyper promises keep-alive in every answer of
+            // another version.
             *answer.version_mut() = version;
         }
         answer

@@ -10,8 +10,8 @@ impl ClientKey {
     /// The longest key, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// Takes the key: 1 to 255 printable ASCII characters, bare or in double quotes, as the IETF draft of the header
-    /// has it. `None` for anything else.
+    /// Takes the key: 1 to 255 printable ASCII characters, bare or in double quotes, as the IETF
+    /// draft of the header has it. `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let key = if text.starts_with('"') { unquoted(text)? } else { text.to_owned() };

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 /// A message and everything that was said about publishing it.
 ///
-/// The message is behind a pointer: each future that an order passes through would have room for all of it.
+/// The message is behind a pointer: each future that an order passes through would have room for
+/// all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     /// Whose order it is.
@@ -78,7 +79,8 @@ pub enum RetryPolicy {
     /// Repeats only an attempt that was provably not handed over to the link.
     #[default]
     Safe,
-    /// Also repeats, with the same message id, an attempt that may have been published or was nacked.
+    /// Also repeats, with the same message id, an attempt that may have been published or was
+    /// nacked.
     AtLeastOnce,
 }
 

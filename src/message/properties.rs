@@ -65,10 +65,11 @@ pub struct Properties {
 }
 
 impl Properties {
-    /// Bytes of the content header frame's payload: class, weight, body size, flags and the properties.
+    /// Bytes of the content header frame's payload: class, weight, body size, flags and the
+    /// properties.
     ///
-    /// The broker closes the whole connection when this exceeds its frame_max minus 8 (ADR-0001), so it is
-    /// computed here and checked before anything is handed to the link.
+    /// The broker closes the whole connection when this exceeds its frame_max minus 8 (ADR-0001),
+    /// so it is computed here and checked before anything is handed to the link.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         const CLASS_WEIGHT_SIZE_FLAGS: usize = 2 + 2 + 8 + 2;

@@ -12,7 +12,8 @@ pub struct Settlement {
     pub detail: Option<String>,
     /// Attempts made at publishing; 0 for an order that was refused before the first.
     pub attempts: u32,
-    /// The id of the message, once it has one: that of the first request, where this one repeats it.
+    /// The id of the message, once it has one: that of the first request, where this one repeats
+    /// it.
     pub message_id: Option<ShortText>,
     /// Whether this is the outcome of an earlier request, and nothing was done for this one.
     pub replayed: bool,

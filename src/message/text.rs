@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// UTF-8 text of at most [`ShortText::MAX_BYTES`] bytes (AMQP 0.9.1 §4.2.5.3, short strings). Cloning shares it.
+/// UTF-8 text of at most [`ShortText::MAX_BYTES`] bytes (AMQP 0.9.1 §4.2.5.3, short strings).
+/// Cloning shares it.
 #[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShortText(Arc<str>);
 

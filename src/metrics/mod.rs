@@ -1,7 +1,8 @@
-//! The metrics: every family declared once, fed by verbs, rendered for Prometheus. The only room that names prometheus.
+//! The metrics: every family declared once, fed by verbs, rendered for Prometheus. The only room
+//! that names prometheus.
 //!
-//! Each sidecar has a registry of its own. Labels come from closed lists, and every series exists from the
-//! start, so that a rate over a counter that has not moved yet is zero and not absent.
+//! Each sidecar has a registry of its own. Labels come from closed lists, and every series exists
+//! from the start, so that a rate over a counter that has not moved yet is zero and not absent.
 
 mod downtime;
 mod families;
@@ -75,8 +76,8 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// The families, with every series at zero. `routes`: the methods and routes of the HTTP listener, whose
-    /// ordinary answers are counted without a look-up.
+    /// The families, with every series at zero. `routes`: the methods and routes of the HTTP
+    /// listener, whose ordinary answers are counted without a look-up.
     ///
     /// # Panics
     /// If two families share a name, which the tests exclude.

@@ -9,7 +9,8 @@ use prometheus::{
 };
 use std::marker::PhantomData;
 
-/// From half a millisecond, since a confirm is rarely faster even on loopback, to the longest ordinary deadline.
+/// From half a millisecond, since a confirm is rarely faster even on loopback, to the longest
+/// ordinary deadline.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -21,7 +22,8 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    /// The prefix is ours alone: the process collector's names stay the ones that every Prometheus client uses.
+    /// The prefix is ours alone: the process collector's names stay the ones that every Prometheus
+    /// client uses.
     fn opts(&self) -> Opts {
         Opts::new(self.name, self.help.trim_start()).namespace("amqpost")
     }

@@ -48,7 +48,8 @@ fn a_publish_is_counted_under_its_own_outcome() {
     assert_eq!(sample(&text, answered), Some(1.0));
 }
 
-/// An attempt is repeated when its failure may pass, the link is what failed, and there is time left.
+/// An attempt is repeated when its failure may pass, the link is what failed, and there is time
+/// left.
 fn may_be_repeated(outcome: Outcome) -> bool {
     let row = outcome.row();
     let may_pass = matches!(row.status, 502..=504) && row.retry != Retry::None;

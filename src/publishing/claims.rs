@@ -1,4 +1,5 @@
-//! The idempotency keys, shared: a request that is published holds a claim on its key until it ends.
+//! The idempotency keys, shared: a request that is published holds a claim on its key until it
+//! ends.
 
 use super::fingerprint::Fingerprint;
 use super::keys::{Keys, NoClaim};
@@ -43,7 +44,8 @@ impl Claims {
 }
 
 impl Claim {
-    /// The request ended with a final outcome, which repeated requests are answered, with this message id.
+    /// The request ended with a final outcome, which repeated requests are answered, with this
+    /// message id.
     pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
         self.ended = true;
         lock(&self.claims.0).end(self.key, Some((outcome, message_id)), Instant::now());

@@ -1,4 +1,5 @@
-//! The course of an order that has a key or may need the spool: its key, the broker's part, the spool's part, one answer.
+//! The course of an order that has a key or may need the spool: its key, the broker's part, the
+//! spool's part, one answer.
 
 use super::claims::Claim;
 use super::keeping::{Keeping, Kept};
@@ -37,7 +38,8 @@ impl Answering {
         drop(self.reply.send(settlement.about(message_id)));
     }
 
-    /// Answers with what the spool remembers of the key: the outcome of the same request, or another request.
+    /// Answers with what the spool remembers of the key: the outcome of the same request, or
+    /// another request.
     fn seen(self, seen: &FirstUse, claim: Claim) {
         if !seen.same_request {
             claim.forget();
@@ -106,7 +108,8 @@ impl Course {
         self.answer.give(settlement);
     }
 
-    /// Looks the key up in the spool, which remembers it beyond a restart. `None` if that gave the answer.
+    /// Looks the key up in the spool, which remembers it beyond a restart. `None` if that gave the
+    /// answer.
     async fn recall(self, claim: Option<Claim>) -> Option<(Self, Option<Claim>)> {
         let (Some(claim), Some(spool)) = (claim, &self.ways.spool) else { return Some((self, None)) };
         let recalling = spool.store.recall(claim.key, claim.request);
@@ -151,7 +154,8 @@ impl Course {
         self.keep(claim, Some(settlement)).await;
     }
 
-    /// Whether the message goes to the spool at once: others wait for its destination, or the link takes nothing.
+    /// Whether the message goes to the spool at once: others wait for its destination, or the link
+    /// takes nothing.
     fn takes_the_detour(&self) -> bool {
         let destination = Address::of(&self.order.message);
         let waits = self.ways.spool.as_ref().is_some_and(|spool| spool.backlog.has(&destination));
@@ -195,7 +199,8 @@ impl Course {
     }
 }
 
-/// Remembers that the broker has the message: in memory, and on disk if that takes no longer than `deadline`.
+/// Remembers that the broker has the message: in memory, and on disk if that takes no longer than
+/// `deadline`.
 async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     if let Some(spool) = &ways.spool {
         let remembering = spool.store.remember(claim.to_remember(FinalOutcome::Confirmed));
@@ -206,8 +211,8 @@ async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     claim.settle(Outcome::Confirmed, &message_id);
 }
 
-/// Whether a message with this outcome of its publish goes to the spool: all that is the broker's or the network's
-/// fault, nothing that is the client's.
+/// Whether a message with this outcome of its publish goes to the spool: all that is the broker's
+/// or the network's fault, nothing that is the client's.
 fn is_for_the_spool(outcome: Outcome) -> bool {
     matches!(outcome.row().recourse, Recourse::RetryOrSpool | Recourse::Spool)
 }

@@ -1,4 +1,5 @@
-//! Hashes of idempotency keys and of the requests they were used for. The only place that names sha2.
+//! Hashes of idempotency keys and of the requests they were used for. The only place that names
+//! sha2.
 
 use crate::message::{
     ClientKey, HeaderTable, HeaderValue, Message, Mode, Properties, ShortText, TRACE_CONTEXT,
@@ -8,7 +9,8 @@ use sha2::{Digest, Sha256};
 /// The first half of a SHA-256: no two are equal by accident.
 pub(super) type Fingerprint = [u8; 16];
 
-/// Hashes a request part by part, each with its length, so that no two requests give the same bytes.
+/// Hashes a request part by part, each with its length, so that no two requests give the same
+/// bytes.
 struct RequestHasher(Sha256);
 
 /// The hash of an idempotency key. It does not depend on the client: every client is anonymous.
@@ -18,8 +20,8 @@ pub(super) fn of_key(key: &ClientKey) -> Fingerprint {
     hasher.end()
 }
 
-/// The hash of a request: destination, properties, payload, mandatory and mode. An assigned message id and
-/// the trace context do not count.
+/// The hash of a request: destination, properties, payload, mandatory and mode. An assigned message
+/// id and the trace context do not count.
 pub(super) fn of_request(message: &Message, mode: Mode, id_is_assigned: bool) -> Fingerprint {
     let mut hasher = RequestHasher(Sha256::new());
     hasher.bytes(message.exchange.as_str().as_bytes());

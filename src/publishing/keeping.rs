@@ -1,4 +1,5 @@
-//! The spool's part of an order: it is checked, counted in the backlog, appended, and answered by the deadline whatever the disk does.
+//! The spool's part of an order: it is checked, counted in the backlog, appended, and answered by
+//! the deadline whatever the disk does.
 
 use crate::admission::Permit;
 use crate::labels::AppendResult;
@@ -11,7 +12,8 @@ use crate::spool::{MARK_BYTES, SpoolHandle};
 use std::sync::Arc;
 use tokio::time::timeout_at;
 
-/// The most bytes that the properties of a spooled message may take, so that the broker takes them with the mark.
+/// The most bytes that the properties of a spooled message may take, so that the broker takes them
+/// with the mark.
 pub(super) const fn properties_max(frame_max: usize) -> usize {
     link::properties_max(frame_max).saturating_sub(MARK_BYTES)
 }
@@ -36,8 +38,9 @@ pub(super) enum Kept {
 }
 
 impl Keeping {
-    /// Appends the message. If the deadline passes first, `unsure` is told what to answer, and the append goes on,
-    /// since it cannot be taken back. Returns once the store has said what became of it.
+    /// Appends the message. If the deadline passes first, `unsure` is told what to answer, and the
+    /// append goes on, since it cannot be taken back. Returns once the store has said what became
+    /// of it.
     pub(super) async fn run(
         self,
         idempotency: Option<Idempotency>,
@@ -86,7 +89,8 @@ impl Keeping {
     }
 }
 
-/// The broker did not confirm the message and the spool does not have it. If the broker may have it, that stays unknown.
+/// The broker did not confirm the message and the spool does not have it. If the broker may have
+/// it, that stays unknown.
 fn neither(before: Option<Settlement>, outcome: Outcome, error: AppendError) -> Settlement {
     let Some(before) = before else {
         return Settlement { detail: Some(error.to_string()), ..Settlement::of(outcome) };

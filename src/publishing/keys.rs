@@ -1,4 +1,5 @@
-//! The idempotency keys in memory: a pure table with a window and a bound. The caller passes the time in.
+//! The idempotency keys in memory: a pure table with a window and a bound. The caller passes the
+//! time in.
 
 use super::fingerprint::Fingerprint;
 use crate::message::ShortText;
@@ -13,7 +14,8 @@ pub(super) struct Keys {
     window: Duration,
     max: usize,
     entries: HashMap<Fingerprint, Entry>,
-    /// The keys that are not under way, by when their request ended: by its number, which ascends with time.
+    /// The keys that are not under way, by when their request ended: by its number, which ascends
+    /// with time.
     ended: BTreeMap<u64, Fingerprint>,
     last: u64,
 }
@@ -47,8 +49,8 @@ impl Keys {
         Self { window, max, entries: HashMap::new(), ended: BTreeMap::new(), last: 0 }
     }
 
-    /// A request with this key begins. If it is published, with the message id of the first attempt,
-    /// it must end.
+    /// A request with this key begins. If it is published, with the message id of the first
+    /// attempt, it must end.
     pub(super) fn begin(
         &mut self,
         key: Fingerprint,
@@ -82,7 +84,8 @@ impl Keys {
         Ok(message_id.clone())
     }
 
-    /// The request ended. Repeated requests are answered `replay`, if there is one, with this message id.
+    /// The request ended. Repeated requests are answered `replay`, if there is one, with this
+    /// message id.
     pub(super) fn end(&mut self, key: Fingerprint, replay: Option<(Outcome, &ShortText)>, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
         self.last += 1;

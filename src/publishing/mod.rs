@@ -1,10 +1,14 @@
-//! Publishes orders: to the broker, to the spool, or to the one and then the other, as their mode says.
+//! Publishes orders: to the broker, to the spool, or to the one and then the other, as their mode
+//! says.
 //!
-//! * [`PublishService`] takes orders; `routes` says which mode a request has, `course` takes one order to its end;
+//! * [`PublishService`] takes orders; `routes` says which mode a request has, `course` takes one
+//!   order to its end;
 //! * `split` divides the deadline between broker and spool, `keeping` is the spool's part;
-//! * `fingerprint` hashes idempotency keys and requests, `keys` is the table of them in memory, `claims` shares it.
+//! * `fingerprint` hashes idempotency keys and requests, `keys` is the table of them in memory,
+//!   `claims` shares it.
 //!
-//! Work that must finish even if its client has left runs in a task of its own, owned by [`PublishService`].
+//! Work that must finish even if its client has left runs in a task of its own, owned by
+//! [`PublishService`].
 
 mod claims;
 mod course;
@@ -44,7 +48,8 @@ struct Ways {
     claims: Claims,
     /// Bounds the messages that wait to be written to disk.
     share: Share,
-    /// The most bytes that the properties of a spooled message may take, so that the broker takes them later.
+    /// The most bytes that the properties of a spooled message may take, so that the broker takes
+    /// them later.
     properties_max: usize,
     tasks: Tasks,
 }
@@ -79,11 +84,12 @@ impl PublishService {
         }))
     }
 
-    /// The mode of a message to `exchange` (as it is named on the wire) whose request asks for `asked`, by the routes in
-    /// force.
+    /// The mode of a message to `exchange` (as it is named on the wire) whose request asks for
+    /// `asked`, by the routes in force.
     ///
     /// # Errors
-    /// When the mode needs a spool and there is none, or the exchange's route lets no request choose.
+    /// When the mode needs a spool and there is none, or the exchange's route lets no request
+    /// choose.
     pub fn mode(
         &self,
         routes: &[RouteConfig],
@@ -93,8 +99,9 @@ impl PublishService {
         routes::mode(routes, self.0.spool.is_some(), exchange, asked)
     }
 
-    /// Why a message would be refused right now before its body is read, if it would be. `mode` is `None` while
-    /// only the body says which it is; a request with an idempotency key may be answered without a broker.
+    /// Why a message would be refused right now before its body is read, if it would be. `mode` is
+    /// `None` while only the body says which it is; a request with an idempotency key may be
+    /// answered without a broker.
     #[must_use]
     pub fn refusal(&self, mode: Option<Mode>, has_key: bool) -> Option<Outcome> {
         let needs_link = match mode {
@@ -110,8 +117,9 @@ impl PublishService {
         self.0.link.draining().await;
     }
 
-    /// Takes an order to its outcome, by its deadline. If the future is dropped, a direct order without a key is withdrawn
-    /// where that is possible; any other order is taken to its end without its client.
+    /// Takes an order to its outcome, by its deadline. If the future is dropped, a direct order
+    /// without a key is withdrawn where that is possible; any other order is taken to its end
+    /// without its client.
     ///
     /// Not an `async fn`, which would store the order and the future that it was moved into.
     pub fn publish(&self, order: Order, permit: Permit) -> impl Future<Output = Settlement> + Send + '_ {

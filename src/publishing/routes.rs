@@ -1,4 +1,5 @@
-//! The mode of a request: the mode that it asks for, or that of the first route that matches its exchange.
+//! The mode of a request: the mode that it asks for, or that of the first route that matches its
+//! exchange.
 
 use crate::config::RouteConfig;
 use crate::message::{Mode, ShortText};

@@ -1,16 +1,19 @@
-//! Divides the deadline of a `fallback` request: the broker first, with enough time left for the disk.
+//! Divides the deadline of a `fallback` request: the broker first, with enough time left for the
+//! disk.
 
 use crate::message::Deadline;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most time kept for the spool: an append takes a few milliseconds, on a busy disk sometimes hundreds.
+/// The most time kept for the spool: an append takes a few milliseconds, on a busy disk sometimes
+/// hundreds.
 const SPOOL_MAX: Duration = Duration::from_millis(500);
 
 /// At most this part of the remaining time is kept for the spool.
 const SPOOL_PART: u32 = 4;
 
-/// The moment by which the broker's part ends. The last quarter of the time left at `now`, at most 500 ms, is the spool's.
+/// The moment by which the broker's part ends. The last quarter of the time left at `now`, at most
+/// 500 ms, is the spool's.
 pub(super) fn brokers_part(now: Instant, deadline: Deadline) -> Deadline {
     let left = deadline.instant().saturating_duration_since(now);
     Deadline::after(now, left - (left / SPOOL_PART).min(SPOOL_MAX))

@@ -8,7 +8,8 @@ const DURATION_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s",
 /// Units of a size in bytes, the largest first.
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Reads `250ms`, `5s`, `2m`, `24h`. The unit is required: a bare number does not say what it counts.
+/// Reads `250ms`, `5s`, `2m`, `24h`. The unit is required: a bare number does not say what it
+/// counts.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     parse_quantity(text, &DURATION_UNITS).map(Duration::from_millis)
 }
@@ -24,7 +25,8 @@ pub fn parse_number(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The duration in the largest unit that leaves no rest. Milliseconds are the finest; less is cut off.
+/// The duration in the largest unit that leaves no rest. Milliseconds are the finest; less is cut
+/// off.
 pub fn format_duration(duration: Duration) -> String {
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if milliseconds == 0 { "0s".to_owned() } else { format_quantity(milliseconds, &DURATION_UNITS) }

@@ -1,4 +1,5 @@
-//! Tests that keep the two generated documents equal to the table of keys, by rewriting them when they are not.
+//! Tests that keep the two generated documents equal to the table of keys, by rewriting them when
+//! they are not.
 
 use std::path::Path;
 
@@ -67,7 +68,8 @@ fn the_examples_of_the_page_load() {
     Config::load(&Sources { environment: pairs(&environment), ..Sources::default() }).unwrap();
 }
 
-/// Rewrites the document if it differs from what the table generates, and fails, so that a second run passes.
+/// Rewrites the document if it differs from what the table generates, and fails, so that a second
+/// run passes.
 fn keep(document: &str, generated: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     if fs::read_to_string(&path).is_ok_and(|written| written == generated) {

@@ -101,7 +101,8 @@ fn no_form_of_the_configuration_shows_credentials() {
 }
 
 proptest! {
-    /// An operator pastes the text of an error into a ticket; whatever was mistyped, no password goes with it.
+    /// An operator pastes the text of an error into a ticket; whatever was mistyped, no password
+    /// goes with it.
     #[test]
     fn no_problem_shows_a_password(
         before in "((amqp|amqps|http)://|amqp:/|amqp:|)(user|us%er|)(:)|",

@@ -1,4 +1,5 @@
-//! The answers of amqpost's own dialects: JSON for a success, a problem document for the rest, a line for one of many.
+//! The answers of amqpost's own dialects: JSON for a success, a problem document for the rest, a
+//! line for one of many.
 
 use crate::http::respond::{self, is_ordinary};
 use crate::message::{Settlement, ShortText};
@@ -22,8 +23,8 @@ pub(super) fn encode(settlement: &Settlement) -> Response {
     response
 }
 
-/// The answer as one line of many, without the line break. It holds what the headers of a single answer say. `last`: it stands
-/// for all the lines behind it, too.
+/// The answer as one line of many, without the line break. It holds what the headers of a single
+/// answer say. `last`: it stands for all the lines behind it, too.
 pub(in crate::http) fn write_line(settlement: &Settlement, index: u64, last: bool, into: &mut BytesMut) {
     let mut line = into.writer();
     write_as_line(settlement, index, last, &mut line).expect("it grows");
@@ -113,8 +114,8 @@ fn body(settlement: &Settlement) -> Bytes {
     Bytes::from(text)
 }
 
-// Answers are written member by member: a serializer would search each byte of our own names and words for something to
-// escape.
+// Answers are written member by member: a serializer would search each byte of our own names and
+// words for something to escape.
 
 /// The name of a further member of an object.
 fn write_name(into: &mut impl Write, name: &str) -> io::Result<()> {

@@ -66,7 +66,8 @@ fn a_line_is_json_whatever_is_said_in_it() {
     }
 }
 
-/// The table that clients, alerts and runbooks rely on: a change here changes what the product promises.
+/// The table that clients, alerts and runbooks rely on: a change here changes what the product
+/// promises.
 #[test]
 fn the_outcome_table_is_what_clients_rely_on() {
     let mut table = String::new();

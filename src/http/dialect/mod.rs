@@ -1,7 +1,9 @@
-//! A dialect: how a request's messages are written and how its answer is. A pair of functions, in one file here.
+//! A dialect: how a request's messages are written and how its answer is. A pair of functions, in
+//! one file here.
 //!
-//! The pipeline does everything else, for every dialect alike: it admits a request, reads its body, publishes its orders,
-//! counts, logs, and puts the `Amqpost-` headers on the answer. A dialect becomes a door with its line in the table of `routes`.
+//! The pipeline does everything else, for every dialect alike: it admits a request, reads its body,
+//! publishes its orders, counts, logs, and puts the `Amqpost-` headers on the answer. A dialect
+//! becomes a door with its line in the table of `routes`.
 
 pub(super) mod answer;
 pub(super) mod envelope;
@@ -42,7 +44,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// What the path has in place of the template's `{name}`, undecoded; of several names all, with the `/` between them.
+    /// What the path has in place of the template's `{name}`, undecoded; of several names all, with
+    /// the `/` between them.
     pub(super) fn name(&self) -> &str {
         &self.parts.uri.path()[self.name.clone()]
     }
@@ -74,7 +77,8 @@ pub(super) enum Orders {
     One(Order),
     /// A JSON array: each element is a message, decoded when there is room for it.
     Elements(Entries),
-    /// Several messages, every one of them valid. They are published side by side and answered together.
+    /// Several messages, every one of them valid. They are published side by side and answered
+    /// together.
     #[cfg_attr(not(test), expect(dead_code, reason = "no dialect in the table has batches"))]
     All(Vec<Order>, fn(&[Settlement]) -> Response),
 }

@@ -1,6 +1,8 @@
-//! A dialect that nobody needs: that one more is this file and its lines in a table of routes, and nothing else.
+//! A dialect that nobody needs: that one more is this file and its lines in a table of routes, and
+//! nothing else.
 //!
-//! Telegrams are lines of text that are sent together or not at all; a single one is the body itself.
+//! Telegrams are lines of text that are sent together or not at all; a single one is the body
+//! itself.
 
 use super::{Decoding, Dialect, Expected, Head, Orders};
 use crate::envelope::{Envelope, PublishOptions, short};

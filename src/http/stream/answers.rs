@@ -66,7 +66,8 @@ impl Answers {
         }
     }
 
-    /// How many of the `taken` lines take room here, or will: `under_way` of them have no outcome yet.
+    /// How many of the `taken` lines take room here, or will: `under_way` of them have no outcome
+    /// yet.
     pub(super) fn owed(&self, taken: u64, under_way: usize) -> usize {
         match &self.form {
             Form::Lines => under_way,

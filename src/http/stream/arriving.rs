@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-/// The bytes that a line may have in memory without a reservation: a connection's buffers hold as many anyway.
+/// The bytes that a line may have in memory without a reservation: a connection's buffers hold as
+/// many anyway.
 const UNCOUNTED: usize = 64 * 1024;
 
 /// Frames read in one turn without completing a line, after which other tasks have their turn.
@@ -139,7 +140,8 @@ impl ArrivingLines {
         }
     }
 
-    /// Asks for room for twice the bytes that have arrived, so that a long line asks only a few times.
+    /// Asks for room for twice the bytes that have arrived, so that a long line asks only a few
+    /// times.
     fn make_room(&mut self) {
         let wanted = (self.splitter.held() * 2).min(self.max);
         let until = self.until.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + self.patience)));

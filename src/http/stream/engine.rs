@@ -1,4 +1,5 @@
-//! The task of one stream: takes lines while there is room, publishes them side by side, and answers each.
+//! The task of one stream: takes lines while there is room, publishes them side by side, and
+//! answers each.
 
 use super::Connection;
 use super::answers::Answers;
@@ -298,7 +299,8 @@ impl Engine {
         })
     }
 
-    /// The same for a line that has to wait for its place. Until it has one, no other line is taken.
+    /// The same for a line that has to wait for its place. Until it has one, no other line is
+    /// taken.
     fn waiting(
         &mut self,
         index: u64,

@@ -1,8 +1,10 @@
-//! Many messages in one request, and an answer for each as soon as it is known: a stream of lines, or an array.
+//! Many messages in one request, and an answer for each as soon as it is known: a stream of lines,
+//! or an array.
 //!
-//! The `engine` is a task of its own. It takes lines from `arriving` (cut by `lines`) or `elements`, publishes each within the
-//! `places`, and writes the `answers` to the `outbox`, from which the response is read. So a client that reads slowly or
-//! leaves keeps no line from its outcome.
+//! The `engine` is a task of its own. It takes lines from `arriving` (cut by `lines`) or
+//! `elements`, publishes each within the `places`, and writes the `answers` to the `outbox`, from
+//! which the response is read. So a client that reads slowly or leaves keeps no line from its
+//! outcome.
 
 mod answers;
 mod arriving;
@@ -50,7 +52,8 @@ pub(super) async fn of_lines(
     begin(door, clock, Source::Lines(lines), entries, defaults, Begins::WhenTaken)
 }
 
-/// Answers an array with an array, in its order. `permit` is that of the document; its elements have their own.
+/// Answers an array with an array, in its order. `permit` is that of the document; its elements
+/// have their own.
 pub(super) async fn of_array(
     door: &Arc<Door>,
     start: Instant,

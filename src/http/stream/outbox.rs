@@ -1,4 +1,5 @@
-//! The answers between the engine that writes them and the response. All answers that are ready go out as one frame.
+//! The answers between the engine that writes them and the response. All answers that are ready go
+//! out as one frame.
 
 use crate::locking::lock;
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 
-/// With this many unread bytes of answers no more lines are taken. The answers of lines under way still find room.
+/// With this many unread bytes of answers no more lines are taken. The answers of lines under way
+/// still find room.
 pub(super) const FULL: usize = 64 * 1024;
 
 /// Shared by an engine and the response of its stream.
@@ -35,7 +37,8 @@ pub(super) struct ClientState {
 }
 
 impl Outbox {
-    /// Hands `answers` over; it is empty afterwards. Wakes the caller's task when the client makes room or leaves.
+    /// Hands `answers` over; it is empty afterwards. Wakes the caller's task when the client makes
+    /// room or leaves.
     pub(super) fn hand_over(&self, answers: &mut BytesMut, cx: &Context<'_>) -> ClientState {
         let mut state = lock(&self.0);
         if state.client_left {

@@ -1,4 +1,5 @@
-//! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill switch.
+//! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill
+//! switch.
 
 use super::failure::DialError;
 use crate::config::{BrokerConfig, Endpoint, FromFile, Secret, read_credential};

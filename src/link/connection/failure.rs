@@ -1,12 +1,13 @@
-//! Why an attempt to connect failed or a connection was lost: a label for metrics, a text for people.
+//! Why an attempt to connect failed or a connection was lost: a label for metrics, a text for
+//! people.
 
 use crate::labels::{ConnectFailure, LossReason};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{ConnectionState, ErrorKind};
 use std::io;
 
-/// A reason with the text of its cause. The text never holds credentials: it comes from the operating system
-/// or the broker.
+/// A reason with the text of its cause. The text never holds credentials: it comes from the
+/// operating system or the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DialError {
     pub(crate) failure: ConnectFailure,

@@ -1,9 +1,10 @@
 //! Keeps connections to the broker alive, one supervisor for each.
 //!
-//! `supervisor` dials (`attempts`, `dial`), serves, and dials again after a pause; `vigil` watches a connection
-//! that is open (`pulse` decides when the broker has stopped answering). `state` and `status` are what everybody
-//! else reads of it, and `reporter` is their only writer; `failure` names why an attempt failed or a connection
-//! was lost, and `outage_log` keeps an outage from filling the log.
+//! `supervisor` dials (`attempts`, `dial`), serves, and dials again after a pause; `vigil` watches
+//! a connection that is open (`pulse` decides when the broker has stopped answering). `state` and
+//! `status` are what everybody else reads of it, and `reporter` is their only writer; `failure`
+//! names why an attempt failed or a connection was lost, and `outage_log` keeps an outage from
+//! filling the log.
 
 mod attempts;
 mod dial;

@@ -45,7 +45,8 @@ impl Pulse {
         Self { stall_timeout, last_word: now, probe_sent: None, suspected: None, stalled: None }
     }
 
-    /// The broker last said something `at` that moment. Whether it had been stalled, and no longer is.
+    /// The broker last said something `at` that moment. Whether it had been stalled, and no longer
+    /// is.
     pub(crate) fn word(&mut self, at: Instant) -> bool {
         if at <= self.last_word {
             return false;
@@ -102,8 +103,9 @@ impl Pulse {
         }
     }
 
-    /// How long silence lasts before it is probed. With publishes in flight words should come often; an idle
-    /// connection is probed seldom, since a thousand sidecars are idle most of the time.
+    /// How long silence lasts before it is probed. With publishes in flight words should come
+    /// often; an idle connection is probed seldom, since a thousand sidecars are idle most of the
+    /// time.
     fn silence(&self, busy: bool) -> Duration {
         if busy { self.stall_timeout / 4 } else { self.stall_timeout * 2 }
     }

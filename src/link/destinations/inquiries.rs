@@ -25,8 +25,8 @@ const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 /// one of the 400 channels after which a connection is replaced.
 const QUEUES_MAX: usize = 16;
 
-/// How long the broker may take. Then the queue's node is thought to be away: for a queue that never
-/// was, the answer takes a millisecond.
+/// How long the broker may take. Then the queue's node is thought to be away: for a queue that
+/// never was, the answer takes a millisecond.
 const ASK_MAX: Duration = Duration::from_millis(500);
 
 /// Whether a queue exists.
@@ -66,8 +66,8 @@ impl Inquiries {
         connections.push(Asked { connection: Arc::downgrade(connection), closed: Arc::clone(closed) });
     }
 
-    /// Whether the queue exists, by an answer of the last second or by a new one. Ends within half a
-    /// second.
+    /// Whether the queue exists, by an answer of the last second or by a new one. Ends within half
+    /// a second.
     pub(crate) async fn exists(&self, queue: &ShortText) -> Existence {
         match self.answer(queue) {
             Some(answer) => answer.await,

@@ -2,10 +2,10 @@
 //! confirmed.
 //!
 //! A quorum queue without its quorum confirms nothing. With more than 32 unanswered publishes,
-//! RabbitMQ's channel grants no more credit to its connection, and after 200 to 400 further publishes
-//! to any destination the broker stops reading the whole connection (ADR-0004). So the destination
-//! is **held** before that (its messages wait, and others move to another channel), and if it goes
-//! on it is **silent** (its messages are refused). Any verdict ends both.
+//! RabbitMQ's channel grants no more credit to its connection, and after 200 to 400 further
+//! publishes to any destination the broker stops reading the whole connection (ADR-0004). So the
+//! destination is **held** before that (its messages wait, and others move to another channel), and
+//! if it goes on it is **silent** (its messages are refused). Any verdict ends both.
 //!
 //! A long way to the broker is not a standstill: there, no later publish is answered before an
 //! earlier one.
@@ -94,7 +94,8 @@ impl Standstill {
         self.any
     }
 
-    /// A publish to this destination was settled. `answered`: when it was handed over, if the broker settled it.
+    /// A publish to this destination was settled. `answered`: when it was handed over, if the
+    /// broker settled it.
     pub(crate) fn settled(&mut self, scope: &FaultScope, answered: Option<Instant>) {
         if self.any {
             if let (Some(_), Some(at)) = (self.seen.remove(scope), answered) {

@@ -62,7 +62,8 @@ impl Attribution {
         self.slot_by_id.insert(message_id, slot);
     }
 
-    /// The confirm of `slot` completed with an ack or a nack, carrying the return of the message `carried`.
+    /// The confirm of `slot` completed with an ack or a nack, carrying the return of the message
+    /// `carried`.
     ///
     /// `message_id` is the slot's own id when it is mandatory.
     pub(crate) fn completed(

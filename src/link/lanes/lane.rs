@@ -66,8 +66,9 @@ pub(crate) struct Flight {
 /// A publish that has ended, and the kind of lane that it was on.
 pub(crate) type EndedFlight = (LaneKind, Flight, FlightEnd);
 
-/// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag and the
-/// place in its frame queue under two locks, and two pollers would swap confirms (ADR-0001).
+/// One channel with its publishes in flight. Polled by one task only: lapin takes the delivery tag
+/// and the place in its frame queue under two locks, and two pollers would swap confirms
+/// (ADR-0001).
 pub(crate) struct Lane {
     kind: LaneKind,
     connection: Arc<Connection>,

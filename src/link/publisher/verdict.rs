@@ -28,7 +28,8 @@ pub(crate) fn of_broker(verdict: Verdict, message: &Message) -> Reply {
 
 /// The outcome of the publish because of which the broker closed its channel.
 ///
-/// The broker's own text names its user and virtual host, so it goes to the log and never to the client.
+/// The broker's own text names its user and virtual host, so it goes to the log and never to the
+/// client.
 pub(crate) fn refused(error: &lapin::Error, message: &Message) -> (Outcome, Option<String>) {
     const UNKNOWN: (Outcome, Option<String>) = (Outcome::LinkLost, None);
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return UNKNOWN };

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 /// The longest `Retry-After` of a destination that stays unavailable.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Tells which destinations have messages that wait for them in the spool. Such a destination counts
-/// as proven.
+/// Tells which destinations have messages that wait for them in the spool. Such a destination
+/// counts as proven.
 #[derive(Clone)]
 pub struct Waits(Arc<dyn Fn(&Message) -> bool + Send + Sync>);
 

@@ -124,7 +124,8 @@ impl LinkHandle {
         }
     }
 
-    /// One attempt. It is refused before it begins if no connection is up or the deadline has passed.
+    /// One attempt. It is refused before it begins if no connection is up or the deadline has
+    /// passed.
     async fn attempt(
         &self,
         message: &Arc<Message>,

@@ -62,8 +62,8 @@ labels! {
         Parked = "parked",
     }
 
-    /// The outcomes that are remembered with a key. Any other is not final: the request may be tried
-    /// again.
+    /// The outcomes that are remembered with a key. Any other is not final: the request may be
+    /// tried again.
     FinalOutcome {
         /// The broker confirmed the message.
         Confirmed = "confirmed",
@@ -315,8 +315,8 @@ pub struct Whole {
     pub message: Option<Message>,
 }
 
-/// Now by the wall clock, in Unix milliseconds: for ages that people read. The store goes by a clock
-/// of its own, [`StoreHandle::now_ms`](super::StoreHandle::now_ms).
+/// Now by the wall clock, in Unix milliseconds: for ages that people read. The store goes by a
+/// clock of its own, [`StoreHandle::now_ms`](super::StoreHandle::now_ms).
 #[must_use]
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -171,8 +171,8 @@ impl Ledger {
     }
 
     /// Makes a record ready again, in its old place, with its whole time to live and all its tries.
-    /// Its attempts and its hand-over stay: the broker may have the message from one of them, so the
-    /// next delivery needs the mark.
+    /// Its attempts and its hand-over stay: the broker may have the message from one of them, so
+    /// the next delivery needs the mark.
     fn redrive(&mut self, seq: Seq, now_ms: i64) -> rusqlite::Result<bool> {
         let Some(RecordRow { dest, state: RecordState::Parked, .. }) = self.found(seq)? else {
             return Ok(false);
