@@ -29,7 +29,7 @@ mode = "fallback"
     assert!(
         config
             .effective()
-            .ends_with("[[route]]\nexchange = \"*\"\nmode = \"fallback\"\noverride = true\n known = false\n")
+            .ends_with("[[route]]\nexchange = \"*\"\nmode = \"fallback\"\noverride = true\nknown = false\n")
     );
 }
 
