@@ -167,6 +167,44 @@ async fn a_store_of_the_last_release_is_brought_to_this_version_with_nothing_los
 }
 
 #[tokio::test]
+async fn a_spool_that_the_released_binary_wrote_is_opened_with_every_message_in_its_order() {
+    // Written by amqpost 0.1.0: m-0 to m-10099 for five queues by turns, the first 100 numbers parked.
+    let written = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/spool-0.1.0.tar.gz");
+    let directory = tempfile::tempdir().unwrap();
+    let settings = StoreSettings::new(directory.path().join("spool"));
+    fs::create_dir(&settings.directory).unwrap();
+    let mut unpacking = std::process::Command::new("tar");
+    unpacking.args(["-xzf", written, "-C"]).arg(&settings.directory);
+    assert!(unpacking.status().unwrap().success());
+
+    let (store, handle) = Store::open(settings.clone()).unwrap();
+
+    let found = StoreReader::open(&settings.directory).unwrap().verify(|_| {}).await.unwrap();
+    assert_eq!(found, Found { records: 10_100, ..Found::default() });
+    assert_eq!((handle.stats().ready, handle.stats().parked), (10_000, 100));
+    let mut parked = Vec::new();
+    let page = Page { after: None, limit: 1000 };
+    for entry in
+        handle.list(Filter { reason: Some("unroutable".into()), ..Filter::default() }, page).await.unwrap()
+    {
+        parked.push(entry.seq);
+    }
+    assert_eq!(handle.redrive(parked).await, Ok(100));
+    let mut sum = 0;
+    for queue in 0..5u32 {
+        let of = Address { exchange: short(""), routing_key: short(&format!("q{queue}")) };
+        let batch = handle.next_batch(&of, None, usize::MAX, usize::MAX).await.unwrap();
+        let number =
+            |stored: &Stored| String::from_utf8_lossy(&stored.message.payload)[2..].parse::<u32>().unwrap();
+        let numbers: Vec<_> = batch.records.iter().map(number).collect();
+        assert_eq!(numbers, (0..2020).map(|n| 5 * n + queue).collect::<Vec<_>>(), "q{queue}");
+        sum += numbers.len();
+    }
+    assert_eq!(sum, 10_100);
+    store.close();
+}
+
+#[tokio::test]
 async fn a_store_of_version_1_is_brought_to_this_one_with_all_that_it_holds() {
     let mut bench = Bench::new();
     let mut seqs = Vec::new();
