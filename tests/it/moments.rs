@@ -216,9 +216,6 @@ async fn a_queue_whose_node_is_away_is_unavailable_also_to_a_sidecar_that_never_
     let (far, nobody) = ("/v1/queues/far/messages", "/v1/queues/nobody/messages");
     assert_unavailable(&sidecar.post(far, &[], "x").await);
     assert_eq!(sidecar.post(nobody, &[], "x").await.verdict(), (422, "unroutable"));
-
-    cluster.nodes()[1].run_ok("rabbit:start(), ok.").await;
-    is_confirmed(&sidecar, far, PATIENCE).await;
 }
 
 /// An exchange that keeps its last messages for queues that are bound later, and returns them
