@@ -18,6 +18,9 @@ pub(crate) const DRAIN_RATE: u32 = 300;
 /// The deadline for a link to come back.
 const BACK: Duration = Duration::from_secs(20);
 
+/// The deadline for the spool to empty: a full queue is tried again once a second for each message that waits.
+const DRAINED: Duration = Duration::from_secs(90);
+
 /// The addresses of the current sidecar.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
@@ -94,7 +97,7 @@ impl Scene {
     /// Waits until nothing is in flight and the consumers have taken all messages.
     pub(crate) async fn is_quiet(&self) {
         if let Some(sidecar) = &*self.sidecar.lock().await {
-            eventually("the spool is empty and nothing is in flight any more", BACK, async || {
+            eventually("the spool is empty and nothing is in flight any more", DRAINED, async || {
                 let left = [
                     sidecar.metric("amqpost_in_flight").await,
                     sidecar.metric("amqpost_spool_messages").await,
@@ -138,6 +141,10 @@ async fn start_sidecar(uri: &str, limit: usize, spool: &Path) -> Sidecar {
     let sidecar = Sidecar::builder(uri)
         .set("spool.path", &format!("{:?}", spool.display().to_string()))
         .set("spool.drain_rate", &DRAIN_RATE.to_string())
+        // A full queue is tried again within a second, and given up only after more nacks than it
+        // has time for.
+        .set("spool.park_after", "\"4s\"")
+        .set("spool.nacks_max", "1000")
         .set("publish.max_in_flight", &limit.to_string())
         .set("publish.max_body", &format!("\"{}KiB\"", BODY_MAX / 1024))
         // So small that messages have to wait for the socket, where they can still be withdrawn.

@@ -25,8 +25,8 @@ const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 /// one of the 400 channels after which a connection is replaced.
 const QUEUES_MAX: usize = 16;
 
-/// How long the broker may take. Then the queue's node is thought to be away: for a queue that
-/// never was, the answer takes a millisecond.
+/// How long the broker may take. On a fast link the answer takes a millisecond, also for a queue
+/// whose node is away.
 const ASK_MAX: Duration = Duration::from_millis(500);
 
 /// Whether a queue exists.
@@ -36,7 +36,8 @@ pub(crate) enum Existence {
     Exists,
     /// The broker knows no such queue.
     Missing,
-    /// The broker was not asked: nobody is connected, or too many queues were asked about.
+    /// The broker was not asked, or gave no answer in time: nobody is connected, or too many queues
+    /// were asked about.
     NotAsked,
 }
 
@@ -116,8 +117,8 @@ async fn ask(connection: Arc<Connection>, closed: Arc<AtomicUsize>, queue: Short
             }
         }
     };
-    // A broker that knows the queue and waits for its node may take long.
-    tokio::time::timeout(ASK_MAX, asking).await.unwrap_or(Existence::Exists)
+    // A slow link is no proof of anything: without an answer the return stands.
+    tokio::time::timeout(ASK_MAX, asking).await.unwrap_or(Existence::NotAsked)
 }
 
 /// What the broker's refusal to describe a queue says of the queue.
