@@ -18,7 +18,8 @@ pub(crate) const DRAIN_RATE: u32 = 300;
 /// The deadline for a link to come back.
 const BACK: Duration = Duration::from_secs(20);
 
-/// The deadline for the spool to empty: a full queue is tried again once a second for each message that waits.
+/// The deadline for the spool to empty: a full queue is tried again once a second for each message
+/// that waits.
 const DRAINED: Duration = Duration::from_secs(90);
 
 /// The addresses of the current sidecar.
