@@ -10,6 +10,10 @@ keep_going=${keep_going:-0}
 steps_table=
 steps_failed=()
 step_job=
+# What a step has to say beside its result: a line each, written by `remark` in the step's process.
+STEP_REMARKS=$(mktemp)
+export STEP_REMARKS
+trap 'rm -f -- "$STEP_REMARKS"' EXIT
 
 # Adds a row to the table that print_steps prints.
 note_step() {
@@ -19,6 +23,9 @@ note_step() {
     elif ((status != 0)); then
         result="failed with status $status"
     fi
+    local remark
+    while IFS= read -r remark; do result+="; $remark"; done <"$STEP_REMARKS"
+    : >"$STEP_REMARKS"
     steps_table+="| $title | $result | $seconds | $usual |"$'\n'
     printf '== %s: %s, %d s (usually %d s)\n' "$title" "$result" "$seconds" "$usual"
     ((status == 0)) || steps_failed+=("$title")
