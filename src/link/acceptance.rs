@@ -1,7 +1,7 @@
-//! Finds messages that no broker accepts before they are sent: sending one costs a whole
-//! connection.
+//! Finds messages that no broker accepts, or that harm the queue that gets them, before they are
+//! sent.
 
-use crate::message::{HeaderValue, Message};
+use crate::message::{HeaderTable, HeaderValue, Message};
 
 /// The most bytes that the properties of a message may take. They travel in a frame of their own,
 /// which has at most `frame_max` bytes.
@@ -19,12 +19,50 @@ pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> 
     if size > properties_max {
         return Some(format!("properties and headers take {size} bytes, the broker takes {properties_max}"));
     }
-    is_a_reply_address(message).map(str::to_owned)
+    is_a_reply_address(message).map(str::to_owned).or_else(|| malformed_broker_header(message))
 }
 
-/// Payloads of at least this size travel alone, since the broker closes the channel if one exceeds
-/// its `max_message_size` (16 MiB on RabbitMQ 4, 128 MiB before), which a client cannot ask for.
-const LARGE_PAYLOAD: usize = 8 * 1024 * 1024;
+/// Why the message is refused if a header that brokers write has a form that no broker writes.
+///
+/// Consumers publish dead-lettered messages again with these headers, so the right form is fine. An
+/// `x-death` whose array holds anything but tables crashes the queue of RabbitMQ 3.10 that
+/// dead-letters the message, and with it the queue's transient messages; federation reads
+/// `x-received-from` in the same way.
+fn malformed_broker_header(message: &Message) -> Option<String> {
+    let is_text = |value: &HeaderValue| matches!(value, HeaderValue::Text(_));
+    let is_number = |value: &HeaderValue| matches!(value, HeaderValue::Int(_));
+    let problem = |name: &str, value: &HeaderValue| match name {
+        "x-death" => {
+            (!are_tables(value, is_a_death)).then_some("an array of tables, as the broker writes them")
+        }
+        "x-received-from" => (!are_tables(value, |_| true)).then_some("an array of tables"),
+        "x-delivery-count" | "x-acquired-count" => (!is_number(value)).then_some("an integer"),
+        name if name.starts_with("x-first-death-") || name.starts_with("x-last-death-") => {
+            (!is_text(value)).then_some("a string")
+        }
+        _ => None,
+    };
+    message.properties.headers.iter().find_map(|(name, value)| {
+        let expected = name.as_str().starts_with("x-").then(|| problem(name.as_str(), value))??;
+        Some(format!("headers.{}: only the broker writes this header, and as {expected}", name.as_str()))
+    })
+}
+
+fn are_tables(value: &HeaderValue, holds: impl Fn(&HeaderTable) -> bool) -> bool {
+    let HeaderValue::Array(entries) = value else { return false };
+    entries.iter().all(|entry| matches!(entry, HeaderValue::Table(table) if holds(table)))
+}
+
+/// Whether the fields of an entry of `x-death` have the types that the broker gives them.
+fn is_a_death(entry: &HeaderTable) -> bool {
+    let is_text = |value: &HeaderValue| matches!(value, HeaderValue::Text(_));
+    entry.iter().all(|(name, value)| match name.as_str() {
+        "queue" | "reason" | "exchange" => is_text(value),
+        "count" | "time" => matches!(value, HeaderValue::Int(_)),
+        "routing-keys" => matches!(value, HeaderValue::Array(keys) if keys.iter().all(is_text)),
+        _ => true,
+    })
+}
 
 /// The reply address that works only for a consumer on the same channel. A sidecar never consumes.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -56,14 +94,71 @@ fn is_a_reply_address(message: &Message) -> Option<&'static str> {
     (is_reply(message.routing_key.as_str()) || copies).then_some(problem)
 }
 
-/// Whether the broker may close the channel because of this message, whatever its destination.
+/// Whether the broker may close the channel because of a property of this message, whatever its
+/// destination.
 ///
 /// It does so (406) for a user id that is not the connection's, for a `CC` or `BCC` header that is
-/// not a list of texts, for a direct reply-to, and for a payload above its limit.
+/// not a list of texts, and for a direct reply-to.
 pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
     let properties = &message.properties;
     properties.user_id.as_ref().is_some_and(|id| id.as_str() != user)
         || properties.reply_to.as_ref().is_some_and(|reply_to| reply_to.as_str() == DIRECT_REPLY_TO)
-        || message.payload.len() >= LARGE_PAYLOAD
         || properties.headers.keys().any(|name| matches!(name.as_str(), "CC" | "BCC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::ShortText;
+    use crate::message::testing::message_to;
+
+    fn table(fields: &[(&str, HeaderValue)]) -> HeaderValue {
+        let field = |(name, value): &(&str, HeaderValue)| (ShortText::new(*name).unwrap(), value.clone());
+        HeaderValue::Table(fields.iter().map(field).collect())
+    }
+
+    fn text(text: &str) -> HeaderValue {
+        HeaderValue::Text(text.to_owned())
+    }
+
+    fn problem(name: &str, value: HeaderValue) -> Option<String> {
+        let mut message = message_to("e", "k");
+        message.properties.headers.insert(ShortText::new(name).unwrap(), value);
+        unacceptable(&message, 1 << 16)
+    }
+
+    #[test]
+    fn a_dead_lettered_message_may_be_published_again_with_its_headers() {
+        let death = table(&[
+            ("count", HeaderValue::Int(1)),
+            ("reason", text("rejected")),
+            ("queue", text("orders")),
+            ("time", HeaderValue::Int(1_700_000_000)),
+            ("exchange", text("")),
+            ("routing-keys", HeaderValue::Array(vec![text("orders")])),
+        ]);
+        assert_eq!(problem("x-death", HeaderValue::Array(vec![death])), None);
+        assert_eq!(problem("x-death", HeaderValue::Array(vec![])), None);
+        assert_eq!(problem("x-first-death-reason", text("rejected")), None);
+        assert_eq!(problem("x-tenant", HeaderValue::Int(7)), None);
+    }
+
+    #[test]
+    fn a_header_of_the_broker_in_another_form_is_refused_with_its_name() {
+        let of_one = |value| HeaderValue::Array(vec![value]);
+        for (name, value) in [
+            ("x-death", text("rejected")),
+            ("x-death", HeaderValue::Void),
+            ("x-death", of_one(text("rejected"))),
+            ("x-death", of_one(table(&[("queue", HeaderValue::Int(1))]))),
+            ("x-death", of_one(table(&[("routing-keys", text("k"))]))),
+            ("x-first-death-queue", HeaderValue::Int(1)),
+            ("x-last-death-reason", HeaderValue::Void),
+            ("x-received-from", of_one(text("elsewhere"))),
+            ("x-acquired-count", text("1")),
+        ] {
+            let problem = problem(name, value).unwrap_or_default();
+            assert!(problem.contains(&format!("headers.{name}:")), "{problem}");
+        }
+    }
 }

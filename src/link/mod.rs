@@ -8,10 +8,12 @@
 //! * `destinations` remembers which destinations work and which are at fault;
 //! * `connection` keeps connections alive and reports their state;
 //! * `acceptance` finds messages that no broker accepts, `backoff` computes the pauses between
-//!   attempts, and `stage` says whether the link is draining.
+//!   attempts, `channel_limit` knows whether channels are scarce, and `stage` says whether the link
+//!   is draining.
 
 mod acceptance;
 mod backoff;
+mod channel_limit;
 mod connection;
 #[cfg(test)]
 mod counted;
@@ -32,6 +34,7 @@ use crate::config::{BrokerConfig, Config, Live};
 use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
+use channel_limit::ChannelLimit;
 use connection::{Reporter, StateReader, Supervisor};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
@@ -50,6 +53,7 @@ struct LinkSettings {
     broker: BrokerConfig,
     max_in_flight: usize,
     inquiries: Arc<Inquiries>,
+    channel_limit: Arc<ChannelLimit>,
 }
 
 /// The way to publish and to read the link's state. Cloning shares the link.
@@ -75,11 +79,13 @@ impl Link {
     #[must_use]
     pub fn start(live: &Live, waits: Waits, admission: Admission, metrics: Metrics) -> (Self, LinkHandle) {
         let Config { broker, publish, .. } = &live.now().clone();
-        let inquiries = Arc::new(Inquiries::default());
+        let channel_limit = Arc::new(ChannelLimit::default());
+        let inquiries = Arc::new(Inquiries::new(Arc::clone(&channel_limit)));
         let settings = Arc::new(LinkSettings {
             max_in_flight: publish.max_in_flight,
             broker: broker.clone(),
             inquiries: Arc::clone(&inquiries),
+            channel_limit,
         });
         let attempting = Arc::new(Attempting {
             admission,

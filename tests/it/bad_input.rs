@@ -239,6 +239,12 @@ fn bad_envelopes() -> Vec<(String, &'static str)> {
         (property(&format!(r#""headers":{{"deep":{deep}}}"#)), "properties.headers.deep"),
         (property(&format!(r#""headers":{deeper}"#)), "properties.headers"),
         (property(&format!(r#""headers":{{"large":"{}"}}"#, "x".repeat(200_000))), "headers"),
+        (property(r#""headers":{"x-death":"text"}"#), "headers.x-death"),
+        (property(r#""headers":{"x-death":["not a table"]}"#), "headers.x-death"),
+        (property(r#""headers":{"x-death":[{"count":"many"}]}"#), "headers.x-death"),
+        (property(r#""headers":{"x-first-death-queue":7}"#), "headers.x-first-death-queue"),
+        (property(r#""headers":{"x-received-from":[7]}"#), "headers.x-received-from"),
+        (property(r#""headers":{"x-delivery-count":"7"}"#), "headers.x-delivery-count"),
     ]
 }
 

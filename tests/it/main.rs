@@ -18,6 +18,7 @@ mod first_publish;
 mod hard_connections;
 mod idempotency;
 mod life_cycle;
+mod limits_of_the_broker;
 mod link_down;
 mod link_lost;
 mod many_at_once;

@@ -115,6 +115,7 @@ impl Supervisor {
         let reason = error.failure.as_str();
         let text = format!("{reason}: {}", error.text);
         self.reporter.metrics.connect_failed(error.failure);
+        self.settings.channel_limit.heard(&error.text);
         if let Some(unlogged) = outage.worth_a_line(&text) {
             let connection = self.reporter.slot;
             tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
@@ -124,6 +125,7 @@ impl Supervisor {
 
     fn lost(&self, (reason, cause): &Loss, endpoint: &str) {
         self.reporter.metrics.disconnected(*reason);
+        self.settings.channel_limit.heard(cause);
         let (connection, reason) = (self.reporter.slot, reason.as_str());
         tracing::warn!(connection, endpoint, reason, cause, "connection lost");
     }

@@ -6,6 +6,7 @@
 //! at most once a second, and few queues a second: without an answer the return stands.
 
 use crate::hashing::Map;
+use crate::link::channel_limit::ChannelLimit;
 use crate::locking::lock;
 use crate::message::ShortText;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
@@ -36,16 +37,17 @@ pub(crate) enum Existence {
     Exists,
     /// The broker knows no such queue.
     Missing,
-    /// The broker was not asked, or gave no answer in time: nobody is connected, or too many queues
-    /// were asked about.
+    /// The broker was not asked, or gave no answer in time: nobody is connected, too many queues
+    /// were asked about, or channels are scarce.
     NotAsked,
 }
 
 type Answer = Shared<BoxFuture<'static, Existence>>;
 
 /// The questions to the broker, over whichever connection is open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inquiries {
+    channel_limit: Arc<ChannelLimit>,
     connections: Mutex<Vec<Asked>>,
     answers: Mutex<Map<ShortText, (Instant, Answer)>>,
 }
@@ -59,6 +61,10 @@ struct Asked {
 }
 
 impl Inquiries {
+    pub(crate) fn new(channel_limit: Arc<ChannelLimit>) -> Self {
+        Self { channel_limit, connections: Mutex::default(), answers: Mutex::default() }
+    }
+
     /// From now on the broker may be asked over this connection. `closed` counts the channels that
     /// it costs.
     pub(crate) fn connected(&self, connection: &Arc<Connection>, closed: &Arc<AtomicUsize>) {
@@ -83,7 +89,7 @@ impl Inquiries {
         if let Some((_, answer)) = answers.get(queue) {
             return Some(answer.clone());
         }
-        if answers.len() >= QUEUES_MAX {
+        if answers.len() >= QUEUES_MAX || self.channel_limit.is_reached() {
             return None;
         }
         let (connection, closed) = self.connection()?;
@@ -164,6 +170,6 @@ mod tests {
     #[tokio::test]
     async fn without_a_connection_nobody_is_asked() {
         let queue = ShortText::new("q").unwrap();
-        assert_eq!(Inquiries::default().exists(&queue).await, Existence::NotAsked);
+        assert_eq!(Inquiries::new(Arc::default()).exists(&queue).await, Existence::NotAsked);
     }
 }

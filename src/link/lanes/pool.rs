@@ -4,6 +4,7 @@
 use super::lane::{EndedFlight, Flight, FlightEnd, Lane, LaneKind};
 use super::transfer::transfer_time;
 use crate::link::LinkSettings;
+use crate::link::channel_limit::ChannelLimit;
 use crate::link::destinations::Owed;
 use crate::message::{Message, ShortText};
 use futures_util::future::BoxFuture;
@@ -38,6 +39,7 @@ type Opening = Pin<Box<dyn Future<Output = (LaneKind, Result<Channel, lapin::Err
 /// All publishing channels of one connection.
 pub(crate) struct Lanes {
     connection: Arc<Connection>,
+    channel_limit: Arc<ChannelLimit>,
     open_within: Duration,
     write_window: usize,
     /// Bytes handed to lapin and not yet on the socket.
@@ -69,6 +71,7 @@ impl Lanes {
         settings.inquiries.connected(&connection, &closed);
         Self {
             connection,
+            channel_limit: Arc::clone(&settings.channel_limit),
             open_within: settings.broker.connect_timeout,
             write_window: settings.broker.write_window,
             stall_timeout: settings.broker.stall_timeout,
@@ -144,7 +147,7 @@ impl Lanes {
     /// per second.
     pub(crate) fn replace_shared(&mut self, now: Instant) {
         let is_fresh = self.replaced_at.is_some_and(|at| now < at + REPLACE_PAUSE);
-        if !self.replaceable || is_fresh {
+        if !self.replaceable || is_fresh || self.channel_limit.is_reached() {
             return;
         }
         let Some(lane) = self.shared.take_if(|lane| lane.died().is_none()) else { return };
@@ -157,7 +160,14 @@ impl Lanes {
 
     /// Closes channels that can no longer be used.
     fn close_spent(&mut self) {
-        let mut spent: Vec<Lane> = self.solo.extract_if(.., |lane| lane.is_spent()).collect();
+        if self.channel_limit.is_reached() {
+            self.solo_max = 0;
+        }
+        let none_allowed = self.has_no_solo();
+        let is_spent = |lane: &mut Lane| {
+            lane.is_spent() || (none_allowed && lane.died().is_none() && lane.in_flight() == 0)
+        };
+        let mut spent: Vec<Lane> = self.solo.extract_if(.., is_spent).collect();
         let done = |(_, lane): &mut (Instant, Lane)| lane.died().is_none() && lane.in_flight() == 0;
         spent.extend(self.retired.extract_if(.., done).map(|(_, lane)| lane));
         for lane in spent {

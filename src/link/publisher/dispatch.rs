@@ -16,7 +16,7 @@ enum Placement {
     Solo,
     Stuck,
     Silent,
-    Rejected(String),
+    Rejected(Outcome, String),
 }
 
 /// What must be known about a message before it travels alone.
@@ -49,7 +49,7 @@ impl Publisher {
             Some(Placement::Solo) => self.waiting.solo.push_back(job),
             Some(Placement::Stuck) => self.waiting.stuck.push_back(job),
             Some(Placement::Silent) => job.give_back(Outcome::BreakerOpen),
-            Some(Placement::Rejected(detail)) => job.reject(Outcome::InvalidRequest, Some(detail)),
+            Some(Placement::Rejected(outcome, detail)) => job.reject(outcome, Some(detail)),
             None => {}
         }
     }
@@ -64,7 +64,10 @@ impl Publisher {
 
     fn route_of(&self, message: &Message, alone: bool) -> Placement {
         if let Some(problem) = unacceptable(message, self.properties_max) {
-            return Placement::Rejected(problem);
+            return Placement::Rejected(Outcome::InvalidRequest, problem);
+        }
+        if let Some(problem) = self.payload_sizes.problem(message.payload.len()) {
+            return Placement::Rejected(Outcome::PayloadTooLarge, problem);
         }
         if self.standstill.any() && !alone {
             match self.standstill.of(&FaultScope::of(message)) {
@@ -80,7 +83,10 @@ impl Publisher {
         if self.lanes.has_no_solo() {
             return false;
         }
-        alone || !self.proven.contains(message) || may_close_its_channel(message, &self.user)
+        alone
+            || !self.proven.contains(message)
+            || self.payload_sizes.is_unproven(message.payload.len())
+            || may_close_its_channel(message, &self.user)
     }
 
     /// Hands over every message that can be handed over now. Returns whether there was any.

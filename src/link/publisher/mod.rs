@@ -4,6 +4,7 @@
 mod checkup;
 mod dispatch;
 mod mode;
+mod payload_sizes;
 mod verdict;
 mod vitals;
 mod waiting;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use crate::when_woken::when_woken;
 use lapin::{Channel, Connection};
+use payload_sizes::PayloadSizes;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -68,6 +70,7 @@ pub(crate) struct Publisher {
     /// when.
     probing: HashMap<FaultScope, Instant>,
     proven: ProvenDestinations,
+    payload_sizes: PayloadSizes,
     standstill: Standstill,
     nacking: NackingScopes,
     silent_after: Duration,
@@ -103,6 +106,7 @@ impl Publisher {
             lanes: Lanes::new(connection, shared, settings),
             probing: HashMap::new(),
             proven: ProvenDestinations::default(),
+            payload_sizes: PayloadSizes::default(),
             standstill: Standstill::new(settings.broker.stall_timeout),
             nacking: NackingScopes::default(),
             silent_after: settings.broker.stall_timeout,
@@ -256,6 +260,7 @@ impl Publisher {
             any = true;
             self.probing.remove(&FaultScope::of(&message));
             self.proven.insert(&message);
+            self.payload_sizes.accepted(message.payload.len());
             self.vitals.word();
         }
         if any {
@@ -276,18 +281,28 @@ impl Publisher {
             FlightEnd::Verdict(verdict) => {
                 self.metrics.confirm_received(handed_over_at.elapsed());
                 self.vitals.answered(handed_over_at);
+                self.payload_sizes.accepted(message.payload.len());
                 of_broker(verdict, &message)
             }
             FlightEnd::Displaced => Reply::Displaced(Parcel { message, permit }),
             FlightEnd::NotPublished => Reply::NotHandedOver(Parcel { message, permit }, Outcome::LinkDown),
             FlightEnd::Refused(error) => {
-                let (outcome, detail) = refused(&error, &message);
+                let (outcome, detail) = self.refused(&error, &message);
                 self.share_refusal(outcome, detail.as_deref(), &message);
                 Reply::Settled(outcome, detail)
             }
             FlightEnd::Lost => Reply::Settled(Outcome::LinkLost, None),
         };
         deliver(reply_to, reply, &ticket, &self.metrics);
+    }
+
+    /// The outcome of the publish because of which the broker closed its channel.
+    fn refused(&mut self, error: &lapin::Error, message: &Message) -> (Outcome, Option<String>) {
+        let size = message.payload.len();
+        if channel_error_text(error).is_some_and(|text| self.payload_sizes.refused(text, size)) {
+            return (Outcome::PayloadTooLarge, self.payload_sizes.problem(size));
+        }
+        refused(error, message)
     }
 
     /// Requests that already wait for the same destination get the same answer: the broker's word
@@ -299,6 +314,11 @@ impl Publisher {
             self.waiting.reject_solo(outcome, detail, |message| {
                 message.exchange == refused.exchange && message.routing_key == refused.routing_key
             });
+        } else if outcome == Outcome::PayloadTooLarge {
+            // The limit is known now, and others may be above it as well.
+            for job in std::mem::take(&mut self.waiting.solo) {
+                self.route(job);
+            }
         }
     }
 

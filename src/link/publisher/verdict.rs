@@ -48,9 +48,6 @@ pub(crate) fn refused(error: &lapin::Error, message: &Message) -> (Outcome, Opti
             let detail = format!("the broker does not let the sidecar's user publish to '{exchange}'");
             (Outcome::AccessRefused, detail)
         }
-        AMQPSoftError::PRECONDITIONFAILED if text.contains("larger than") => {
-            (Outcome::PayloadTooLarge, "the payload exceeds the broker's max_message_size".to_owned())
-        }
         AMQPSoftError::PRECONDITIONFAILED if text.contains("user_id") => {
             (Outcome::RefusedByBroker, "user_id: not the user of the sidecar's connection".to_owned())
         }
