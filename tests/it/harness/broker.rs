@@ -141,6 +141,13 @@ impl Broker {
         self.node.watchdog.pid()
     }
 
+    /// The first number of RabbitMQ's version.
+    pub async fn generation(&self) -> u32 {
+        let version = self.run("rabbit_misc:version().").await;
+        let number = version.trim_matches('"').split('.').next().unwrap_or_default();
+        number.parse().unwrap_or_else(|e| panic!("{version:?}: {e}"))
+    }
+
     /// The directory of the node's files, which is removed with the node.
     pub fn directory(&self) -> PathBuf {
         self.node.directory().to_path_buf()

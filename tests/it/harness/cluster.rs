@@ -19,6 +19,20 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Allows one cluster per test process at a time: each uses the CPU and memory of several nodes.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// Takes a node into the cluster of the first one, as `rabbitmqctl join_cluster` does, and leaves
+/// its applications stopped. The node does not look for the cluster by itself at its start: since
+/// RabbitMQ 3.13 that starts another Erlang node, which needs epmd.
+fn joining(first: &Membership) -> String {
+    let first = first.node_name();
+    format!(
+        "ok = rabbit:stop(),
+         case code:ensure_loaded(rabbit_db_cluster) of
+           {{module, _}} -> rabbit_db_cluster:join('{first}', disc);
+           {{error, _}} -> rabbit_mnesia:join_cluster('{first}', disc)
+         end."
+    )
+}
+
 /// A cluster of RabbitMQ nodes on loopback.
 ///
 /// Each is a [`Broker`] with its faults: `kill_9`, `pause`, `resume`, `stop`, `restart`. Clients
@@ -44,17 +58,12 @@ impl Cluster {
             .map(|address| Membership { address, port: port.number(), cookie: cookie.clone() })
             .take(count)
             .collect();
-        // The others look for the first one only at their first start.
-        let peers = format!("cluster_formation.classic_config.nodes.1 = {}", memberships[0].node_name());
-        let start = |membership: &Membership| Broker::builder().membership(membership.clone());
-        let mut nodes = vec![start(&memberships[0]).start().await];
-        let others = memberships[1..].iter().map(|membership| {
-            start(membership)
-                .config_line("cluster_formation.peer_discovery_backend = classic_config")
-                .config_line(&peers)
-                .start()
-        });
-        nodes.extend(join_all(others).await);
+        let start = |membership: &Membership| Broker::builder().membership(membership.clone()).start();
+        let nodes = join_all(memberships.iter().map(start)).await;
+        for node in &nodes[1..] {
+            node.run_ok(&joining(&memberships[0])).await;
+        }
+        join_all(nodes[1..].iter().map(|node| node.run_ok("rabbit:start()."))).await;
         let cluster = Self { nodes, _port: port, _turn: turn };
         cluster.wait_until_all_joined().await;
         cluster

@@ -203,8 +203,11 @@ impl Node {
         TcpStream::connect(address).await.ok()
     }
 
+    /// Whether RabbitMQ runs and its start is over. RabbitMQ 3 that is stopped before that ignores
+    /// the next start; RabbitMQ 4 ends.
     async fn is_running(&self) -> bool {
-        let asked = self.control.try_run("rabbit:is_running().", Duration::from_secs(5));
+        let look = "element(1, init:get_status()) =:= started andalso rabbit:is_running().";
+        let asked = self.control.try_run(look, Duration::from_secs(5));
         asked.await.is_ok_and(|value| value == "true")
     }
 
