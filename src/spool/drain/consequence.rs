@@ -40,7 +40,9 @@ pub(super) enum Consequence {
 /// What is known about copies of a message that the broker refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copies {
-    /// Whether it goes to one queue at most, so that a nack says that no queue has it.
+    /// Whether it goes to one queue at most. Then repeated nacks do not leave copy after copy. One
+    /// copy may be there: the broker nacks also what a classic queue took just before its node went
+    /// away.
     goes_to_one_queue: bool,
     /// Whether a return says that no queue has it.
     returns_are_certain: bool,
