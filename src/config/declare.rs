@@ -23,7 +23,10 @@ pub(super) const EACH_KEY: &str = "every key of a section has a default or is op
 macro_rules! configuration {
     (
         sections { $( $(#[doc = $about:literal])+ $section:ident: $Section:ident { $($keys:tt)+ } )+ }
-        tables { $( $(#[doc = $table_about:literal])+ $table:ident: $Table:ident $(, $when:ident)? { $($table_keys:tt)+ } )+ }
+        tables { $(
+            $(#[doc = $table_about:literal])+
+            $table:ident: $Table:ident $(, $when:ident)? { $($table_keys:tt)+ }
+        )+ }
     ) => {
         /// Everything amqpost can be told, valid by construction of [`Config::load`].
         ///
@@ -32,7 +35,11 @@ macro_rules! configuration {
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         pub struct Config {
             $( $(#[doc = $about])+ pub $section: $Section, )+
-            $( $(#[doc = $table_about])+ #[serde(skip_serializing_if = "Vec::is_empty")] pub $table: Vec<$Table>, )+
+            $(
+                $(#[doc = $table_about])+
+                #[serde(skip_serializing_if = "Vec::is_empty")]
+                pub $table: Vec<$Table>,
+            )+
         }
 
         /// All sections, in the order of the documents.
@@ -54,8 +61,15 @@ macro_rules! configuration {
             /// The keys and tables whose values differ: paths, and whether they are reloadable.
             pub(super) fn differing(&self, other: &Self) -> Vec<(&'static str, bool)> {
                 let mut keys = Vec::new();
-                $( keys.extend(self.$section.differing(&other.$section).iter().map(|key| (key.path, key.reloadable))); )+
-                $( if self.$table != other.$table { keys.push((stringify!($table), configuration!(@reloadable $($when)?))) } )+
+                $(
+                    let differing = self.$section.differing(&other.$section);
+                    keys.extend(differing.iter().map(|key| (key.path, key.reloadable)));
+                )+
+                $(
+                    if self.$table != other.$table {
+                        keys.push((stringify!($table), configuration!(@reloadable $($when)?)));
+                    }
+                )+
                 keys
             }
 
@@ -71,7 +85,8 @@ macro_rules! configuration {
     };
     (@struct $section:ident $Section:ident [$($all:ident)?] [$($about:literal)+] { $(
         $(#[doc = $doc:literal])+
-        $field:ident $(as $name:literal)? $(was $old:literal)*: $type:ty $(= $default:literal)?, $kind:expr $(, $when:ident)?;
+        $field:ident $(as $name:literal)? $(was $old:literal)*:
+            $type:ty $(= $default:literal)?, $kind:expr $(, $when:ident)?;
     )+ }) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +115,8 @@ macro_rules! configuration {
 
             fn differing(&self, other: &Self) -> Vec<&'static Key> {
                 let differ = [$( self.$field != other.$field ),+];
-                Self::SECTION.keys.iter().zip(differ).filter_map(|(key, differs)| differs.then_some(key)).collect()
+                let keys = Self::SECTION.keys.iter().zip(differ);
+                keys.filter_map(|(key, differs)| differs.then_some(key)).collect()
             }
 
             #[allow(unused_variables, reason = "a section may have no key that is reloadable")]

@@ -64,9 +64,28 @@ fn file(toml: &str) -> Result<Config, String> {
     Directory::new().load(toml)
 }
 
-/// What an operator reads; the load must fail.
+/// What an operator reads, folded; the load must fail.
 fn problems_of<E: ToString>(result: Result<Config, E>) -> String {
-    result.map_or_else(|problems| problems.to_string(), |_| panic!("this configuration must be refused"))
+    let problems = result.expect_err("this configuration must be refused").to_string();
+    folded(&problems)
+}
+
+/// Columns of a folded problem.
+const PROBLEM_COLUMNS_MAX: usize = 96;
+
+/// The problems as the tests show them: what was expected by a problem too wide for one line
+/// stands below it, indented. Nothing else differs from what an operator reads.
+fn folded(problems: &str) -> String {
+    let fold = |problem: &str| {
+        if problem.chars().count() <= PROBLEM_COLUMNS_MAX {
+            return problem.to_owned();
+        }
+        let (place, verdict) = problem.split_once("): ").expect("a problem names its source");
+        format!("{place}):\n    {}", reference::wrapped(verdict, PROBLEM_COLUMNS_MAX - 4, "\n    "))
+    };
+    let folded = problems.lines().map(fold).collect::<Vec<_>>().join("\n");
+    assert_eq!(folded.replace("\n    ", " "), problems, "folding has changed the text");
+    folded
 }
 
 #[test]

@@ -109,7 +109,9 @@ proptest! {
     fn what_differs_is_the_same_in_both_directions(one in some_keys(), other in some_keys()) {
         let directory = Directory::new();
         let (one, other) = (with_others(&one, &directory), with_others(&other, &directory));
-        let named = |changes: Changes| changes.reloadable.into_iter().chain(changes.needs_restart).collect::<BTreeSet<_>>();
+        let named = |changes: Changes| -> BTreeSet<_> {
+            changes.reloadable.into_iter().chain(changes.needs_restart).collect()
+        };
         prop_assert_eq!(named(changes(&one, &other)), named(changes(&other, &one)));
     }
 

@@ -22,18 +22,27 @@ max_in_flight_bytes = "16MiB"
 "#
         )),
         @r#"
-        admin.listen = "0.0.0.0:9672" (default): expected an address apart from http.listen = ["127.0.0.1:8672", "127.0.0.1:9672"] (DIR/amqpost.toml line 3)
-        broker.reconnect_min = "2s" (DIR/amqpost.toml line 5): expected at most broker.reconnect_max = "1s" (default)
-        broker.frame_max = "1MiB" (DIR/amqpost.toml line 6): expected at most broker.write_window = "64KiB" (DIR/amqpost.toml line 7)
-        publish.timeout = "5s" (default): expected at most publish.max_timeout = "1s" (DIR/amqpost.toml line 9)
-        publish.max_body = "32MiB" (DIR/amqpost.toml line 10): expected at most publish.max_in_flight_bytes = "16MiB" (DIR/amqpost.toml line 11)
+        admin.listen = "0.0.0.0:9672" (default):
+            expected an address apart from http.listen = ["127.0.0.1:8672", "127.0.0.1:9672"]
+            (DIR/amqpost.toml line 3)
+        broker.reconnect_min = "2s" (DIR/amqpost.toml line 5):
+            expected at most broker.reconnect_max = "1s" (default)
+        broker.frame_max = "1MiB" (DIR/amqpost.toml line 6):
+            expected at most broker.write_window = "64KiB" (DIR/amqpost.toml line 7)
+        publish.timeout = "5s" (default):
+            expected at most publish.max_timeout = "1s" (DIR/amqpost.toml line 9)
+        publish.max_body = "32MiB" (DIR/amqpost.toml line 10):
+            expected at most publish.max_in_flight_bytes = "16MiB" (DIR/amqpost.toml line 11)
         "#
     );
 }
 
 #[test]
 fn a_bad_value_contradicts_nothing() {
-    assert_snapshot!(problems_of(flags(&[("publish.max_timeout", "never"), ("publish.timeout", "2m")])), @r#"publish.max_timeout = "never" (flag): expected a duration from 1ms to 1h, such as "5s""#);
+    assert_snapshot!(
+        problems_of(flags(&[("publish.max_timeout", "never"), ("publish.timeout", "2m")])),
+        @r#"publish.max_timeout = "never" (flag): expected a duration from 1ms to 1h, such as "5s""#
+    );
 }
 
 #[test]
@@ -55,9 +64,13 @@ password_file = "DIR/password"
 "#
         )),
         @r#"
-        broker.endpoints = ["amqp://***@host"] (DIR/amqpost.toml line 3): expected not to stand beside broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line 4)
-        broker.user = *** (DIR/amqpost.toml line 5): expected not to stand beside broker.user_file = "DIR/user" (DIR/amqpost.toml line 6)
-        broker.password = *** (DIR/amqpost.toml line 7): expected not to stand beside broker.password_file = "DIR/password" (DIR/amqpost.toml line 8)
+        broker.endpoints = ["amqp://***@host"] (DIR/amqpost.toml line 3):
+            expected not to stand beside broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line
+            4)
+        broker.user = *** (DIR/amqpost.toml line 5):
+            expected not to stand beside broker.user_file = "DIR/user" (DIR/amqpost.toml line 6)
+        broker.password = *** (DIR/amqpost.toml line 7):
+            expected not to stand beside broker.password_file = "DIR/password" (DIR/amqpost.toml line 8)
         "#
     );
 }
@@ -72,10 +85,16 @@ fn certificate_authorities_without_tls_are_a_contradiction() {
     let directory = Directory::new();
     directory.write("ca.pem", CERTIFICATE);
     directory.write("endpoints", "amqp://host");
-    assert_snapshot!(problems_of(directory.load("[broker]\nca_file = \"DIR/ca.pem\"")), @r#"broker.ca_file = "DIR/ca.pem" (DIR/amqpost.toml line 2): expected an amqps URI in broker.endpoints = "amqp://***@127.0.0.1:5672/%2f" (default)"#);
+    assert_snapshot!(problems_of(directory.load("[broker]\nca_file = \"DIR/ca.pem\"")), @r#"
+    broker.ca_file = "DIR/ca.pem" (DIR/amqpost.toml line 2):
+        expected an amqps URI in broker.endpoints = "amqp://***@127.0.0.1:5672/%2f" (default)
+    "#);
     assert_snapshot!(
         problems_of(directory.load("[broker]\nca_file = \"DIR/ca.pem\"\nendpoints_file = \"DIR/endpoints\"")),
-        @r#"broker.ca_file = "DIR/ca.pem" (DIR/amqpost.toml line 2): expected an amqps URI in broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line 3)"#
+        @r#"
+        broker.ca_file = "DIR/ca.pem" (DIR/amqpost.toml line 2):
+            expected an amqps URI in broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line 3)
+        "#
     );
     let config =
         directory.load("[broker]\nca_file = \"DIR/ca.pem\"\nendpoints = [\"amqp://a\", \"amqps://b\"]");

@@ -72,8 +72,9 @@ fn a_password_cut_in_two_is_refused_rather_than_taken_for_another_host() {
 
 #[test]
 fn each_query_parameter_is_named_with_what_to_set_instead() {
+    let uri = "amqp://host?heartbeat=5&frame_max=1&colour=red&Red=1#x";
     insta::assert_snapshot!(
-        Endpoint::parse("amqp://host?heartbeat=5&frame_max=1&colour=red&Red=1#x").expect_err("five faults").join("\n"),
+        Endpoint::parse(uri).expect_err("five faults").join("\n"),
         @"
     no query parameter heartbeat: set broker.heartbeat instead
     no query parameter frame_max: set broker.frame_max instead

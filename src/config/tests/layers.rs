@@ -102,21 +102,34 @@ fn unknown_keys_are_refused_whatever_the_source() {
         flags: pairs(&[("publish.conections", "4"), ("nonsense", "1"), ("", "1")]),
     })
     .unwrap_err();
-    assert_snapshot!(error.to_string().replace(&directory.0.display().to_string(), "DIR"), @r#"
+    let problems = error.to_string().replace(&directory.0.display().to_string(), "DIR");
+    assert_snapshot!(folded(&problems), @r#"
     http = <integer> (DIR/a.toml line 2): expected a table of keys
     connections (DIR/a.toml line 1): unknown key; did you mean broker.connections?
     log.level (DIR/a.toml line 3): unknown key; did you mean log.level?
     brokr.connections (DIR/a.toml line 5): unknown key; did you mean broker.connections?
     broker.heart_beat (DIR/a.toml line 7): unknown key; did you mean broker.heartbeat?
-    empty (DIR/a.toml line 8): unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency, shutdown, log, runtime
+    empty (DIR/a.toml line 8):
+        unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency,
+        shutdown, log, runtime
     log.colour (DIR/a.toml line 10): unknown key; log has level, format
-    broker.pasword (environment AMQPOST__BROKER__PASWORD): unknown key; did you mean AMQPOST__BROKER__PASSWORD?
-    broker (environment AMQPOST__BROKER): unknown key; broker has endpoints, endpoints_file, user, user_file, password, password_file, ca_file, connections, heartbeat, stall_timeout, connect_timeout, reconnect_min, reconnect_max, frame_max, write_window, connection_name
-    broker.password (environment AMQPOST__broker__password): unknown key; did you mean AMQPOST__BROKER__PASSWORD?
-    broker.stall_timeout (environment AMQPOST_BROKER_STALL_TIMEOUT): unknown key; did you mean AMQPOST__BROKER__STALL_TIMEOUT?
+    broker.pasword (environment AMQPOST__BROKER__PASWORD):
+        unknown key; did you mean AMQPOST__BROKER__PASSWORD?
+    broker (environment AMQPOST__BROKER):
+        unknown key; broker has endpoints, endpoints_file, user, user_file, password, password_file,
+        ca_file, connections, heartbeat, stall_timeout, connect_timeout, reconnect_min,
+        reconnect_max, frame_max, write_window, connection_name
+    broker.password (environment AMQPOST__broker__password):
+        unknown key; did you mean AMQPOST__BROKER__PASSWORD?
+    broker.stall_timeout (environment AMQPOST_BROKER_STALL_TIMEOUT):
+        unknown key; did you mean AMQPOST__BROKER__STALL_TIMEOUT?
     publish.conections (flag): unknown key; did you mean broker.connections?
-    nonsense (flag): unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency, shutdown, log, runtime
-    "" (flag): unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency, shutdown, log, runtime
+    nonsense (flag):
+        unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency,
+        shutdown, log, runtime
+    "" (flag):
+        unknown key; the sections are http, admin, broker, publish, breaker, spool, idempotency,
+        shutdown, log, runtime
     "#);
 }
 

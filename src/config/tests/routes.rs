@@ -57,27 +57,45 @@ mode = "fallback"
 "#
         )),
         @r#"
-        route.mode, table 1 = "sometimes" (DIR/amqpost.toml line 4): expected one of direct, fallback, spool
-        route.overide, table 2 (DIR/amqpost.toml line 7): unknown key; route has exchange, mode, override, known, returns
-        route.exchange, table 2 (DIR/amqpost.toml line 5): is missing; expected a text of 1 to 255 characters, none a control character
-        route.exchange, table 3 = "" (DIR/amqpost.toml line 9): expected a text of 1 to 255 characters, none a control character
+        route.mode, table 1 = "sometimes" (DIR/amqpost.toml line 4):
+            expected one of direct, fallback, spool
+        route.overide, table 2 (DIR/amqpost.toml line 7):
+            unknown key; route has exchange, mode, override, known, returns
+        route.exchange, table 2 (DIR/amqpost.toml line 5):
+            is missing; expected a text of 1 to 255 characters, none a control character
+        route.exchange, table 3 = "" (DIR/amqpost.toml line 9):
+            expected a text of 1 to 255 characters, none a control character
         route.override, table 3 = "no" (DIR/amqpost.toml line 11): expected true or false
-        route.exchange, table 5 = "b" (DIR/amqpost.toml line 15): expected a pattern that no earlier table has
-        route.mode, table 5 = "fallback" (DIR/amqpost.toml line 15): expected direct, or spool.path to be set
+        route.exchange, table 5 = "b" (DIR/amqpost.toml line 15):
+            expected a pattern that no earlier table has
+        route.mode, table 5 = "fallback" (DIR/amqpost.toml line 15):
+            expected direct, or spool.path to be set
         "#
     );
 }
 
 #[test]
 fn a_route_in_single_brackets_is_not_taken_for_one() {
-    assert_snapshot!(problems_of(file("[route]\nexchange = \"a\"\nmode = \"direct\"\n")), @"route = <table> (DIR/amqpost.toml line 1): expected tables [[route]], in double brackets");
-    assert_snapshot!(problems_of(file("route = 3\n")), @"route = <integer> (DIR/amqpost.toml line 1): expected tables [[route]], in double brackets");
+    assert_snapshot!(
+        problems_of(file("[route]\nexchange = \"a\"\nmode = \"direct\"\n")),
+        @"route = <table> (DIR/amqpost.toml line 1): expected tables [[route]], in double brackets"
+    );
+    assert_snapshot!(
+        problems_of(file("route = 3\n")),
+        @"route = <integer> (DIR/amqpost.toml line 1): expected tables [[route]], in double brackets"
+    );
 }
 
 #[test]
 fn only_the_file_gives_routes() {
-    assert_snapshot!(problems_of(flags(&[("route.exchange", "a")])), @"route.exchange (flag): unknown key; routes are given in the file only, as tables [[route]]");
-    assert_snapshot!(problems_of(environment(&[("AMQPOST__ROUTE__MODE", "spool")])), @"route.mode (environment AMQPOST__ROUTE__MODE): unknown key; routes are given in the file only, as tables [[route]]");
+    assert_snapshot!(
+        problems_of(flags(&[("route.exchange", "a")])),
+        @"route.exchange (flag): unknown key; routes are given in the file only, as tables [[route]]"
+    );
+    assert_snapshot!(problems_of(environment(&[("AMQPOST__ROUTE__MODE", "spool")])), @"
+    route.mode (environment AMQPOST__ROUTE__MODE):
+        unknown key; routes are given in the file only, as tables [[route]]
+    ");
 }
 
 #[test]

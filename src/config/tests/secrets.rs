@@ -52,17 +52,28 @@ fn files_that_hold_nothing_useful_are_refused() {
              ca_file = 'DIR/ca'"
         )),
         @r#"
-        broker.endpoints_file, line 1 of "DIR/endpoints" = "amqp://***@host:x" (DIR/amqpost.toml line 2): expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23 %40)
-        broker.endpoints_file, line 3 of "DIR/endpoints" = "***" (DIR/amqpost.toml line 2): expected a URI that begins with amqp:// or amqps://
-        broker.endpoints_file, line 4 of "DIR/endpoints" = "amqp://host…" (DIR/amqpost.toml line 2): expected no query parameter heartbeat: set broker.heartbeat instead
-        broker.endpoints_file, line 4 of "DIR/endpoints" = "amqp://host…" (DIR/amqpost.toml line 2): expected no query parameter x: amqpost knows none
-        broker.user_file = "DIR/user" (DIR/amqpost.toml line 3): expected a file with one line, not empty and without control characters
-        broker.password_file = "DIR/password" (DIR/amqpost.toml line 4): expected a file with one line, not empty and without control characters
-        broker.ca_file = "DIR/ca" (DIR/amqpost.toml line 5): expected PEM with at least one BEGIN CERTIFICATE block
+        broker.endpoints_file, line 1 of "DIR/endpoints" = "amqp://***@host:x" (DIR/amqpost.toml line 2):
+            expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23
+            %40)
+        broker.endpoints_file, line 3 of "DIR/endpoints" = "***" (DIR/amqpost.toml line 2):
+            expected a URI that begins with amqp:// or amqps://
+        broker.endpoints_file, line 4 of "DIR/endpoints" = "amqp://host…" (DIR/amqpost.toml line 2):
+            expected no query parameter heartbeat: set broker.heartbeat instead
+        broker.endpoints_file, line 4 of "DIR/endpoints" = "amqp://host…" (DIR/amqpost.toml line 2):
+            expected no query parameter x: amqpost knows none
+        broker.user_file = "DIR/user" (DIR/amqpost.toml line 3):
+            expected a file with one line, not empty and without control characters
+        broker.password_file = "DIR/password" (DIR/amqpost.toml line 4):
+            expected a file with one line, not empty and without control characters
+        broker.ca_file = "DIR/ca" (DIR/amqpost.toml line 5):
+            expected PEM with at least one BEGIN CERTIFICATE block
         "#
     );
     directory.write("endpoints", "# nothing yet\n");
-    assert_snapshot!(problems_of(directory.load("[broker]\nendpoints_file='DIR/endpoints'")), @r#"broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line 2): expected a file with at least one URI"#);
+    assert_snapshot!(problems_of(directory.load("[broker]\nendpoints_file='DIR/endpoints'")), @r#"
+    broker.endpoints_file = "DIR/endpoints" (DIR/amqpost.toml line 2):
+        expected a file with at least one URI
+    "#);
 }
 
 #[test]
@@ -70,17 +81,27 @@ fn a_problem_with_a_uri_shows_the_uri_without_its_credentials() {
     assert_snapshot!(
         problems_of(flags(&[(
             "broker.endpoints",
-            "amqp://bob:hunter2@host:99999/%zz,amqp://bob:hunter2,bob:hunter2@host,amqp://host:5672?verify=none"
+            "amqp://bob:hunter2@host:99999/%zz,amqp://bob:hunter2,bob:hunter2@host,\
+             amqp://host:5672?verify=none"
         )])),
         @r#"
-        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag): expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23 %40)
-        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag): expected two hexadecimal digits after each % of the vhost (a % itself is written %25)
-        broker.endpoints, item 2 = "amqp://***" (flag): expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23 %40)
+        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag):
+            expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23
+            %40)
+        broker.endpoints, item 1 = "amqp://***@host:99999/%zz" (flag):
+            expected two hexadecimal digits after each % of the vhost (a % itself is written %25)
+        broker.endpoints, item 2 = "amqp://***" (flag):
+            expected a port from 1 to 65535 (in a user or password, write : / ? # @ as %3a %2f %3f %23
+            %40)
         broker.endpoints, item 3 = "***" (flag): expected a URI that begins with amqp:// or amqps://
-        broker.endpoints, item 4 = "amqp://host:5672…" (flag): expected no query parameter verify: amqpost always verifies the broker's certificate
+        broker.endpoints, item 4 = "amqp://host:5672…" (flag):
+            expected no query parameter verify: amqpost always verifies the broker's certificate
         "#
     );
-    assert_snapshot!(problems_of(flags(&[("http.listen", "amqp://bob:hunter2@host")])), @r#"http.listen = "amqp://***@host" (flag): expected host:port, the host an IP address (IPv6 in brackets) or localhost; or unix:/path"#);
+    assert_snapshot!(problems_of(flags(&[("http.listen", "amqp://bob:hunter2@host")])), @r#"
+    http.listen = "amqp://***@host" (flag):
+        expected host:port, the host an IP address (IPv6 in brackets) or localhost; or unix:/path
+    "#);
 }
 
 #[test]
