@@ -126,7 +126,8 @@ pub enum Redelivery {
 macro_rules! outcomes {
     ($(
         $(#[doc = $more:literal])* $outcome:ident = $code:literal: $title:literal,
-        $status:literal, $class:ident, $retry:ident, $retry_after:expr, $recourse:ident, $evidence:ident, $redelivery:ident;
+        $status:literal, $class:ident, $retry:ident, $retry_after:expr,
+        $recourse:ident, $evidence:ident, $redelivery:ident;
     )+) => {
         /// What became of one message. Every request that asks for a publish ends in exactly one of
         /// these.
@@ -192,7 +193,8 @@ outcomes! {
     503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
     /// The broker refuses now what it is known to take: its word is about the moment, not about the
     /// message.
-    DestinationUnavailable = "destination_unavailable": "The broker does not take this destination at the moment",
+    DestinationUnavailable = "destination_unavailable":
+        "The broker does not take this destination at the moment",
     503, NotPublished, Safe,         Some(1), Spool,        None,       AfterPause;
     /// The message is mandatory and the broker returned it: no queue takes it.
     Unroutable = "unroutable": "No queue takes this message",

@@ -54,7 +54,8 @@ pub async fn run(mut app: App) {
     tokio::time::sleep(budgets.lame_duck).await;
 
     app.stop_accepting.send_replace(true);
-    tracing::info!(in_flight = app.admission.in_flight(), budget = ?budgets.request_budget, "no more requests are accepted");
+    let in_flight = app.admission.in_flight();
+    tracing::info!(in_flight, budget = ?budgets.request_budget, "no more requests are accepted");
     let answered = tokio::time::timeout(budgets.request_budget, &mut app.serving).await.is_ok();
     if !answered {
         tracing::warn!(in_flight = app.admission.in_flight(), "requests exceed their budget");
@@ -68,7 +69,8 @@ pub async fn run(mut app: App) {
     }
 
     // A publish still in flight ends with its connection, and its request is answered.
-    tracing::info!(in_flight = app.admission.in_flight(), budget = ?budgets.broker_budget, "closing the broker connections");
+    let in_flight = app.admission.in_flight();
+    tracing::info!(in_flight, budget = ?budgets.broker_budget, "closing the broker connections");
     app.link.drain(closed_by.saturating_duration_since(Instant::now())).await;
     if !answered && tokio::time::timeout(ANSWER_BUDGET, &mut app.serving).await.is_err() {
         tracing::warn!("disconnecting clients that do not read their answer");

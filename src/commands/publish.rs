@@ -35,7 +35,11 @@ pub(super) struct PublishArguments {
     file: Option<PathBuf>,
     /// Publish the envelopes in this file, one per line; "-" is standard input. Prints each answer
     /// as it arrives.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["exchange", "routing_key", "queue", "file", "payload"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["exchange", "routing_key", "queue", "file", "payload"]
+    )]
     lines: Option<String>,
     /// The payload. Without it and --file, standard input is read.
     payload: Option<String>,

@@ -105,8 +105,8 @@ mod tests {
     async fn publish(app: &App, exchange: &str, timeout: &str) -> u16 {
         let mut socket = TcpStream::connect(&app.addresses()[0]).await.unwrap();
         let head = format!(
-            "POST /v1/exchanges/{exchange}/messages?routing_key=k HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
-             amqpost-timeout: {timeout}\r\ncontent-length: 2\r\n\r\nhi"
+            "POST /v1/exchanges/{exchange}/messages?routing_key=k HTTP/1.1\r\nhost: a\r\n\
+             connection: close\r\namqpost-timeout: {timeout}\r\ncontent-length: 2\r\n\r\nhi"
         );
         socket.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();

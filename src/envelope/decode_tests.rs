@@ -70,7 +70,8 @@ fn every_property_arrives_in_its_place() {
     let properties = message(&with(
         r#""properties":{"message_id":"m-1","content_type":"text/plain","content_encoding":"gzip",
         "delivery_mode":1,"priority":9,"correlation_id":"c-1","reply_to":"replies","expiration":60000,
-        "timestamp":1700000000,"type":"order.created","user_id":"bob","app_id":"shop","headers":{"attempt":3}}"#,
+        "timestamp":1700000000,"type":"order.created","user_id":"bob","app_id":"shop",
+        "headers":{"attempt":3}}"#,
     ))
     .properties;
     let expected = Properties {

@@ -68,7 +68,8 @@ pub(in crate::http) async fn with_a_broker() -> (Link, Arc<Door>, watch::Sender<
 
 /// Publishes 1 KiB, one request after the other; each is answered with this status.
 async fn requests(mut client: DuplexStream, status: &str) {
-    let head = "POST /v1/queues/orders/messages HTTP/1.1\r\nhost: sidecar\r\nuser-agent: client/1.0\r\naccept: */*\r\n\
+    let head = "POST /v1/queues/orders/messages HTTP/1.1\r\nhost: sidecar\r\n\
+        user-agent: client/1.0\r\naccept: */*\r\n\
         content-type: application/json\r\ncontent-length: 1024\r\n\r\n";
     let request = [head.as_bytes(), &[b'x'; 1024]].concat();
     let mut answer = [0; 4096];

@@ -39,7 +39,8 @@ pub const ROUTES: &[(&str, &str)] = &{
 /// The label of requests for none of the routes.
 const UNKNOWN: &str = "unknown";
 
-const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or /v1/messages; health and metrics are on the admin listener";
+const ENDPOINTS: &str = "expected /v1/queues/{queue}/messages, /v1/exchanges/{exchange}/messages or \
+                         /v1/messages; health and metrics are on the admin listener";
 
 /// The status under which a request is counted if its client left before the answer.
 const CLIENT_LEFT: u16 = 499;

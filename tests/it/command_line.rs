@@ -79,7 +79,8 @@ fn check_does_not_end_well_when_nothing_could_be_printed() {
 async fn all_mistakes_in_the_configuration_are_listed_and_nothing_starts() {
     let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     let mistakes = "[broker]\nhartbeat = \"5s\"\nconnections = 99\npassword = \"sentinel\\npassword\"\n\
-                    endpoints = [\"amqp://shop:sentinel-password@rabbit:port/\"]\n[publish]\ntimeout = \"soon\"\n";
+                    endpoints = [\"amqp://shop:sentinel-password@rabbit:port/\"]\n\
+                    [publish]\ntimeout = \"soon\"\n";
     file.write_all(mistakes.as_bytes()).unwrap();
     for command in ["check", "serve"] {
         let path = file.path().to_str().unwrap();

@@ -76,38 +76,38 @@ fn the_outcome_table_is_what_clients_rely_on() {
         let retry = row.retry.as_str().unwrap_or("-");
         let after = row.retry_after.map_or("-".to_owned(), |seconds| seconds.to_string());
         let (code, class, status, title) = (row.code, row.class.as_str(), row.status, row.title);
-        writeln!(table, "{code} | {class} | {status} | {retry} | {after} | {title}").unwrap();
+        writeln!(table, "{code} {class} {status} {retry} {after}: {title}").unwrap();
     }
     insta::assert_snapshot!(table, @r"
-    confirmed | confirmed | 200 | - | - | The broker has the message
-    spooled | spooled | 202 | - | - | The message is on disk and will be delivered
-    link_down | not_published | 503 | safe | 1 | No connection to the broker is up
-    link_stalled | not_published | 503 | safe | 1 | The broker has stopped answering
-    broker_blocked | not_published | 503 | safe | 1 | The broker accepts no publishes at the moment
-    breaker_open | not_published | 503 | safe | 1 | The circuit breaker of this destination is open
-    overloaded | not_published | 503 | safe | 1 | The in-flight limit is reached
-    deadline_not_sent | not_published | 503 | safe | - | The deadline passed before the message was sent
-    draining | not_published | 503 | safe | 1 | The sidecar is shutting down
-    spool_full | not_published | 503 | safe | 1 | The spool has no room for the message
-    spool_failed | not_published | 503 | safe | 1 | The spool takes no messages
-    destination_unavailable | not_published | 503 | safe | 1 | The broker does not take this destination at the moment
-    unroutable | not_published | 422 | safe | - | No queue takes this message
-    exchange_not_found | not_published | 404 | safe | - | The exchange does not exist
-    access_refused | not_published | 403 | safe | - | The broker refuses this user the exchange
-    refused_by_broker | not_published | 400 | safe | - | The broker refuses this message
-    invalid_request | not_published | 400 | pointless | - | The request is not valid
-    idempotency_key_in_use | not_published | 409 | safe | 1 | A request with this idempotency key is under way
-    idempotency_key_reused | not_published | 422 | pointless | - | This idempotency key was used for another request
-    unsupported_media_type | not_published | 415 | pointless | - | This endpoint does not take that media type
-    payload_too_large | not_published | 413 | pointless | - | The body is too large
-    request_timeout | not_published | 408 | safe | - | The body stopped arriving
-    not_found | not_published | 404 | pointless | - | There is no such endpoint
-    method_not_allowed | not_published | 405 | pointless | - | The endpoint does not take this method
-    confirm_timeout | unknown | 504 | may_duplicate | - | The broker gave no verdict before the deadline
-    link_lost | unknown | 502 | may_duplicate | - | The connection was lost before the broker's verdict
-    nacked | unknown | 502 | may_duplicate | - | The broker refused the message (basic.nack)
-    internal | unknown | 500 | may_duplicate | - | amqpost failed while it served this request
-    spool_unsure | unknown | 502 | may_duplicate | - | It is not known whether the spool has the message
+    confirmed confirmed 200 - -: The broker has the message
+    spooled spooled 202 - -: The message is on disk and will be delivered
+    link_down not_published 503 safe 1: No connection to the broker is up
+    link_stalled not_published 503 safe 1: The broker has stopped answering
+    broker_blocked not_published 503 safe 1: The broker accepts no publishes at the moment
+    breaker_open not_published 503 safe 1: The circuit breaker of this destination is open
+    overloaded not_published 503 safe 1: The in-flight limit is reached
+    deadline_not_sent not_published 503 safe -: The deadline passed before the message was sent
+    draining not_published 503 safe 1: The sidecar is shutting down
+    spool_full not_published 503 safe 1: The spool has no room for the message
+    spool_failed not_published 503 safe 1: The spool takes no messages
+    destination_unavailable not_published 503 safe 1: The broker does not take this destination at the moment
+    unroutable not_published 422 safe -: No queue takes this message
+    exchange_not_found not_published 404 safe -: The exchange does not exist
+    access_refused not_published 403 safe -: The broker refuses this user the exchange
+    refused_by_broker not_published 400 safe -: The broker refuses this message
+    invalid_request not_published 400 pointless -: The request is not valid
+    idempotency_key_in_use not_published 409 safe 1: A request with this idempotency key is under way
+    idempotency_key_reused not_published 422 pointless -: This idempotency key was used for another request
+    unsupported_media_type not_published 415 pointless -: This endpoint does not take that media type
+    payload_too_large not_published 413 pointless -: The body is too large
+    request_timeout not_published 408 safe -: The body stopped arriving
+    not_found not_published 404 pointless -: There is no such endpoint
+    method_not_allowed not_published 405 pointless -: The endpoint does not take this method
+    confirm_timeout unknown 504 may_duplicate -: The broker gave no verdict before the deadline
+    link_lost unknown 502 may_duplicate -: The connection was lost before the broker's verdict
+    nacked unknown 502 may_duplicate -: The broker refused the message (basic.nack)
+    internal unknown 500 may_duplicate -: amqpost failed while it served this request
+    spool_unsure unknown 502 may_duplicate -: It is not known whether the spool has the message
     ");
 }
 

@@ -105,8 +105,14 @@ mod tests {
             lines,
             [
                 r#"{"index":1,"outcome":"confirmed","code":"confirmed"}"#,
-                r#"{"index":0,"outcome":"unknown","code":"link_lost","retry":"may_duplicate","detail":"The connection was lost before the broker's verdict"}"#,
-                r#"{"index":2,"outcome":"not_published","code":"draining","retry":"safe","detail":"The sidecar is shutting down","last":true}"#,
+                concat!(
+                    r#"{"index":0,"outcome":"unknown","code":"link_lost","retry":"may_duplicate","#,
+                    r#""detail":"The connection was lost before the broker's verdict"}"#,
+                ),
+                concat!(
+                    r#"{"index":2,"outcome":"not_published","code":"draining","retry":"safe","#,
+                    r#""detail":"The sidecar is shutting down","last":true}"#,
+                ),
             ]
         );
     }

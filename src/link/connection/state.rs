@@ -100,7 +100,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_connection_is_up_only_while_its_last_word_was_good(events in prop::collection::vec(event(), 0..40)) {
+        fn a_connection_is_up_only_while_its_last_word_was_good(
+            events in prop::collection::vec(event(), 0..40),
+        ) {
             let mut state = S::Connecting;
             for event in events {
                 let before = state;
@@ -111,7 +113,8 @@ mod tests {
                 if state == S::Up && before != S::Up {
                     prop_assert!(matches!(event, E::Connected | E::Unblocked | E::Resumed));
                 }
-                prop_assert!(!matches!(event, E::Lost | E::Blocked | E::Stalled | E::Drain) || state != S::Up);
+                let is_bad = matches!(event, E::Lost | E::Blocked | E::Stalled | E::Drain);
+                prop_assert!(!is_bad || state != S::Up);
             }
         }
 

@@ -82,7 +82,9 @@ impl Vigil<'_> {
                             probe = Some(self.probe());
                         }
                         PulseAction::Stall => self.stalled(),
-                        PulseAction::GiveUp => return (LossReason::Stalled, "the broker stopped answering".to_owned()),
+                        PulseAction::GiveUp => {
+                            return (LossReason::Stalled, "the broker stopped answering".to_owned());
+                        }
                     }
                 }
             }

@@ -262,7 +262,11 @@ mod tests {
                     Passage::Pass => (Passage::Pass, true),
                 };
                 if ends {
-                    if good { breaker.succeeded(ended, now, &THRESHOLDS) } else { breaker.failed(ended, now, &THRESHOLDS) }
+                    if good {
+                        breaker.succeeded(ended, now, &THRESHOLDS);
+                    } else {
+                        breaker.failed(ended, now, &THRESHOLDS);
+                    }
                     probe = probe.filter(|_| ended == Passage::Pass);
                 }
             }

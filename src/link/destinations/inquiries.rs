@@ -157,7 +157,8 @@ mod tests {
             ("NOT_FOUND - no queue 'q' in vhost '/'", "q", true),
             (cut.as_str(), long.as_str(), true),
             (
-                "NOT_FOUND - home node 'b@127.0.0.2' of durable queue 'q' in vhost '/' is down or inaccessible",
+                "NOT_FOUND - home node 'b@127.0.0.2' of durable queue 'q' in vhost '/' is down or \
+                 inaccessible",
                 "q",
                 false,
             ),

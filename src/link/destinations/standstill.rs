@@ -375,7 +375,8 @@ mod tests {
             let mut standstill = Standstill::new(SILENT_AFTER);
             for delay in delays {
                 now += ms(delay);
-                prop_assert!(!standstill.look(now, heard(now), unanswered("slow", now, in_flight).into_iter()));
+                let unanswered = unanswered("slow", now, in_flight);
+                prop_assert!(!standstill.look(now, heard(now), unanswered.into_iter()));
                 prop_assert!(!standstill.any());
             }
         }

@@ -152,7 +152,8 @@ mod tests {
     fn a_refused_routing_key_is_told_from_its_neighbours_on_the_same_exchange() {
         for write in ["", "write "] {
             let text = format!(
-                "ACCESS_REFUSED - {write}access to topic 'bad' in exchange 'e' in vhost '/' refused for user 'u'"
+                "ACCESS_REFUSED - {write}access to topic 'bad' in exchange 'e' in vhost '/' refused for \
+                 user 'u'"
             );
             assert!(refuses_a_routing_key(&text));
             let seen = only_fates(Some(&text), &[publish(0, "e", "good"), publish(1, "e", "bad")]);

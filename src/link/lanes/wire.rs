@@ -74,7 +74,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_computed_size_is_the_size_on_the_wire(properties in testing::properties(any::<f64>().boxed())) {
+        fn the_computed_size_is_the_size_on_the_wire(
+            properties in testing::properties(any::<f64>().boxed()),
+        ) {
             const CLASS_WEIGHT_AND_SIZE: usize = 2 + 2 + 8;
             let computed = properties.encoded_len();
             let basic = basic_properties(&properties);

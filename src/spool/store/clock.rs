@@ -118,7 +118,8 @@ mod tests {
             for event in events {
                 match event {
                     Event::Passes(ms) => {
-                        now = Reading { since_boot_ms: now.since_boot_ms + ms, wall_ms: now.wall_ms + ms, ..now };
+                        now.since_boot_ms += ms;
+                        now.wall_ms += ms;
                         passed += ms;
                     }
                     Event::WallClockIsSet(by) => now.wall_ms += by,

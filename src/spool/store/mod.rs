@@ -18,8 +18,10 @@
 //! ```text
 //! spool.db, -wal, -shm   SQLite in WAL mode, synchronous=FULL, pages of 8 KiB
 //!   dest                 an address: its counters and its highest number
-//!   msg                  a record: number, address, ready or parked, time of expiry, checksum, message
-//!   stretch              up to 256 consecutive numbers of one address; leads deliveries to ready records
+//!   msg                  a record: number, address, ready or parked, time of expiry, checksum,
+//!                        message
+//!   stretch              up to 256 consecutive numbers of one address; leads deliveries to ready
+//!                        records
 //!   note                 for some records: attempts, why and when it was parked
 //!   dedup_a, dedup_b     idempotency keys, this generation's and the last one's, in runs of 1,024
 //!   dedup_run            the filter of each full run

@@ -168,7 +168,8 @@ async fn a_store_of_the_last_release_is_brought_to_this_version_with_nothing_los
 
 #[tokio::test]
 async fn a_spool_that_the_released_binary_wrote_is_opened_with_every_message_in_its_order() {
-    // Written by amqpost 0.1.0: m-0 to m-10099 for five queues by turns, the first 100 numbers parked.
+    // Written by amqpost 0.1.0: m-0 to m-10099 for five queues by turns, the first 100 numbers
+    // parked.
     let written = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/spool-0.1.0.tar.gz");
     let directory = tempfile::tempdir().unwrap();
     let settings = StoreSettings::new(directory.path().join("spool"));
