@@ -24,7 +24,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 
 FROM debian:trixie-slim
 LABEL org.opencontainers.image.title="amqpost" \
-      org.opencontainers.image.description="A sidecar that publishes to RabbitMQ for applications that speak HTTP" \
+      org.opencontainers.image.description="Publishes to RabbitMQ for applications that speak HTTP" \
       org.opencontainers.image.licenses="MIT"
 # The certificate authorities are for amqps:// endpoints with a public certificate. /var/lib/amqpost
 # is for data that must survive a restart: a named volume mounted there takes its owner and mode.

@@ -1,11 +1,14 @@
-/* Writes down, in one order, what a process asks of the spool's files: every write and truncation, and of every sync its
- * begin and its end, since another thread may write meanwhile; each with the thread that asked.
+/* Lists, in one order, what a process asks of the spool's files: every write and truncation, and
+ * the begin and the end of every sync, because another thread may write meanwhile. Each entry names
+ * the thread that asked.
  *
- * Preloaded into the process. POWER_LOSS_JOURNAL names the file that the list goes to. Nothing is held back:
- * the test plays the list up to any moment and decides what had reached the disk by then.
+ * The library is preloaded into the process. POWER_LOSS_JOURNAL names the file for the list. Every
+ * call is also carried out at once: the test replays the list up to any moment and decides what had
+ * reached the disk by then.
  *
- * With FAILING_SYNC=n the n-th sync of the database says EIO, once, after what was written to it since the sync before was
- * taken back: a system that could not write pages takes them for written from then on. */
+ * With FAILING_SYNC=n the n-th sync of the database fails once, with EIO. Before that, what was
+ * written since the previous sync is undone: a system that could not write pages treats them as
+ * written from then on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,7 +30,8 @@ static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
 static int kind_of(const char *path);
 
-/* 1: the database, 2: its log, 3: the journal of its making, 4: what was answered, 0: anything else. */
+/* 1: the database, 2: its log, 3: the journal that SQLite keeps while it creates the database,
+ * 4: the answers, 0: anything else. */
 static int kind(int fd) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

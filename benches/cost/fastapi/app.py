@@ -1,4 +1,7 @@
-"""What an application would otherwise have in amqpost's place: FastAPI and FastStream, one process, publisher confirms."""
+"""What an application would otherwise have in amqpost's place.
+
+FastAPI and FastStream in one process, with publisher confirms.
+"""
 
 import os
 
