@@ -22,8 +22,9 @@ impl ChannelLimit {
     pub(crate) fn heard(&self, reason: &str) {
         if reason.contains(ONE_TOO_MANY) && !self.is_reached.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "the broker limits the channels of the sidecar's user: a refused exchange may now take the verdicts \
-                 of other messages with it. Allow each connection at least ten channels, and restart amqpost"
+                "the broker limits the channels of the sidecar's user: a refused exchange may now take \
+                 the verdicts of other messages with it. Allow each connection at least ten channels, \
+                 and restart amqpost"
             );
         }
     }
@@ -45,7 +46,8 @@ mod tests {
             .heard("NOT_ALLOWED - connection refused for user 'guest': user connection limit (1) is reached");
         assert!(!limit.is_reached());
         limit.heard(
-            "NOT_ALLOWED - number of channels opened for user 'guest' has reached the maximum allowed user limit of (3)",
+            "NOT_ALLOWED - number of channels opened for user 'guest' has reached the maximum allowed user \
+             limit of (3)",
         );
         assert!(limit.is_reached());
     }
