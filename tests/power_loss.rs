@@ -33,7 +33,7 @@ fn settings(directory: &Path) -> StoreSettings {
     StoreSettings { disk_reserve: 0, destination_percent: 100, ..StoreSettings::new(directory.join("spool")) }
 }
 
-/// A content that identifies its record and has the right length.
+/// Content that identifies its record and has the right length.
 fn content(number: u64) -> Vec<u8> {
     let length = [100, 1_000, 6_000, 40_000][Rng::with_seed(number).usize(..4)];
     let mut random = Rng::with_seed(number);

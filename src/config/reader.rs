@@ -24,7 +24,7 @@ pub(super) trait Declared: Sized {
     fn adopt(&mut self, new: &Self);
 }
 
-/// Reads the keys of one section or table after the other.
+/// Reads the keys of one section or table, one after the other.
 pub(super) struct Reader<'a> {
     given: &'a Given,
     problems: &'a mut Problems,

@@ -47,7 +47,7 @@ impl Key {
         environment_name(self.path)
     }
 
-    /// Whether `path` is its name or was one.
+    /// Whether `path` is the key's present name or one of its old names.
     pub(super) fn is_called(&self, path: &str) -> bool {
         self.path == path || self.old.contains(&path)
     }

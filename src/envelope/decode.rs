@@ -118,7 +118,7 @@ fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     match read {
         Err(error) => {
             let path = error.path().to_string();
-            // The root, and a field whose name did not arrive.
+            // The fault is in the envelope itself, or the text ends before a field's name.
             let field = if path == "." || path == "?" { "envelope" } else { path.as_str() };
             Invalid::new(field, without_text(error.inner()))
         }

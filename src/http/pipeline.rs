@@ -178,8 +178,8 @@ impl Door {
         stream::of_lines(self, expected.head.start, clock, upload, decode, expected.defaults, timeout).await
     }
 
-    /// Decodes a document. A long one takes as long as many publishes do: other requests go on
-    /// meanwhile.
+    /// Decodes a document. A long one takes as much time as many publishes, so another thread
+    /// decodes it while other requests continue.
     async fn decode(
         self: &Arc<Self>,
         decode: DecodeDocument,

@@ -24,7 +24,7 @@ const AT_ONCE_MAX: usize = 16;
 /// The longest time that a refused client may go on sending before it is answered and cut off.
 const COURTESY: Duration = Duration::from_secs(1);
 
-/// The longest pause in that time. A client that pauses longer is answered.
+/// The longest pause that such a client may make. After a longer one it is answered at once.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The body of a request, and whether its client waits to be asked for it.

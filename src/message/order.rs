@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 /// A message and everything that was said about publishing it.
 ///
-/// The message is behind a pointer: each future that an order passes through would have room for
-/// all of it.
+/// The message is behind a pointer. Otherwise each future that an order passes through would
+/// contain a whole message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Order {
     /// Whose order it is.

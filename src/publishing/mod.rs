@@ -34,7 +34,7 @@ use futures_util::future::{Either, FutureExt};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// The way to publish in any mode. Cloning shares it.
+/// Publishes in any mode. Clones share one service.
 #[derive(Clone, Debug)]
 pub struct PublishService(Arc<Ways>);
 

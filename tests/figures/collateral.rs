@@ -13,7 +13,8 @@ use std::time::Duration;
 const RATE: u64 = 1000;
 const CONNECTIONS: usize = 512;
 
-/// Seconds with bad requests and seconds without take turns, so that both meet the same machine.
+/// The length of a slice of the load, in seconds. Slices with bad requests and slices without
+/// alternate, so that changes in the machine's speed affect both.
 const SLICE: u64 = 5;
 
 const KINDS: [(&str, Outcome); 6] = [

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// How a line of the README becomes a program whose argument is the URL. Go is left out: it
-/// compiles for too long.
+/// How a line of the README becomes a program whose argument is the URL. Go is left out, because
+/// compiling takes too long.
 struct Language {
     name: &'static str,
     command: &'static [&'static str],

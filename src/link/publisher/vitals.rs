@@ -11,7 +11,7 @@ pub(crate) struct Vitals {
     begun: Instant,
     /// Microseconds after `begun`.
     last_word: AtomicU64,
-    /// The latest hand-over that was answered, in microseconds after `begun`.
+    /// When the latest message with an answer was handed over, in microseconds after `begun`.
     newest_answered: AtomicU64,
     owed: AtomicUsize,
 }

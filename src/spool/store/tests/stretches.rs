@@ -1,5 +1,5 @@
-//! A model of the store beside the real one. Whatever happens, including crashes, each destination
-//! has exactly its records, in order, and each key has its first outcome.
+//! Compares the store with a model that does the same beside it. Whatever happens, including
+//! crashes, each destination has exactly its records, in order, and each key has its first outcome.
 
 use super::*;
 use proptest::prelude::*;
