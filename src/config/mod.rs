@@ -43,10 +43,7 @@ use reader::Found;
 pub use changes::{Changes, changes};
 pub use endpoint::Endpoint;
 pub use files::{Certificates, FromFile, read_credential};
-pub use keys::{
-    AdminConfig, BreakerConfig, BrokerConfig, Config, HttpConfig, IdempotencyConfig, LogConfig,
-    PublishConfig, RouteConfig, RuntimeConfig, ShutdownConfig, SpoolConfig,
-};
+pub use keys::*;
 pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
 pub use live::Live;
 pub use park_after::ParkAfter;

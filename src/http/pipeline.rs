@@ -60,7 +60,7 @@ pub(super) fn answer(
     let start = arrival.start;
     // Requests carry no credentials. A check of them belongs here; its refusal is answered like one
     // of the head.
-    let client = Client::Anonymous;
+    let client = Client::default();
     let opened = door.open(dialect, Head { parts, name, client, start }, arrival.clock);
     async move {
         let settlement = match opened {
@@ -84,11 +84,11 @@ impl Door {
         match (dialect.decode)(&self.terms, &head)? {
             Decoding::Payload(order) => Ok(AfterHead::Message(order)),
             Decoding::Document(decode) => {
-                let defaults = Defaults::of(head.client, &head.parts.headers)?;
+                let defaults = Defaults::of(&head)?;
                 Ok(AfterHead::Document(self.undecoded(head, defaults, decode, clock)?))
             }
             Decoding::Lines(entries) => {
-                let defaults = Defaults::of(head.client, &head.parts.headers)?.for_many()?;
+                let defaults = Defaults::of(&head)?.for_many()?;
                 Ok(AfterHead::Lines(self.undecoded(head, defaults, entries, clock)?))
             }
         }

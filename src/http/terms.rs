@@ -1,13 +1,13 @@
 //! The terms of publishing: what the configuration and the head of a request say of messages that
 //! do not say it themselves.
 
+use super::dialect::Head;
 use super::headers;
 use super::rejection::Rejection;
 use crate::config::Live;
 use crate::envelope::{Envelope, PublishOptions};
 use crate::message::{Client, ClientKey, Deadline, HeaderTable, Order};
 use crate::publishing::PublishService;
-use hyper::header::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ impl Terms {
     /// what the client calls the timeout and the mode.
     pub(super) fn order(
         &self,
-        client: Client,
+        client: &Client,
         envelope: Envelope,
         start: Instant,
         [timeout, mode_field]: [&str; 2],
@@ -73,17 +73,20 @@ impl Terms {
         let mode = mode.map_err(|refused| Rejection::invalid(mode_field, refused))?;
         message.mandatory = options.mandatory.unwrap_or(true);
         let retry = options.retry.unwrap_or_default();
-        let (message, deadline) = (Arc::new(message), Deadline::after(start, timeout));
+        let (client, message) = (client.clone(), Arc::new(message));
+        let deadline = Deadline::after(start, timeout);
         Ok(Order { client, message, deadline, retry, mode, key, id_is_assigned })
     }
 }
 
 impl Defaults {
-    pub(super) fn of(client: Client, headers: &HeaderMap) -> Result<Self, Rejection> {
+    pub(super) fn of(head: &Head) -> Result<Self, Rejection> {
+        let headers = &head.parts.headers;
         let mut trace = HeaderTable::new();
         headers::add_trace_context(&mut trace, headers);
         let options = headers::options(headers)?;
-        Ok(Self { client, options, key: headers::idempotency_key(headers)?, trace })
+        let (client, key) = (head.client.clone(), headers::idempotency_key(headers)?);
+        Ok(Self { client, options, key, trace })
     }
 
     /// The same, where the request has many messages, of which each has its own key or none.

@@ -40,12 +40,12 @@ impl Order {
     }
 }
 
-/// Who sends a request. Every client is anonymous: requests are not authenticated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Client {
-    /// A client without credentials.
-    #[default]
-    Anonymous,
+/// Who sends a request. Its idempotency keys are its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The name by which its credentials are known; `None` for a client without credentials, which
+    /// every client is: requests are not authenticated.
+    pub name: Option<ShortText>,
 }
 
 /// Where a message goes.

@@ -90,11 +90,11 @@ impl Course {
     }
 
     fn claim(&self) -> Result<Option<Claim>, NoClaim> {
-        let Order { message, mode, key, id_is_assigned, .. } = &self.order;
+        let Order { client, message, mode, key, id_is_assigned, .. } = &self.order;
         let Some(key) = key else { return Ok(None) };
         let request = fingerprint::of_request(message, *mode, *id_is_assigned);
         let id = &message.properties.message_id;
-        self.ways.claims.claim(fingerprint::of_key(key), request, id).map(Some)
+        self.ways.claims.claim(fingerprint::of_key(client, key), request, id).map(Some)
     }
 
     async fn direct(self, claim: Option<Claim>) {

@@ -2,7 +2,7 @@
 //! sha2.
 
 use crate::message::{
-    ClientKey, HeaderTable, HeaderValue, Message, Mode, Properties, ShortText, TRACE_CONTEXT,
+    Client, ClientKey, HeaderTable, HeaderValue, Message, Mode, Properties, ShortText, TRACE_CONTEXT,
 };
 use sha2::{Digest, Sha256};
 
@@ -13,10 +13,14 @@ pub(super) type Fingerprint = [u8; 16];
 /// bytes.
 struct RequestHasher(Sha256);
 
-/// The hash of an idempotency key. It does not depend on the client: every client is anonymous.
-pub(super) fn of_key(key: &ClientKey) -> Fingerprint {
+/// The hash of an idempotency key of this client.
+pub(super) fn of_key(client: &Client, key: &ClientKey) -> Fingerprint {
     let mut hasher = RequestHasher(Sha256::new());
     hasher.bytes(key.as_str().as_bytes());
+    // Without a name nothing is added: spools hold hashes that were made before clients had names.
+    if let Some(name) = &client.name {
+        hasher.bytes(name.as_str().as_bytes());
+    }
     hasher.end()
 }
 
@@ -165,6 +169,14 @@ mod tests {
             assert!(!seen.contains(&fingerprint), "number {}", seen.len());
             seen.push(fingerprint);
         }
+    }
+
+    #[test]
+    fn the_same_key_of_two_clients_is_two_keys() {
+        let key = ClientKey::parse("k").unwrap();
+        let [first, second] = ["a", "b"].map(|name| Client { name: Some(short(name)) });
+        let hashes = [Client::default(), first, second].map(|client| of_key(&client, &key));
+        assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2] && hashes[2] != hashes[0]);
     }
 
     #[test]

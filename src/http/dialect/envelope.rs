@@ -56,7 +56,7 @@ fn is_array(document: &[u8]) -> bool {
 fn one(terms: &Terms, defaults: &Defaults, text: &[u8], start: Instant) -> Result<Order, Rejection> {
     let mut envelope = envelope::decode(text, terms.headers_text_max)?;
     defaults.complete(&mut envelope);
-    terms.order(defaults.client, envelope, start, ["timeout", "mode"])
+    terms.order(&defaults.client, envelope, start, ["timeout", "mode"])
 }
 
 #[cfg(test)]

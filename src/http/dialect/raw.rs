@@ -45,7 +45,7 @@ fn message(terms: &Terms, head: &Head, destination: Destination) -> Result<Decod
     let message = Message { exchange, routing_key, mandatory: true, properties, payload: Bytes::new() };
     let envelope = Envelope { message, options, key, id_is_assigned };
     let fields = ["amqpost-timeout", "amqpost-mode"];
-    terms.order(head.client, envelope, head.start, fields).map(Decoding::Payload)
+    terms.order(&head.client, envelope, head.start, fields).map(Decoding::Payload)
 }
 
 /// `/v1/exchanges/{exchange}/messages?routing_key={key}`, where `exchange` is not decoded yet.

@@ -49,7 +49,7 @@ fn telegram(terms: &Terms, head: &Head, options: PublishOptions, payload: Bytes)
     let (exchange, routing_key) = (short("exchange", exchange)?, short("key", key)?);
     let message = Message { exchange, routing_key, mandatory: true, properties, payload };
     let envelope = Envelope { message, options, key: None, id_is_assigned: true };
-    terms.order(head.client, envelope, head.start, ["timeout", "mode"])
+    terms.order(&head.client, envelope, head.start, ["timeout", "mode"])
 }
 
 fn encode(settlement: &Settlement) -> Response {
