@@ -1,14 +1,13 @@
 //! Finds the route of an exchange.
 
 use super::keys::RouteConfig;
-use crate::message::{DEFAULT_EXCHANGE, ShortText};
+use crate::message::{ShortText, exchange_over_http};
 
 impl RouteConfig {
     /// The first of the routes whose pattern fits the exchange, as it is named on the wire.
     #[must_use]
     pub fn of<'a>(routes: &'a [Self], exchange: &ShortText) -> Option<&'a Self> {
-        let name = if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() };
-        routes.iter().find(|route| fits(&route.exchange, name))
+        routes.iter().find(|route| fits(&route.exchange, exchange_over_http(exchange)))
     }
 }
 

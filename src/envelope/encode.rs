@@ -1,6 +1,6 @@
 //! Writes the envelope of a message, as `POST /v1/messages` takes it.
 
-use crate::message::{DEFAULT_EXCHANGE, HeaderTable, HeaderValue, Message, Properties, ShortText};
+use crate::message::{HeaderTable, HeaderValue, Message, Properties, ShortText, exchange_over_http};
 use base64::Engine;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -25,7 +25,7 @@ pub fn envelope_of(message: &Message) -> String {
         Err(_) => ("base64", base64::engine::general_purpose::STANDARD.encode(payload)),
     };
     let document = Document {
-        exchange: if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() },
+        exchange: exchange_over_http(exchange),
         routing_key: routing_key.as_str(),
         payload_encoding,
         payload: Value::String(payload),

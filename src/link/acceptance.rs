@@ -86,12 +86,8 @@ fn is_a_reply_address(message: &Message) -> Option<&'static str> {
             | HeaderValue::Table(_) => false,
         }
     }
-    let copies = ["CC", "BCC"].into_iter().any(|copy| {
-        let header = message.properties.headers.iter().find(|(name, _)| name.as_str() == copy);
-        header.is_some_and(|(_, value)| names_one(value))
-    });
     let problem = "routing_key: amq.rabbitmq.reply-to addresses are not supported";
-    (is_reply(message.routing_key.as_str()) || copies).then_some(problem)
+    (is_reply(message.routing_key.as_str()) || message.copies().any(names_one)).then_some(problem)
 }
 
 /// Whether the broker may close the channel because of a property of this message, whatever its
@@ -103,7 +99,7 @@ pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
     let properties = &message.properties;
     properties.user_id.as_ref().is_some_and(|id| id.as_str() != user)
         || properties.reply_to.as_ref().is_some_and(|reply_to| reply_to.as_str() == DIRECT_REPLY_TO)
-        || properties.headers.keys().any(|name| matches!(name.as_str(), "CC" | "BCC"))
+        || message.copies().next().is_some()
 }
 
 #[cfg(test)]

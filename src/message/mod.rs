@@ -52,6 +52,12 @@ impl Message {
         const FRAME_OVERHEAD: usize = 512;
         self.payload.len() + self.properties.encoded_len() + FRAME_OVERHEAD
     }
+
+    /// The headers, if any, that name further routing keys: the broker also routes by them.
+    pub fn copies(&self) -> impl Iterator<Item = &HeaderValue> {
+        let headers = self.properties.headers.iter();
+        headers.filter(|(name, _)| matches!(name.as_str(), "CC" | "BCC")).map(|(_, value)| value)
+    }
 }
 
 impl fmt::Debug for Message {
@@ -66,6 +72,12 @@ impl fmt::Debug for Message {
 
 /// Entries of the headers table in which W3C trace context travels.
 pub const TRACE_CONTEXT: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// The name over HTTP for an exchange name on the wire.
+#[must_use]
+pub fn exchange_over_http(name: &ShortText) -> &str {
+    if name.is_empty() { DEFAULT_EXCHANGE } else { name.as_str() }
+}
 
 /// The exchange name on the wire for a name given over HTTP.
 #[must_use]

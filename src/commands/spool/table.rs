@@ -1,7 +1,7 @@
 //! Output for people: tables, ages and sizes, without characters that control a terminal.
 
 use crate::control::{Sidecar, Status};
-use crate::message::DEFAULT_EXCHANGE;
+use crate::message::exchange_over_http;
 use crate::spool::SpoolSnapshot;
 use crate::spool::store::{Address, Holding, LostTail, RecordEntry};
 
@@ -83,7 +83,7 @@ pub(super) fn lines(entries: &[RecordEntry], now_ms: i64) -> String {
 
 /// An exchange as requests name it.
 pub(super) fn exchange(of: &Address) -> String {
-    plain(if of.exchange.is_empty() { DEFAULT_EXCHANGE } else { of.exchange.as_str() })
+    plain(exchange_over_http(&of.exchange))
 }
 
 /// What the spool holds.

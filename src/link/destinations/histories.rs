@@ -97,7 +97,7 @@ impl Histories {
     pub(crate) fn accepted(&mut self, message: &Message, now: Instant) {
         let history = self.of(message, now);
         (history.open, history.closed_since) = (Some(now), None);
-        if message.mandatory && !names_copies(message) {
+        if message.mandatory && message.copies().next().is_none() {
             (history.routable, history.returned_since) = (Some(now), None);
         }
     }
@@ -168,11 +168,6 @@ impl Histories {
         });
         self.count = self.exchanges.values().map(Map::len).sum();
     }
-}
-
-/// Whether the message names further routing keys.
-fn names_copies(message: &Message) -> bool {
-    message.properties.headers.keys().any(|name| matches!(name.as_str(), "CC" | "BCC"))
 }
 
 #[cfg(test)]

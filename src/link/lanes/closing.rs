@@ -4,7 +4,7 @@
 //! publishes before that one were processed (their confirms are lost), and those after it were not.
 //! The broker's text names the exchange of the cause, and with topic permissions its routing key.
 
-use crate::message::{DEFAULT_EXCHANGE, Message};
+use crate::message::{Message, exchange_over_http};
 use lapin::ErrorKind;
 use lapin::protocol::AMQPErrorKind;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub(crate) fn blames_the_broker(text: &str, message: &Message) -> bool {
 
 /// What the text of a 403 says behind the name of the message's exchange.
 fn about_the_exchange<'a>(text: &'a str, message: &Message) -> Option<&'a str> {
-    let exchange = if message.exchange.is_empty() { DEFAULT_EXCHANGE } else { message.exchange.as_str() };
+    let exchange = exchange_over_http(&message.exchange);
     let refused = text.strip_prefix("ACCESS_REFUSED - ")?;
     let refused = refused.strip_prefix("write ").unwrap_or(refused).strip_prefix("access to ")?;
     let topic = format!("topic '{}' in ", message.routing_key.as_str());
@@ -105,7 +105,7 @@ pub(crate) fn names(text: &str, message: &Message) -> bool {
     if text.ends_with("...") {
         return false;
     }
-    let exchange = if message.exchange.is_empty() { DEFAULT_EXCHANGE } else { message.exchange.as_str() };
+    let exchange = exchange_over_http(&message.exchange);
     let place = format!("exchange '{exchange}' in vhost '");
     let topic = format!("access to topic '{}' in {place}", message.routing_key.as_str());
     if let Some(missing) = text.strip_prefix("NOT_FOUND - no ") {

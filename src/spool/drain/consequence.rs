@@ -5,8 +5,6 @@ use crate::labels::DeliveryResult;
 use crate::message::Message;
 use crate::outcome::{Outcome, Redelivery};
 
-/// Headers that name more routing keys. The broker also routes by them.
-const MORE_KEYS: [&str; 2] = ["CC", "BCC"];
 /// What the names of the broker's own exchanges begin with. None of them keeps what it returns.
 const BUILT_IN: &str = "amq.";
 
@@ -51,8 +49,7 @@ pub(super) struct Copies {
 impl Copies {
     /// What is known before the delivery.
     pub(super) fn of(message: &Message) -> Self {
-        let names_more = message.properties.headers.keys().any(|name| MORE_KEYS.contains(&name.as_str()));
-        let goes_to_one_queue = message.exchange.is_empty() && !names_more;
+        let goes_to_one_queue = message.exchange.is_empty() && message.copies().next().is_none();
         let is_built_in = message.exchange.as_str().starts_with(BUILT_IN);
         Self { goes_to_one_queue, returns_are_certain: goes_to_one_queue || is_built_in }
     }

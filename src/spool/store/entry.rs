@@ -1,7 +1,7 @@
 //! The values at the store's border: records, their numbers, states and destinations.
 
 use crate::labels::labels;
-use crate::message::{DEFAULT_EXCHANGE, Message, ShortText};
+use crate::message::{Message, ShortText, exchange_over_http};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,7 +50,7 @@ impl Address {
 }
 
 fn as_requests_name_it<S: Serializer>(exchange: &ShortText, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(if exchange.is_empty() { DEFAULT_EXCHANGE } else { exchange.as_str() })
+    to.serialize_str(exchange_over_http(exchange))
 }
 
 labels! {
