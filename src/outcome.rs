@@ -22,6 +22,8 @@ pub struct Row {
     pub recourse: Recourse,
     /// What it proves about the message's destination.
     pub evidence: Evidence,
+    /// Whether it is the broker's word against the destination of its message.
+    pub is_refusal: bool,
     /// What the drain does with a spooled record whose delivery had this outcome.
     pub redelivery: Redelivery,
 }
@@ -127,7 +129,7 @@ macro_rules! outcomes {
     ($(
         $(#[doc = $more:literal])* $outcome:ident = $code:literal: $title:literal,
         $status:literal, $class:ident, $retry:ident, $retry_after:expr,
-        $recourse:ident, $evidence:ident, $redelivery:ident;
+        $recourse:ident, $evidence:ident, $is_refusal:literal, $redelivery:ident;
     )+) => {
         /// What became of one message. Every request that asks for a publish ends in exactly one of
         /// these.
@@ -155,6 +157,7 @@ macro_rules! outcomes {
                         retry_after: $retry_after,
                         recourse: Recourse::$recourse,
                         evidence: Evidence::$evidence,
+                        is_refusal: $is_refusal,
                         redelivery: Redelivery::$redelivery,
                     },)+
                 }
@@ -163,81 +166,82 @@ macro_rules! outcomes {
     };
 }
 
-// Columns: status, class, retry, seconds for Retry-After, recourse, evidence, redelivery.
+// Columns: status, class, retry, seconds for Retry-After, recourse, evidence, is_refusal,
+// redelivery.
 outcomes! {
     /// The broker acknowledged the message and did not return it.
     Confirmed = "confirmed": "The broker has the message",
-    200, Confirmed,    None,         None,    Final,        Works,      Delivered;
+    200, Confirmed,    None,         None,    Final,        Works,      false, Delivered;
     /// The message is in the spool, synced to disk, and will be delivered at least once.
     Spooled = "spooled": "The message is on disk and will be delivered",
-    202, Spooled,      None,         None,    Final,        None,       AfterPause;
+    202, Spooled,      None,         None,    Final,        None,       false, AfterPause;
     LinkDown = "link_down": "No connection to the broker is up",
-    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       false, AtOnce;
     LinkStalled = "link_stalled": "The broker has stopped answering",
-    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       false, AtOnce;
     /// The broker announced `connection.blocked` (memory or disk alarm).
     BrokerBlocked = "broker_blocked": "The broker accepts no publishes at the moment",
-    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AtOnce;
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       false, AtOnce;
     BreakerOpen = "breaker_open": "The circuit breaker of this destination is open",
-    503, NotPublished, Safe,         Some(1), RetryOrSpool, Silent,     AfterPause;
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, Silent,     false, AfterPause;
     Overloaded = "overloaded": "The in-flight limit is reached",
-    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       AfterPause;
+    503, NotPublished, Safe,         Some(1), RetryOrSpool, None,       false, AfterPause;
     DeadlineNotSent = "deadline_not_sent": "The deadline passed before the message was sent",
-    503, NotPublished, Safe,         None,    Spool,        None,       AfterPause;
+    503, NotPublished, Safe,         None,    Spool,        None,       false, AfterPause;
     Draining = "draining": "The sidecar is shutting down",
-    503, NotPublished, Safe,         Some(1), Spool,        None,       Stop;
+    503, NotPublished, Safe,         Some(1), Spool,        None,       false, Stop;
     SpoolFull = "spool_full": "The spool has no room for the message",
-    503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    503, NotPublished, Safe,         Some(1), Final,        None,       false, AfterPause;
     /// The spool takes nothing: its disk has failed, or it is closed.
     SpoolFailed = "spool_failed": "The spool takes no messages",
-    503, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    503, NotPublished, Safe,         Some(1), Final,        None,       false, AfterPause;
     /// The broker refuses now what it is known to take: its word is about the moment, not about the
     /// message.
     DestinationUnavailable = "destination_unavailable":
         "The broker does not take this destination at the moment",
-    503, NotPublished, Safe,         Some(1), Spool,        None,       AfterPause;
+    503, NotPublished, Safe,         Some(1), Spool,        None,       true,  AfterPause;
     /// The message is mandatory and the broker returned it: no queue takes it.
     Unroutable = "unroutable": "No queue takes this message",
-    422, NotPublished, Safe,         None,    Final,        Works,      Returned;
+    422, NotPublished, Safe,         None,    Final,        Works,      true,  Returned;
     ExchangeNotFound = "exchange_not_found": "The exchange does not exist",
-    404, NotPublished, Safe,         None,    Final,        None,       ExchangeClosed;
+    404, NotPublished, Safe,         None,    Final,        None,       true,  ExchangeClosed;
     AccessRefused = "access_refused": "The broker refuses this user the exchange",
-    403, NotPublished, Safe,         None,    Final,        None,       ExchangeClosed;
+    403, NotPublished, Safe,         None,    Final,        None,       true,  ExchangeClosed;
     /// The broker refuses this message itself, such as one with a foreign `user_id`.
     RefusedByBroker = "refused_by_broker": "The broker refuses this message",
-    400, NotPublished, Safe,         None,    Final,        None,       Undeliverable;
+    400, NotPublished, Safe,         None,    Final,        None,       false, Undeliverable;
     /// A value of the request is not acceptable; the detail names it.
     InvalidRequest = "invalid_request": "The request is not valid",
-    400, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
+    400, NotPublished, Pointless,    None,    Final,        None,       false, Undeliverable;
     IdempotencyKeyInUse = "idempotency_key_in_use": "A request with this idempotency key is under way",
-    409, NotPublished, Safe,         Some(1), Final,        None,       AfterPause;
+    409, NotPublished, Safe,         Some(1), Final,        None,       false, AfterPause;
     IdempotencyKeyReused = "idempotency_key_reused": "This idempotency key was used for another request",
-    422, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
+    422, NotPublished, Pointless,    None,    Final,        None,       false, AfterPause;
     UnsupportedMediaType = "unsupported_media_type": "This endpoint does not take that media type",
-    415, NotPublished, Pointless,    None,    Final,        None,       AfterPause;
+    415, NotPublished, Pointless,    None,    Final,        None,       false, AfterPause;
     PayloadTooLarge = "payload_too_large": "The body is too large",
-    413, NotPublished, Pointless,    None,    Final,        None,       Undeliverable;
+    413, NotPublished, Pointless,    None,    Final,        None,       false, Undeliverable;
     RequestTimeout = "request_timeout": "The body stopped arriving",
-    408, NotPublished, Safe,         None,    Final,        None,       AfterPause;
+    408, NotPublished, Safe,         None,    Final,        None,       false, AfterPause;
     NotFound = "not_found": "There is no such endpoint",
-    404, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
+    404, NotPublished, Pointless,    None,    NoMessage,    None,       false, AfterPause;
     MethodNotAllowed = "method_not_allowed": "The endpoint does not take this method",
-    405, NotPublished, Pointless,    None,    NoMessage,    None,       AfterPause;
+    405, NotPublished, Pointless,    None,    NoMessage,    None,       false, AfterPause;
     /// Handed to the link, and no verdict before the deadline.
     ConfirmTimeout = "confirm_timeout": "The broker gave no verdict before the deadline",
-    504, Unknown,      MayDuplicate, None,    Spool,        Unanswered, Unanswered;
+    504, Unknown,      MayDuplicate, None,    Spool,        Unanswered, false, Unanswered;
     /// The connection or channel died after the hand-over and before the verdict.
     LinkLost = "link_lost": "The connection was lost before the broker's verdict",
-    502, Unknown,      MayDuplicate, None,    RetryOrSpool, None,       Marked;
+    502, Unknown,      MayDuplicate, None,    RetryOrSpool, None,       false, Marked;
     /// `basic.nack`: at least one queue refused it; another may have it.
     Nacked = "nacked": "The broker refused the message (basic.nack)",
-    502, Unknown,      MayDuplicate, None,    RetryOrSpool, Nacked,     Nacked;
+    502, Unknown,      MayDuplicate, None,    RetryOrSpool, Nacked,     false, Nacked;
     /// A fault of amqpost in this request alone: nobody knows how far the message came.
     Internal = "internal": "amqpost failed while it served this request",
-    500, Unknown,      MayDuplicate, None,    Final,        None,       AfterPause;
+    500, Unknown,      MayDuplicate, None,    Final,        None,       false, AfterPause;
     /// The message was handed to the spool, and nobody knows whether it is on disk.
     SpoolUnsure = "spool_unsure": "It is not known whether the spool has the message",
-    502, Unknown,      MayDuplicate, None,    Final,        None,       AfterPause;
+    502, Unknown,      MayDuplicate, None,    Final,        None,       false, AfterPause;
 }
 
 impl Outcome {

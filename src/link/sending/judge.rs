@@ -55,12 +55,15 @@ impl Judge {
     /// Whether a message with this destination is published without mandatory, since its exchange
     /// returns what it keeps.
     pub(crate) fn ignores_returns(&self, message: &Message) -> bool {
-        message.mandatory && self.returns(message) == Some(Returns::Nothing)
+        message.mandatory && self.route(message).1 == Some(Returns::Nothing)
     }
 
-    /// What the route of the message's exchange says that a return means.
-    fn returns(&self, message: &Message) -> Option<Returns> {
-        RouteConfig::of(&self.live.now().route, &message.exchange)?.returns
+    /// What the route of the message's exchange says: whether the exchange is known, and what a
+    /// return means.
+    fn route(&self, message: &Message) -> (bool, Option<Returns>) {
+        let config = self.live.now();
+        let route = RouteConfig::of(&config.route, &message.exchange);
+        route.map_or((false, None), |route| (route.known, route.returns))
     }
 
     /// The broker confirmed the message.
@@ -68,7 +71,7 @@ impl Judge {
         lock(&self.histories).accepted(message, Instant::now());
     }
 
-    /// What a settlement means for which [`is_refusal`] is true.
+    /// What a settlement means whose outcome is a refusal.
     pub(crate) async fn judge(
         &self,
         message: &Message,
@@ -77,16 +80,17 @@ impl Judge {
     ) -> Settlement {
         let word = if settlement.outcome == Outcome::Unroutable { Word::Returned } else { Word::Closed };
         let was_routable = lock(&self.histories).was_routable(message);
+        let route = self.route(message);
         let refusal = Refusal {
             // A broker at fault cannot check the permission.
             word: match settlement.outcome == Outcome::DestinationUnavailable {
                 true => Outcome::AccessRefused,
                 false => settlement.outcome,
             },
-            returns_are_certain: was_routable || self.returns(message) == Some(Returns::Moment),
+            returns_are_certain: was_routable || route.1 == Some(Returns::Moment),
         };
         let settlement = Settlement { refusal: Some(refusal), ..settlement };
-        let prior = self.prior(message, settlement.outcome, was_routable, deadline).await;
+        let prior = self.prior(message, settlement.outcome, route, was_routable, deadline).await;
         let Some(prior) = prior else { return settlement };
         let proven_for = self.live.now().publish.proven_for;
         match lock(&self.histories).refused(message, word, prior, proven_for, Instant::now()) {
@@ -101,17 +105,13 @@ impl Judge {
         &self,
         message: &Message,
         outcome: Outcome,
+        (known, returns): (bool, Option<Returns>),
         was_routable: bool,
         deadline: Deadline,
     ) -> Option<Prior> {
         if outcome == Outcome::DestinationUnavailable {
             return Some(Prior::BrokerAtFault);
         }
-        let (known, returns) = {
-            let config = self.live.now();
-            let route = RouteConfig::of(&config.route, &message.exchange);
-            route.map_or((false, None), |route| (route.known, route.returns))
-        };
         if outcome == Outcome::Unroutable && returns == Some(Returns::Verdict) {
             return None;
         }
@@ -128,17 +128,6 @@ impl Judge {
         }
         Some(Prior::Unknown)
     }
-}
-
-/// Whether the outcome is the broker's word against the destination of its message.
-pub(crate) fn is_refusal(outcome: Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Unroutable
-            | Outcome::ExchangeNotFound
-            | Outcome::AccessRefused
-            | Outcome::DestinationUnavailable
-    )
 }
 
 fn unavailable(settlement: Settlement, lasts: Duration) -> Settlement {

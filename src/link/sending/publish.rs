@@ -1,7 +1,7 @@
 //! Takes one message from its request to its outcome: the breaker, the attempts, the wait for the
 //! verdict.
 
-use super::judge::{Judge, is_refusal};
+use super::judge::Judge;
 use super::retry::{RetryBudget, pauses};
 use crate::admission::{Admission, Permit};
 use crate::link::LinkHandle;
@@ -60,7 +60,7 @@ impl LinkHandle {
         passing.ended(settlement.outcome);
         if settlement.outcome == Outcome::Confirmed {
             judge.accepted(&message);
-        } else if is_refusal(settlement.outcome) {
+        } else if settlement.outcome.row().is_refusal {
             // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
             return Box::pin(judge.judge(&message, settlement, deadline)).await;
         }
