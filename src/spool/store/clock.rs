@@ -6,9 +6,10 @@
 //! offset, so what was kept an hour ago is an hour old, whatever the wall clock was set to in
 //! between. After a boot the wall clock gives a new offset.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use super::entry::now_ms;
+use super::index::numbers::{fact, keep_fact};
+use rusqlite::{Connection, OptionalExtension};
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Names the boot of the machine: 36 characters of a random UUID.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -38,20 +39,15 @@ struct Kept {
 impl StoreClock {
     /// The clock of the store behind this connection. Notes its offset for the next run.
     pub(super) fn resume(connection: &Connection) -> rusqlite::Result<Self> {
-        let fact = |name: &str| {
-            let mut select = connection.prepare("SELECT value FROM fact WHERE name = ?1")?;
-            select.query_row([name], |row| row.get::<_, i64>(0)).optional()
-        };
-        let kept = fact("clock_boot")?.zip(fact("clock_offset_ms")?);
+        let kept = fact(connection, "clock_boot")?.zip(fact(connection, "clock_offset_ms")?);
         let kept = kept.map(|(boot, offset_ms)| Kept { boot, offset_ms });
         let newest = "SELECT created_ms FROM msg ORDER BY seq DESC LIMIT 1";
         let newest_ms = connection.query_row(newest, [], |row| row.get(0)).optional()?;
-        let reading = Reading { boot: boot(), since_boot_ms: since_boot_ms(), wall_ms: wall_ms() };
+        let reading = Reading { boot: boot(), since_boot_ms: since_boot_ms(), wall_ms: now_ms() };
         let offset_ms = offset_ms(kept, reading, newest_ms);
-        let mut keep = connection.prepare("INSERT OR REPLACE INTO fact(name, value) VALUES (?1, ?2)")?;
         // The boot last: without it the offset is not used.
-        keep.execute(params!["clock_offset_ms", offset_ms])?;
-        keep.execute(params!["clock_boot", reading.boot.unwrap_or_default()])?;
+        keep_fact(connection, "clock_offset_ms", offset_ms)?;
+        keep_fact(connection, "clock_boot", reading.boot.unwrap_or_default())?;
         Ok(Self { offset_ms })
     }
 
@@ -81,11 +77,6 @@ fn boot() -> Option<i64> {
 fn since_boot_ms() -> i64 {
     let since = clock_gettime(ClockId::Boottime);
     since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000)
-}
-
-fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

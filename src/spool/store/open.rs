@@ -89,11 +89,9 @@ fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
 /// The last number given out, and the records that are missing.
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
     let known = known(connection)?;
-    let Some(committed) = high_water.written().filter(|committed| *committed > known) else {
-        return Ok((known, None));
-    };
+    let Some(lost) = LostTail::between(known, high_water.written()) else { return Ok((known, None)) };
     // Lost records' numbers are not given out again: whoever noted one must not find another
     // message.
-    keep_known(connection, committed)?;
-    Ok((committed, Some(LostTail { known, committed })))
+    keep_known(connection, lost.committed)?;
+    Ok((lost.committed, Some(lost)))
 }

@@ -47,6 +47,12 @@ impl StoreHealth {
 }
 
 impl LostTail {
+    /// What is missing of a database that knows the records up to `known`, by the number that was
+    /// noted beside it.
+    pub(super) fn between(known: Seq, noted: Option<Seq>) -> Option<Self> {
+        noted.filter(|committed| *committed > known).map(|committed| Self { known, committed })
+    }
+
     /// The number of missing records.
     #[must_use]
     pub fn records(self) -> u64 {

@@ -1,7 +1,20 @@
-//! The highest record number given out, even if its record is gone.
+//! Single numbers that are kept in the database, and the highest record number given out, even if
+//! its record is gone.
 
 use crate::spool::store::entry::Seq;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// The kept number of this name.
+pub(crate) fn fact(connection: &Connection, name: &str) -> rusqlite::Result<Option<i64>> {
+    let mut select = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
+    select.query_row([name], |row| row.get(0)).optional()
+}
+
+/// Keeps a number in place of the one with the same name.
+pub(crate) fn keep_fact(connection: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    let mut keep = connection.prepare_cached("INSERT OR REPLACE INTO fact(name, value) VALUES (?1, ?2)")?;
+    keep.execute(params![name, value]).map(|_| ())
+}
 
 /// The highest number in the database; zero before the first record.
 pub(crate) fn known(connection: &Connection) -> rusqlite::Result<Seq> {

@@ -9,6 +9,7 @@ use crate::labels::Label;
 use crate::locking::lock;
 use crate::spool::store::entry::{FinalOutcome, FirstUse, Idempotency, Seq};
 use crate::spool::store::format::wire::Unreadable;
+use crate::spool::store::index::numbers::{fact, keep_fact};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,12 +54,8 @@ const TABLES: [KeyTable; 2] = [
 impl Generations {
     /// Loads the generations from the tables.
     pub(crate) fn load(connection: &Connection, window: Duration, now_ms: i64) -> rusqlite::Result<Self> {
-        let fact = |name: &str| {
-            let mut statement = connection.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
-            statement.query_row([name], |row| row.get::<_, i64>(0)).optional()
-        };
-        let current = usize::from(fact("dedup_current")? == Some(1));
-        let since_ms = fact("dedup_since_ms")?.unwrap_or(now_ms);
+        let current = usize::from(fact(connection, "dedup_current")? == Some(1));
+        let since_ms = fact(connection, "dedup_since_ms")?.unwrap_or(now_ms);
         let runs = SharedRuns(Arc::new(Mutex::new(Runs::load(connection)?)));
         let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         Ok(Self { window_ms, current, since_ms, runs })
@@ -100,10 +97,8 @@ impl Generations {
         runs.empty(connection, next.current)?;
         drop(runs);
         connection.execute(TABLES[next.current].empty, [])?;
-        let mut keep =
-            connection.prepare_cached("INSERT OR REPLACE INTO fact(name, value) VALUES (?1, ?2)")?;
-        keep.execute(params!["dedup_current", i64::from(next.current == 1)])?;
-        keep.execute(params!["dedup_since_ms", now_ms])?;
+        keep_fact(connection, "dedup_current", i64::from(next.current == 1))?;
+        keep_fact(connection, "dedup_since_ms", now_ms)?;
         Ok(next)
     }
 

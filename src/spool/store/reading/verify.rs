@@ -126,9 +126,8 @@ pub(crate) async fn all(
 /// Reads the high-water mark first. It is behind the commits, so a working store never seems to
 /// have lost records.
 fn lost(connection: &Connection, mark: &Path) -> Result<Option<LostTail>, ReadError> {
-    let committed = HighWater::at(mark.to_owned()).written();
-    let known = numbers::known(connection)?;
-    Ok(committed.filter(|committed| *committed > known).map(|committed| LostTail { known, committed }))
+    let noted = HighWater::at(mark.to_owned()).written();
+    Ok(LostTail::between(numbers::known(connection)?, noted))
 }
 
 fn structure(connection: &Connection) -> Result<Vec<String>, ReadError> {
