@@ -29,11 +29,16 @@ pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
     if let Err(error) = print(format_args!("{}\n", String::from_utf8_lossy(response.body()))) {
         eprintln!("{error}");
     }
-    let outcome = response.headers().get("amqpost-outcome").map(hyper::header::HeaderValue::as_bytes);
+    let outcome = response.headers().get("amqpost-outcome").and_then(|outcome| outcome.to_str().ok());
+    ExitCode::from(exit_of(outcome.unwrap_or_default()))
+}
+
+/// The exit code for an outcome in the sidecar's words.
+pub(super) fn exit_of(outcome: &str) -> u8 {
     match outcome {
-        Some(b"confirmed" | b"spooled") => ExitCode::SUCCESS,
-        Some(b"not_published") => ExitCode::from(EXIT_NOT_PUBLISHED),
-        _ => ExitCode::from(EXIT_UNKNOWN),
+        "confirmed" | "spooled" => 0,
+        "not_published" => EXIT_NOT_PUBLISHED,
+        _ => EXIT_UNKNOWN,
     }
 }
 

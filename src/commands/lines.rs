@@ -2,7 +2,7 @@
 //! each.
 
 use super::client::{self, ClientError, Target};
-use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, failed, report};
+use super::exit::{EXIT_NOT_PUBLISHED, EXIT_UNKNOWN, exit_of, failed, report};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::{BodyExt, StreamBody};
@@ -119,16 +119,9 @@ async fn answers(mut body: Incoming) -> Result<ExitCode, Broken> {
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line = rest.split_to(end + 1);
             output.write_all(&line)?;
-            worst = worst.max(exit_of(&line));
+            let answer = serde_json::from_slice(&line);
+            worst = worst.max(answer.map_or(EXIT_UNKNOWN, |Answer { outcome }| exit_of(outcome)));
         }
         output.flush()?;
-    }
-}
-
-fn exit_of(line: &[u8]) -> u8 {
-    match serde_json::from_slice(line) {
-        Ok(Answer { outcome: "confirmed" | "spooled" }) => 0,
-        Ok(Answer { outcome: "not_published" }) => EXIT_NOT_PUBLISHED,
-        Ok(_) | Err(_) => EXIT_UNKNOWN,
     }
 }

@@ -42,7 +42,7 @@ const LINK_PAUSE: Duration = Duration::from_millis(50);
 /// The shortest pause when requests to the destination are accepted all the time.
 const HASTE_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after the broker has refused a message itself.
-const MESSAGE_PAUSE_MS: i64 = 4_000;
+const MESSAGE_PAUSE: Duration = Duration::from_secs(4);
 /// The number of refused records parked at once.
 const PARKED_MAX: usize = 256;
 
@@ -145,25 +145,15 @@ impl Trouble {
         self.broken = None;
     }
 
-    /// A pause of this many milliseconds.
-    fn rests(mut self, ms: i64) -> Self {
-        self.until = Instant::now() + Duration::from_millis(ms.max(0).unsigned_abs());
-        self
-    }
-
     /// The destination has accepted a message meanwhile: it is tried now, but not in a tight loop.
     pub(super) fn hastened(mut self) -> Self {
         self.until = self.until.min(Instant::now().max(self.paused_at + HASTE_PAUSE));
         self
     }
 
-    fn at_once(mut self) -> Self {
-        self.until = Instant::now();
-        self
-    }
-
-    fn briefly(mut self) -> Self {
-        self.until = Instant::now() + LINK_PAUSE;
+    /// A pause of this length.
+    fn rests(mut self, pause: Duration) -> Self {
+        self.until = Instant::now() + pause;
         self
     }
 }
@@ -221,7 +211,7 @@ impl DrainTurn {
             Err(ReadError::Closed) => Err(End::Stopped),
             Err(error @ (ReadError::Database(_) | ReadError::Outcome)) => {
                 tracing::error!(%error, "records of the spool could not be read");
-                Err(End::Paused(self.trouble.clone().longer()))
+                Err(self.paused())
             }
         }
     }
@@ -267,7 +257,7 @@ impl DrainTurn {
                 Err(self.paused())
             }
             Consequence::AfterPause => Err(self.paused()),
-            Consequence::Again => Err(End::Paused(self.trouble.clone().briefly())),
+            Consequence::Again => Err(self.rests(LINK_PAUSE)),
             Consequence::Stop => Err(End::Stopped),
         }
     }
@@ -306,11 +296,11 @@ impl DrainTurn {
         match next {
             Next::Try => Ok(()),
             Next::Soon if self.trouble.broken.is_some() => Err(self.paused()),
-            Next::Soon => Err(End::Paused(self.trouble.clone().rests(MESSAGE_PAUSE_MS))),
+            Next::Soon => Err(self.rests(MESSAGE_PAUSE)),
             Next::At(then_ms) => {
                 self.shared.acceptances.watch(&self.of);
                 let rest_ms = then_ms - self.shared.store.now_ms();
-                Err(End::Paused(self.trouble.clone().rests(rest_ms)))
+                Err(self.rests(Duration::from_millis(rest_ms.max(0).unsigned_abs())))
             }
             Next::ParkRecord => self.park(vec![seq], word).await,
             Next::ParkKept(last) => self.park_kept(last, word).await,
@@ -377,6 +367,10 @@ impl DrainTurn {
         End::Paused(self.trouble.clone().longer())
     }
 
+    fn rests(&self, pause: Duration) -> End {
+        End::Paused(self.trouble.clone().rests(pause))
+    }
+
     async fn publish(&self, stored: Stored) -> Result<Settlement, End> {
         let suspected = lock(&self.shared.suspects).includes(&self.of, stored.seq);
         if suspected || self.trouble.handed_over || stored.attempts > 0 {
@@ -393,7 +387,7 @@ impl DrainTurn {
         let permit = self.permit(message.payload.len()).await?;
         if self.shared.backlog.changes() != self.changes {
             // It may have been parked or removed since it was read.
-            return Err(End::Paused(self.trouble.clone().at_once()));
+            return Err(self.rests(Duration::ZERO));
         }
         let deadline = Deadline::after(Instant::now(), self.shared.live.now().publish.timeout);
         Ok(self.shared.link.publish(Arc::new(message), permit, deadline, RetryPolicy::Off).await)
@@ -407,7 +401,7 @@ impl DrainTurn {
         }
         permit.await.map_err(|_| match *self.shared.stopping.borrow() {
             true => End::Stopped,
-            false => End::Paused(self.trouble.clone().briefly()),
+            false => self.rests(LINK_PAUSE),
         })
     }
 
