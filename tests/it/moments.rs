@@ -305,3 +305,58 @@ async fn a_broker_whose_permission_service_is_away_is_waited_for_whatever_is_kno
     println!("{}", logged.lines().filter(|line| line.contains("refused for")).collect::<Vec<_>>().join("\n"));
     assert_unavailable(&answer);
 }
+
+/// The key of the tokens, in base64.
+const KEY: &str = "dG9rZW5rZXl0b2tlbmtleXRva2Vua2V5dG9rZW5rZXk";
+
+/// A node that accepts tokens of its own making as passwords.
+async fn start_broker_with_tokens() -> Broker {
+    let plugins = ["rabbitmq_auth_backend_oauth2", "oauth2_client", "jose", "base64url", "cowlib"];
+    let broker = Broker::builder()
+        .plugins(&plugins)
+        .config_line("auth_backends.1 = rabbit_auth_backend_oauth2")
+        .config_line("auth_backends.2 = internal")
+        .start()
+        .await;
+    let setting = format!(
+        "Set = fun(Name, Value) -> application:set_env(rabbitmq_auth_backend_oauth2, Name, Value) end,
+         Key = #{{<<\"kty\">> => <<\"oct\">>, <<\"alg\">> => <<\"HS256\">>, <<\"k\">> => <<\"{KEY}\">>}},
+         Set(resource_server_id, <<\"rabbitmq\">>),
+         Set(key_config, [{{default_key, <<\"k\">>}}, {{signing_keys, #{{<<\"k\">> => {{map, Key}}}}}}])."
+    );
+    broker.run_ok(&setting).await;
+    broker
+}
+
+/// A token that permits everything until a time in Unix seconds.
+async fn token(broker: &Broker, until: u64) -> String {
+    let making = format!(
+        "Key = #{{<<\"kty\">> => <<\"oct\">>, <<\"k\">> => <<\"{KEY}\">>}},
+         Head = #{{<<\"alg\">> => <<\"HS256\">>, <<\"kid\">> => <<\"k\">>}},
+         All = [<<\"rabbitmq.\", Verb/binary, \":*/*\">> || Verb <- [<<\"configure\">>, <<\"write\">>, <<\"read\">>]],
+         Claims = #{{<<\"aud\">> => [<<\"rabbitmq\">>], <<\"sub\">> => <<\"seller\">>, <<\"scope\">> => All,
+                    <<\"exp\">> => {until}}},
+         {{_, Token}} = jose_jws:compact(jose_jwt:sign(Key, Head, Claims)),
+         binary_to_list(Token)."
+    );
+    broker.run(&making).await.trim_matches('"').to_owned()
+}
+
+async fn unix_seconds(broker: &Broker) -> u64 {
+    broker.run("os:system_time(seconds).").await.parse().expect("a number of seconds")
+}
+
+#[tokio::test]
+async fn a_connection_whose_token_has_expired_is_waited_for_whatever_is_known() {
+    let broker = start_broker_with_tokens().await;
+    let vhost = broker.vhost("/orders").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    client.declare_queue("all", true, arguments([])).await;
+    let until = unix_seconds(&broker).await + 8;
+    let sidecar = Sidecar::up(&vhost.uri_as("seller", &token(&broker, until).await)).await;
+    assert_eq!(sidecar.post("/v1/queues/all/messages", &[], "x").await.verdict(), (200, "confirmed"));
+
+    eventually("the token has expired", PATIENCE, async || unix_seconds(&broker).await > until).await;
+
+    assert_unavailable(&sidecar.post("/v1/exchanges/amq.fanout/messages", &[], "x").await);
+}

@@ -198,15 +198,18 @@ mod tests {
 
     #[test]
     fn a_broker_that_cannot_check_permissions_is_told_from_one_that_refuses() {
-        // Recorded from RabbitMQ 3.10.8 and 4.0.5 with `rabbitmq_auth_backend_http`, of which the
-        // server is down. Both cut the text off.
+        // Recorded from RabbitMQ 3.10.8 and 4.0.5, of which only the latter says "write". With
+        // `rabbitmq_auth_backend_http`, of which the server is down, both cut the text off.
         let about = "access to exchange 'amq.fanout' in vhost '/orders' refused for user 'guest'";
-        let reason = "backend rabbit_auth_backend_http returned an error: {failed_connect,\n      ...";
+        let away = "backend rabbit_auth_backend_http returned an error: {failed_connect,\n      ...";
+        let expired = "backend rabbit_auth_backend_oauth2 returned an error: \"Provided JWT token has expired \
+            at timestamp 1795957780 (validated at 1795957781)\"";
         for write in ["", "write "] {
             for (text, exchange, blames) in [
-                (format!("ACCESS_REFUSED - {write}{about}, {reason}"), "amq.fanout", true),
+                (format!("ACCESS_REFUSED - {write}{about}, {away}"), "amq.fanout", true),
+                (format!("ACCESS_REFUSED - {write}{about}, {expired}"), "amq.fanout", true),
                 (format!("ACCESS_REFUSED - {write}{about}"), "amq.fanout", false),
-                (format!("ACCESS_REFUSED - {write}{about}, {reason}"), "other", false),
+                (format!("ACCESS_REFUSED - {write}{about}, {away}"), "other", false),
             ] {
                 let message = &publish(0, exchange, "k").message;
                 assert_eq!(blames_the_broker(&text, message), blames, "{text}");
