@@ -59,9 +59,14 @@ step_if_there() {
     if command -v "$tool" >/dev/null; then
         step "$@"
     else
-        printf '\n== %s: skipped, there is no %s\n' "$1" "$tool"
-        steps_table+="| $1 | skipped, there is no $tool | 0 | $2 |"$'\n'
+        skip_step "$1" "$2" "there is no $tool"
     fi
+}
+
+# Adds a row for a step that this machine cannot run: skip_step TITLE USUAL_SECONDS REASON
+skip_step() {
+    printf '\n== %s: skipped, %s\n' "$1" "$3"
+    steps_table+="| $1 | skipped, $3 | 0 | $2 |"$'\n'
 }
 
 # Prints the table of all steps so far.
