@@ -333,7 +333,8 @@ async fn token(broker: &Broker, until: u64) -> String {
     let making = format!(
         "Key = #{{<<\"kty\">> => <<\"oct\">>, <<\"k\">> => <<\"{KEY}\">>}},
          Head = #{{<<\"alg\">> => <<\"HS256\">>, <<\"kid\">> => <<\"k\">>}},
-         All = [<<\"rabbitmq.\", Verb/binary, \":*/*\">> || Verb <- [<<\"configure\">>, <<\"write\">>, <<\"read\">>]],
+         Verbs = [<<\"configure\">>, <<\"write\">>, <<\"read\">>],
+         All = [<<\"rabbitmq.\", Verb/binary, \":*/*\">> || Verb <- Verbs],
          Claims = #{{<<\"aud\">> => [<<\"rabbitmq\">>], <<\"sub\">> => <<\"seller\">>, <<\"scope\">> => All,
                     <<\"exp\">> => {until}}},
          {{_, Token}} = jose_jws:compact(jose_jwt:sign(Key, Head, Claims)),

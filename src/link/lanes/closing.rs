@@ -202,8 +202,8 @@ mod tests {
         // `rabbitmq_auth_backend_http`, of which the server is down, both cut the text off.
         let about = "access to exchange 'amq.fanout' in vhost '/orders' refused for user 'guest'";
         let away = "backend rabbit_auth_backend_http returned an error: {failed_connect,\n      ...";
-        let expired = "backend rabbit_auth_backend_oauth2 returned an error: \"Provided JWT token has expired \
-            at timestamp 1795957780 (validated at 1795957781)\"";
+        let expired = "backend rabbit_auth_backend_oauth2 returned an error: \"Provided JWT token \
+            has expired at timestamp 1795957780 (validated at 1795957781)\"";
         for write in ["", "write "] {
             for (text, exchange, blames) in [
                 (format!("ACCESS_REFUSED - {write}{about}, {away}"), "amq.fanout", true),
