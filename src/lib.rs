@@ -35,6 +35,7 @@ pub mod spool;
 pub mod tasks;
 pub mod telemetry;
 pub mod text;
+pub mod watched_files;
 mod when_woken;
 
 /// Instructions are counted in the unit tests, with the allocator of the executable (ADR-0007).

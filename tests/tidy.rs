@@ -25,7 +25,7 @@ const BEHIND_A_DOOR: &[(&str, &[&str])] = &[
     ("sha2", &["publishing"]),
     ("crc32c", &["spool/store"]),
     ("strsim", &["config"]),
-    ("rustix", &["open_files", "spool/store"]),
+    ("rustix", &["open_files", "spool/store", "watched_files"]),
 ];
 
 /// Which rooms each room may name: dependencies point one way.
@@ -36,10 +36,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("hashing", &[]),
     ("locking", &[]),
     ("admission", &[]),
-    ("config", &["labels", "message", "text"]),
+    ("config", &["labels", "message", "text", "watched_files"]),
     ("open_files", &[]),
     ("tasks", &["locking"]),
     ("text", &[]),
+    ("watched_files", &[]),
     ("when_woken", &[]),
     ("telemetry", &["config"]),
     ("envelope", &["labels", "message", "text"]),
@@ -56,6 +57,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "message",
             "metrics",
             "outcome",
+            "watched_files",
             "when_woken",
         ],
     ),

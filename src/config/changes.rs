@@ -55,7 +55,10 @@ fn read_once(config: &Config) -> Config {
         }
     }
     for file in broker.user_file.iter_mut().chain(&mut broker.password_file) {
-        file.content = Secret::new("");
+        file.content = None;
+    }
+    if let Some(file) = &mut broker.ca_file {
+        file.content = None;
     }
     config
 }

@@ -3,14 +3,9 @@
 use super::endpoint::{Endpoint, redact};
 use super::problems::{Mismatch, quoted};
 use super::secret::{Secret, is_credential};
+use crate::watched_files::{Unread, read_text_in_time};
 use serde::{Serialize, Serializer};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The largest file that is read. None of ours is nearly this large; a device or a core dump is
-/// larger.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const PEM_END: &str = "-----END CERTIFICATE-----";
@@ -20,8 +15,8 @@ const PEM_END: &str = "-----END CERTIFICATE-----";
 pub struct FromFile<T> {
     /// Where it was read from.
     pub path: PathBuf,
-    /// What it held.
-    pub content: T,
+    /// What it held; `None` if it could not be read in time, and may be read later.
+    pub content: Option<T>,
 }
 
 /// Certificates as PEM, with at least one `BEGIN CERTIFICATE` block.
@@ -30,8 +25,23 @@ pub struct Certificates(String);
 
 /// Something that a file of the configuration holds.
 pub(super) trait Content: Sized {
-    /// Reads the file; or says everything that was expected of it, without a secret.
-    fn read(path: &Path) -> Result<Self, Vec<Mismatch>>;
+    /// Whether the sidecar can start before it knows the content.
+    const MAY_COME_LATER: bool;
+
+    /// Reads the text of the file `path`; or says everything that was expected of it, without a
+    /// secret.
+    fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mismatch>>;
+}
+
+/// Reads a file; or says everything that was expected of it, without a secret.
+pub(super) fn open<T: Content>(path: PathBuf) -> Result<FromFile<T>, Vec<Mismatch>> {
+    let content = match read_text_in_time(&path) {
+        Ok(text) => Some(T::parse(&text, &path)?),
+        // A file that blocks must not keep the process from starting.
+        Err(Unread::Late) if T::MAY_COME_LATER => None,
+        Err(unread) => return Err(unfit(&path, unread.to_string())),
+    };
+    Ok(FromFile { path, content })
 }
 
 impl<T> Serialize for FromFile<T> {
@@ -41,6 +51,18 @@ impl<T> Serialize for FromFile<T> {
 }
 
 impl Certificates {
+    /// Takes the text of a file such as `broker.ca_file` names.
+    ///
+    /// # Errors
+    /// What was expected of the text.
+    pub fn parse(pem: &str) -> Result<Self, String> {
+        if pem.split_once(PEM_BEGIN).is_some_and(|(_, behind)| behind.contains(PEM_END)) {
+            Ok(Self(pem.to_owned()))
+        } else {
+            Err("PEM with at least one BEGIN CERTIFICATE block".to_owned())
+        }
+    }
+
     /// The text of the file.
     #[must_use]
     pub fn pem(&self) -> &str {
@@ -49,26 +71,26 @@ impl Certificates {
 }
 
 impl Content for Certificates {
-    fn read(path: &Path) -> Result<Self, Vec<Mismatch>> {
-        let pem = read_text(path).map_err(|expected| unfit(path, expected))?;
-        if pem.split_once(PEM_BEGIN).is_some_and(|(_, behind)| behind.contains(PEM_END)) {
-            Ok(Self(pem))
-        } else {
-            Err(unfit(path, "PEM with at least one BEGIN CERTIFICATE block"))
-        }
+    const MAY_COME_LATER: bool = true;
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mismatch>> {
+        Self::parse(text).map_err(|expected| unfit(path, expected))
     }
 }
 
 impl Content for Secret {
-    fn read(path: &Path) -> Result<Self, Vec<Mismatch>> {
-        read_credential(path).map_err(|expected| unfit(path, expected))
+    const MAY_COME_LATER: bool = true;
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mismatch>> {
+        parse_credential(text).map_err(|expected| unfit(path, expected))
     }
 }
 
 /// One URI a line.
 impl Content for Vec<Endpoint> {
-    fn read(path: &Path) -> Result<Self, Vec<Mismatch>> {
-        let text = read_text(path).map_err(|expected| unfit(path, expected))?;
+    const MAY_COME_LATER: bool = false;
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Vec<Mismatch>> {
         let (mut endpoints, mut mismatches) = (Vec::new(), Vec::new());
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -94,14 +116,13 @@ impl Content for Vec<Endpoint> {
     }
 }
 
-/// Reads the one line of a file such as `broker.password_file` names, without the newlines at its
-/// end. A file may be rotated: whoever reads it again later reads it by this same rule.
+/// Takes the one line of a file such as `broker.password_file` names, without the newlines at its
+/// end.
 ///
 /// # Errors
 ///
-/// What was expected of the file, without anything it holds.
-pub fn read_credential(path: &Path) -> Result<Secret, String> {
-    let text = read_text(path)?;
+/// What was expected of the text, without anything it holds.
+pub fn parse_credential(text: &str) -> Result<Secret, String> {
     // Editors and `echo` end a file with a newline that nobody means.
     let line = text.trim_end_matches(['\r', '\n']);
     if is_credential(line) {
@@ -109,18 +130,6 @@ pub fn read_credential(path: &Path) -> Result<Secret, String> {
     } else {
         Err("a file with one line, not empty and without control characters".to_owned())
     }
-}
-
-/// Reads a text file; or says what was expected of it.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("a readable file: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err("a file of at most 1 MiB".to_owned());
-    }
-    String::from_utf8(bytes).map_err(|_| "a file of UTF-8 text".to_owned())
 }
 
 fn unfit(path: &Path, expected: impl Into<String>) -> Vec<Mismatch> {

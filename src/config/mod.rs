@@ -42,7 +42,7 @@ use reader::Found;
 
 pub use changes::{Changes, changes};
 pub use endpoint::Endpoint;
-pub use files::{Certificates, FromFile, read_credential};
+pub use files::{Certificates, FromFile, parse_credential};
 pub use keys::*;
 pub use listen::{ListenAddress, SOCKET_PATH_BYTES_MAX};
 pub use live::Live;
@@ -104,15 +104,16 @@ impl BrokerConfig {
     /// or their files.
     fn complete_endpoints(&mut self) {
         if let Some(file) = &self.endpoints_file {
-            self.endpoints.clone_from(&file.content);
+            self.endpoints = file.content.clone().unwrap_or_default();
         }
-        let user = self.user_file.as_ref().map(|file| &file.content).or(self.user.as_ref());
-        let password = self.password_file.as_ref().map(|file| &file.content).or(self.password.as_ref());
+        let content = |file: &'_ Option<FromFile<Secret>>| file.as_ref()?.content.clone();
+        let user = content(&self.user_file).or_else(|| self.user.clone());
+        let password = content(&self.password_file).or_else(|| self.password.clone());
         for endpoint in &mut self.endpoints {
-            if let Some(user) = user {
+            if let Some(user) = &user {
                 user.expose().clone_into(&mut endpoint.user);
             }
-            if let Some(password) = password {
+            if let Some(password) = &password {
                 endpoint.password.clone_from(password);
             }
         }

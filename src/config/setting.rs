@@ -1,7 +1,7 @@
 //! `Setting`: the types that keys have, each with how it is read from a raw value and shown again.
 
 use super::endpoint::Endpoint;
-use super::files::{Content, FromFile};
+use super::files::{Content, FromFile, open};
 use super::kind::Kind;
 use super::listen::{ListenAddress, parse_address};
 use super::problems::Mismatch;
@@ -152,9 +152,7 @@ impl Setting for PathBuf {
 /// The path of a file, which is read at once.
 impl<T: Content> Setting for FromFile<T> {
     fn read(raw: &Raw, kind: &Kind) -> Result<Self, Vec<Mismatch>> {
-        let path = PathBuf::read(raw, kind)?;
-        let content = T::read(&path)?;
-        Ok(Self { path, content })
+        open(PathBuf::read(raw, kind)?)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Parses the configuration file into entries and tables, each with its line.
 
-use super::files::read_text;
 use super::given::{Entry, Table};
 use super::keys::{SECTIONS, TABLES};
 use super::problems::{Mismatch, Origin, Problem, Problems, quoted};
 use super::raw::Raw;
+use crate::watched_files::read_text_patiently;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,11 +26,11 @@ struct Text<'a> {
 
 /// Reads the file; `None` if it cannot be read or is no TOML, which is then among the problems.
 pub(super) fn read(path: &Path, problems: &mut Problems) -> Option<Document> {
-    let text = match read_text(path) {
+    let text = match read_text_patiently(path) {
         Ok(text) => text,
         Err(expected) => {
             let got = quoted(&path.display().to_string());
-            problems.mismatch("--config", &Origin::Flag, Mismatch::new(got, expected));
+            problems.mismatch("--config", &Origin::Flag, Mismatch::new(got, expected.to_string()));
             return None;
         }
     };

@@ -35,7 +35,7 @@ use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
-use connection::{Reporter, StateReader, Supervisor};
+use connection::{BrokerFiles, Reporter, StateReader, Supervisor};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
@@ -51,6 +51,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 struct LinkSettings {
     broker: BrokerConfig,
+    files: BrokerFiles,
     max_in_flight: usize,
     inquiries: Arc<Inquiries>,
     channel_limit: Arc<ChannelLimit>,
@@ -71,6 +72,8 @@ pub struct LinkHandle {
 pub struct Link {
     supervisors: JoinSet<()>,
     stage: watch::Sender<Stage>,
+    /// The tasks that watch files. They end with the link.
+    _watches: JoinSet<()>,
 }
 
 impl Link {
@@ -81,9 +84,11 @@ impl Link {
         let Config { broker, publish, .. } = &live.now().clone();
         let channel_limit = Arc::new(ChannelLimit::default());
         let inquiries = Arc::new(Inquiries::new(Arc::clone(&channel_limit)));
+        let (files, watches) = BrokerFiles::watch(broker);
         let settings = Arc::new(LinkSettings {
             max_in_flight: publish.max_in_flight,
             broker: broker.clone(),
+            files,
             inquiries: Arc::clone(&inquiries),
             channel_limit,
         });
@@ -108,7 +113,7 @@ impl Link {
         }
         let turns = Arc::new(Turns::default());
         let handle = LinkHandle { state, stage: stage_reader, turns, attempting, metrics };
-        (Self { supervisors, stage }, handle)
+        (Self { supervisors, stage, _watches: watches.into_iter().collect() }, handle)
     }
 
     /// Refuses new publishes, lets those in flight finish, closes the connections; all within

@@ -179,15 +179,78 @@ async fn a_rotated_password_file_works_without_a_restart() {
     sidecar.link_is("up", PATIENCE).await;
     assert_eq!(sidecar.post(QUEUE, &[], "x").await.verdict(), (200, "confirmed"));
 
+    // Without the file, the last good password still works.
     std::fs::remove_file(&file).unwrap();
     vhost.close_connections("no file").await;
-    sidecar.link_is("down", PATIENCE).await;
-    eventually("the missing file is the reason", PATIENCE, async || {
-        sidecar.metric("amqpost_connects_total{result=\"credentials\"}").await >= 1.0
+    sidecar.link_is("up", PATIENCE).await;
+    eventually("the missing file is in the log", PATIENCE, async || {
+        let log = sidecar.log();
+        if log.contains("the last good content stays in use") { Ok(()) } else { Err(log) }
     })
     .await;
-    std::fs::write(&file, "second").unwrap();
+}
+
+/// A sidecar that takes the password of guest from `file`, with one connection.
+fn with_password_file(vhost: &Vhost, file: &std::path::Path) -> SidecarBuilder {
+    hopeless(&vhost.uri()).set("broker.password_file", &format!("\"{}\"", file.display()))
+}
+
+fn fifo(path: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo runs").success());
+}
+
+#[tokio::test]
+async fn a_password_file_that_blocks_delays_no_request_and_works_once_it_is_a_file() {
+    let vhost = shared().await.vhost("password_fifo").await;
+    AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fifo(&file);
+    let sidecar = with_password_file(&vhost, &file).start().await;
+
+    eventually("the file is the reason", PATIENCE, async || {
+        let link = sidecar.admin("/link").await.json();
+        let reason = link["connections"][0]["reason"].as_str().unwrap_or_default().to_owned();
+        let is_said = reason.starts_with("credentials: broker.password_file: ");
+        if is_said && link["state"] == "down" { Ok(()) } else { Err(link) }
+    })
+    .await;
+    for _ in 0..20 {
+        let answer = sidecar.post(QUEUE, &[("amqpost-timeout", "60s")], "x").await;
+        assert_eq!(answer.verdict(), (503, "link_down"));
+        assert!(answer.elapsed < Duration::from_secs(10), "{:?}", answer.elapsed);
+        assert_eq!(sidecar.admin("/livez").await.status(), 200);
+    }
+
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, "guest\n").unwrap();
     sidecar.link_is("up", PATIENCE).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "x").await.verdict(), (200, "confirmed"));
+}
+
+#[tokio::test]
+async fn a_password_file_that_begins_to_block_leaves_the_last_password_in_use() {
+    let vhost = shared().await.vhost("password_blocks").await;
+    AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "guest").unwrap();
+    let sidecar = with_password_file(&vhost, &file).start().await.with_link_up().await;
+
+    std::fs::remove_file(&file).unwrap();
+    fifo(&file);
+    let (threads, _) = threads_and_files(&sidecar);
+    for _ in 0..3 {
+        vhost.close_connections("another dial").await;
+        eventually("it connects with the last password", PATIENCE, async || {
+            let answer = sidecar.post(QUEUE, &[], "x").await;
+            if answer.verdict() == (200, "confirmed") { Ok(()) } else { Err(answer.text()) }
+        })
+        .await;
+    }
+    let (threads_then, _) = threads_and_files(&sidecar);
+    assert!(threads_then <= threads + 2, "{threads} threads became {threads_then}");
 }
 
 /// The numbers of threads and open files of a process.

@@ -77,6 +77,23 @@ async fn a_connection_with_tls_that_breaks_comes_back() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_replaced_works_without_a_restart() {
+    let broker = Broker::builder().tls().start().await;
+    let vhost = broker.vhost("new_authority").await;
+    AmqpClient::connect(&vhost.uri()).await.declare_queue("orders", true, arguments([])).await;
+    let uri = broker.tls_uri("new_authority");
+    let sidecar = trusting(&uri, broker.ca_pem()).start().await.with_link_up().await;
+    assert_eq!(sidecar.post(QUEUE, &[], "x").await.verdict(), (200, "confirmed"));
+
+    broker.stop().await;
+    broker.renew_certificates();
+    broker.restart().await;
+
+    sidecar.link_is("up", PATIENCE).await;
+    assert_eq!(sidecar.post(QUEUE, &[], "x").await.verdict(), (200, "confirmed"));
+}
+
+#[tokio::test]
 async fn without_the_authority_it_does_not_connect() {
     let broker = with_tls().await;
     let sidecar = Sidecar::builder(&broker.tls_uri("/")).set("broker.reconnect_max", "\"200ms\"");

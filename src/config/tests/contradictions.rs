@@ -99,8 +99,8 @@ fn certificate_authorities_without_tls_are_a_contradiction() {
     let config =
         directory.load("[broker]\nca_file = \"DIR/ca.pem\"\nendpoints = [\"amqp://a\", \"amqps://b\"]");
     let ca_file = config.unwrap().broker.ca_file.unwrap();
-    assert_eq!(ca_file.content.pem(), CERTIFICATE);
     assert_eq!(ca_file.path, directory.0.join("ca.pem"));
+    assert_eq!(ca_file.content.unwrap().pem(), CERTIFICATE);
 }
 
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";

@@ -3,6 +3,7 @@
 
 use super::dial::{Dialled, dial};
 use super::failure::DialError;
+use super::files::BrokerFiles;
 use crate::config::{BrokerConfig, Endpoint};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub(crate) type Attempted = (String, Result<Dialled, DialError>);
 /// with their sockets.
 pub(crate) async fn connect(
     broker: &BrokerConfig,
+    files: &BrokerFiles,
     rotation: &mut Rotation,
     is_taken: impl Fn(&str) -> bool,
     trying: impl Fn(&str),
@@ -65,7 +67,7 @@ pub(crate) async fn connect(
         let endpoint = rotation.next(&broker.endpoints, &is_taken);
         let authority = endpoint.authority();
         trying(&authority);
-        Box::pin(async move { (authority, dial(endpoint, broker).await) })
+        Box::pin(async move { (authority, dial(endpoint, broker, files).await) })
     };
     side_by_side(start, failed).await
 }

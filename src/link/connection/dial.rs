@@ -2,17 +2,17 @@
 //! switch.
 
 use super::failure::DialError;
-use crate::config::{BrokerConfig, Endpoint, FromFile, Secret, read_credential};
+use super::files::{BrokerFiles, Login};
+use crate::config::{BrokerConfig, Endpoint};
 use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
 use crate::locking::lock;
 use async_compat::Compat;
 use futures_util::stream::{BoxStream, StreamExt};
-use lapin::tcp::{AsyncTcpStream, RustlsConnector, RustlsConnectorConfig};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{LongString, ShortString};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, Event};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -57,23 +57,34 @@ impl Drop for KillSwitch {
     }
 }
 
-/// Connects to `endpoint` within `broker.connect_timeout`, first channel included.
-pub(crate) async fn dial(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
+/// Connects to `endpoint` within `broker.connect_timeout`, first channel included. Before that, a
+/// file that blocks may take two seconds, and only at the first attempts.
+pub(crate) async fn dial(
+    endpoint: &Endpoint,
+    broker: &BrokerConfig,
+    files: &BrokerFiles,
+) -> Result<Dialled, DialError> {
     let too_late = || DialError::new(ConnectFailure::Timeout, "broker.connect_timeout passed");
-    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker))
+    let login = files.login(endpoint).await?;
+    let tls = if endpoint.tls { Some(files.tls().await?) } else { None };
+    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker, login, tls))
         .await
         .unwrap_or_else(|_| Err(too_late()))
 }
 
-async fn attempt(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<Dialled, DialError> {
-    let uri = uri(endpoint, broker)?;
+async fn attempt(
+    endpoint: &Endpoint,
+    broker: &BrokerConfig,
+    login: Login,
+    tls: Option<RustlsConnector>,
+) -> Result<Dialled, DialError> {
+    let uri = uri(endpoint, broker, login);
     let user: Arc<str> = uri.authority.userinfo.username.as_str().into();
     let socket = connect_tcp(endpoint, broker).await?;
     prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
     let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
     let mut stream = AsyncTcpStream::Plain(Compat::new(socket));
-    if endpoint.tls {
-        let connector = tls_connector(broker)?;
+    if let Some(connector) = tls {
         stream = stream
             .into_rustls(&connector, &endpoint.host)
             .await
@@ -125,36 +136,13 @@ fn prepare(socket: &TcpStream, broker: &BrokerConfig) -> std::io::Result<()> {
     Ok(())
 }
 
-fn tls_connector(broker: &BrokerConfig) -> Result<RustlsConnector, DialError> {
-    let tls = |error: &dyn std::fmt::Display| DialError::new(ConnectFailure::Tls, error);
-    let config = match &broker.ca_file {
-        Some(file) => {
-            let certificates = CertificateDer::pem_slice_iter(file.content.pem().as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| tls(&error))?;
-            RustlsConnectorConfig::default().with_parsable_certificates(certificates)
-        }
-        None => RustlsConnectorConfig::new_with_native_certs().map_err(|error| tls(&error))?,
-    };
-    config.connector_with_no_client_auth().map_err(|error| tls(&error))
-}
-
-/// The URI for lapin. Files with credentials are read again for each attempt, so that a rotated
-/// password works without a restart.
-fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError> {
-    let read = |file: &Option<FromFile<Secret>>, otherwise: &str| match file {
-        Some(file) => read_credential(&file.path)
-            .map(|secret| secret.expose().to_owned())
-            .map_err(|problem| DialError::new(ConnectFailure::Credentials, problem)),
-        None => Ok(otherwise.to_owned()),
-    };
-    let username = read(&broker.user_file, &endpoint.user)?;
-    let password = read(&broker.password_file, endpoint.password.expose())?;
+/// The URI for lapin.
+fn uri(endpoint: &Endpoint, broker: &BrokerConfig, login: Login) -> AMQPUri {
     let heartbeat_seconds = u16::try_from(broker.heartbeat.as_secs()).unwrap_or(u16::MAX);
-    Ok(AMQPUri {
+    AMQPUri {
         scheme: if endpoint.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username, password },
+            userinfo: AMQPUserInfo { username: login.user, password: login.password.expose().to_owned() },
             host: endpoint.host.clone(),
             port: endpoint.port,
         },
@@ -164,7 +152,7 @@ fn uri(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<AMQPUri, DialError>
             heartbeat: Some(heartbeat_seconds),
             ..AMQPQueryString::default()
         },
-    })
+    }
 }
 
 fn client_properties(broker: &BrokerConfig) -> ConnectionProperties {

@@ -54,7 +54,8 @@ struct Retiring {
 impl Supervisor {
     /// Runs until the link is drained.
     pub(crate) async fn run(mut self) {
-        let broker = &Arc::clone(&self.settings).broker;
+        let settings = Arc::clone(&self.settings);
+        let (broker, files) = (&settings.broker, &settings.files);
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
         let mut outage = OutageLog::default();
         let mut rotation = Rotation::starting_at(self.reporter.slot);
@@ -62,6 +63,7 @@ impl Supervisor {
         while !self.is_draining() {
             let connecting = connect(
                 broker,
+                files,
                 &mut rotation,
                 |endpoint| self.reporter.state.is_taken(endpoint),
                 |endpoint| self.reporter.state.trying(endpoint),

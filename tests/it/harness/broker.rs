@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
+use super::certificates::Certificates;
 use super::control::binary;
 use super::eventually::eventually;
 use super::node::{Membership, Node, Plan, Started};
@@ -134,6 +135,16 @@ impl Broker {
     /// When the node was built without [`BrokerBuilder::tls`].
     pub fn ca_pem(&self) -> &Path {
         &self.tls_listener().certificates.ca
+    }
+
+    /// Replaces the authority, its PEM file and the AMQPS port's certificate. A node that runs may
+    /// use the old certificate until its next start.
+    ///
+    /// # Panics
+    /// When the node was built without [`BrokerBuilder::tls`].
+    pub fn renew_certificates(&self) {
+        let files = self.ca_pem().parent().expect("a file has a directory");
+        Certificates::make_in(files);
     }
 
     /// The process id of the node's Erlang VM, unless it is down.
