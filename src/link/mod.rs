@@ -35,7 +35,7 @@ use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
-use connection::{BrokerFiles, Reporter, StateReader, Supervisor};
+use connection::{BrokerFiles, Renewal, Reporter, StateReader, Supervisor};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
@@ -72,7 +72,7 @@ pub struct LinkHandle {
 pub struct Link {
     supervisors: JoinSet<()>,
     stage: watch::Sender<Stage>,
-    /// The tasks that watch files. They end with the link.
+    /// The tasks that watch files and renew tokens. They end with the link.
     _watches: JoinSet<()>,
 }
 
@@ -101,19 +101,25 @@ impl Link {
         });
         let (stage, stage_reader) = watch::channel(Stage::Serving);
         let (writers, state) = connection::channel(settings.broker.connections);
+        let (renewed, renewed_reader) = watch::channel(None);
+        let mut watches: JoinSet<_> = watches.into_iter().collect();
+        if let Some(file) = settings.files.passwords() {
+            watches.spawn(Renewal { settings: Arc::clone(&settings), file, renewed }.run());
+        }
         let mut supervisors = JoinSet::new();
         for (slot, state) in writers.into_iter().enumerate() {
             let supervisor = Supervisor {
                 settings: Arc::clone(&settings),
                 reporter: Reporter { slot, state, metrics: metrics.clone() },
                 stage: stage_reader.clone(),
+                renewed: renewed_reader.clone(),
                 retired: JoinSet::new(),
             };
             supervisors.spawn(supervisor.run());
         }
         let turns = Arc::new(Turns::default());
         let handle = LinkHandle { state, stage: stage_reader, turns, attempting, metrics };
-        (Self { supervisors, stage, _watches: watches.into_iter().collect() }, handle)
+        (Self { supervisors, stage, _watches: watches }, handle)
     }
 
     /// Refuses new publishes, lets those in flight finish, closes the connections; all within

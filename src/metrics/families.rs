@@ -59,6 +59,10 @@ families! {
     disconnects: By<LossReason, IntCounter> = "disconnects_total" ["reason"];
     /// Seconds in which no connection was up.
     link_down_seconds: Counter = "link_down_seconds_total";
+    /// When the token in use ends, in seconds since 1970; 0 if the password is no token.
+    token_end: Gauge = "token_end_timestamp_seconds";
+    /// How long the token in use is valid in all; 0 if the password is no token.
+    token_lifetime: Gauge = "token_lifetime_seconds";
     /// Destinations that failed recently, by the state of their circuit breaker.
     breaker_state: By<BreakerState, IntGauge> = "breaker_state" ["state"];
     /// Changes of a destination's circuit breaker.

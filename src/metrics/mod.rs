@@ -18,7 +18,7 @@ use families::{Families, Usual};
 use prometheus::{Encoder, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is read at the moment of a scrape.
 #[derive(Clone, Debug)]
@@ -160,6 +160,14 @@ impl Metrics {
     /// An established connection was lost.
     pub fn disconnected(&self, reason: LossReason) {
         self.0.families.disconnects.of(reason).inc();
+    }
+
+    /// The broker accepted a password. A token that says so ends at `end` and is valid for
+    /// `lifetime` in all.
+    pub fn token_in_use(&self, end: Option<SystemTime>, lifetime: Duration) {
+        let end = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        self.0.families.token_end.set(end.as_secs_f64());
+        self.0.families.token_lifetime.set(lifetime.as_secs_f64());
     }
 
     /// The link as a whole changed its state.

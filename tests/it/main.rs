@@ -47,3 +47,4 @@ mod stream;
 mod stream_hardships;
 mod stream_million;
 mod tls;
+mod tokens;

@@ -3,7 +3,7 @@
 
 use super::failure::DialError;
 use super::files::{BrokerFiles, Login};
-use crate::config::{BrokerConfig, Endpoint};
+use crate::config::{BrokerConfig, Endpoint, Secret};
 use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
 use crate::locking::lock;
@@ -28,6 +28,8 @@ pub(crate) struct Dialled {
     /// lapin's events. There is exactly one listener: clones would compete for events (ADR-0001).
     pub(crate) events: BoxStream<'static, Event>,
     pub(crate) user: Arc<str>,
+    /// What it logged in with.
+    pub(crate) password: Secret,
 }
 
 /// The hard abort of a connection: a duplicate of its socket, shut down in both directions.
@@ -78,8 +80,8 @@ async fn attempt(
     login: Login,
     tls: Option<RustlsConnector>,
 ) -> Result<Dialled, DialError> {
+    let (user, password): (Arc<str>, _) = (login.user.as_str().into(), login.password.clone());
     let uri = uri(endpoint, broker, login);
-    let user: Arc<str> = uri.authority.userinfo.username.as_str().into();
     let socket = connect_tcp(endpoint, broker).await?;
     prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
     let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
@@ -104,7 +106,7 @@ async fn attempt(
     let shared =
         open_channel(&connection, broker.connect_timeout).await.map_err(|error| DialError::amqp(&error))?;
     let control = connection.create_channel().await.map_err(|error| DialError::amqp(&error))?;
-    Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user })
+    Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user, password })
 }
 
 async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpStream, DialError> {

@@ -3,10 +3,11 @@
 use super::failure::DialError;
 use crate::config::{BrokerConfig, Certificates, Endpoint, FromFile, Secret, parse_credential};
 use crate::labels::ConnectFailure;
-use crate::watched_files::Watched;
+use crate::watched_files::{Seen, Watched};
 use futures_util::future::{BoxFuture, OptionFuture, join};
 use lapin::tcp::{RustlsConnector, RustlsConnectorConfig};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::sync::watch;
 
 /// The files of all connections.
 pub(crate) struct BrokerFiles {
@@ -70,6 +71,11 @@ impl BrokerFiles {
             user: user.map_or_else(|| endpoint.user.clone(), |user| user.expose().to_owned()),
             password: password.unwrap_or_else(|| endpoint.password.clone()),
         })
+    }
+
+    /// A receiver that is told of each password in its file, if there is one.
+    pub(crate) fn passwords(&self) -> Option<watch::Receiver<Seen<Secret>>> {
+        self.password.as_ref().map(Watched::follow)
     }
 
     /// What verifies the broker's certificate, as the files say now.

@@ -2,9 +2,9 @@
 //!
 //! `supervisor` dials (`attempts`, `dial` with what `files` hold), serves, and dials again after a
 //! pause; `vigil` watches a connection that is open (`pulse` decides when the broker has stopped
-//! answering). `state` and `status` are what everybody else reads of it, and `reporter` is their
-//! only writer; `failure` names why an attempt failed or a connection was lost, and `outage_log`
-//! keeps an outage from filling the log.
+//! answering), and `renewal` gives it a new `token` in time. `state` and `status` are what others
+//! read of it, and `reporter` is their only writer; `failure` names why an attempt failed or a
+//! connection was lost, and `outage_log` keeps an outage from filling the log.
 
 mod attempts;
 mod dial;
@@ -12,15 +12,18 @@ mod failure;
 mod files;
 mod outage_log;
 mod pulse;
+mod renewal;
 mod reporter;
 mod state;
 mod status;
 mod supervisor;
+mod token;
 mod vigil;
 
 pub use status::{ConnectionStatus, LinkStatus, unix_seconds};
 
 pub(super) use files::BrokerFiles;
+pub(super) use renewal::Renewal;
 pub(super) use reporter::Reporter;
 pub(super) use status::{StateReader, channel};
 pub(super) use supervisor::Supervisor;

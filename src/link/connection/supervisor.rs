@@ -4,6 +4,7 @@ use super::attempts::{Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
 use super::failure::{DialError, loss_reason};
 use super::outage_log::OutageLog;
+use super::renewal::{Renewed, keep_renewed};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
 use super::vigil::{Loss, Vigil};
@@ -31,6 +32,7 @@ pub(crate) struct Supervisor {
     pub(crate) settings: Arc<LinkSettings>,
     pub(crate) reporter: Reporter,
     pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) renewed: Renewed,
     /// Connections that were replaced and finish their publishes.
     pub(crate) retired: JoinSet<()>,
 }
@@ -140,7 +142,7 @@ impl Supervisor {
         endpoint: &str,
         replaced: Option<watch::Sender<PublisherMode>>,
     ) -> SessionEnd {
-        let Dialled { connection, shared, control, kill_switch, events, user } = dialled;
+        let Dialled { connection, shared, control, kill_switch, events, user, password } = dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
         let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
         let vitals = Arc::new(Vitals::new());
@@ -168,7 +170,9 @@ impl Supervisor {
             stage: self.stage.clone(),
             stall_timeout: self.settings.broker.stall_timeout,
         };
+        let renewing = keep_renewed(&connection, self.renewed.clone(), password, &self.reporter);
         let ended = tokio::select! {
+            () = renewing => PublisherEnd::Stopped,
             ended = publisher.run(&mut mode_reader) => ended,
             (reason, cause) = when_woken(vigil.run(events)) => PublisherEnd::Lost(reason, cause),
         };
@@ -231,6 +235,11 @@ impl Retiring {
         self.kill_switch.pull();
         self.publisher.wind_up().await;
     }
+}
+
+/// A regular close of a connection that publishes nothing.
+pub(crate) async fn close_promptly(connection: &Connection) {
+    close(connection, Instant::now() + CLOSE_MAX).await;
 }
 
 /// A regular close, given up at `until`: on a silent broker lapin's close never ends (ADR-0001).

@@ -59,7 +59,8 @@ impl BrokerBuilder {
         self
     }
 
-    /// Enables plugins. List the applications that they need as well.
+    /// Enables plugins. List the applications that they need as well; those that the installed
+    /// generation of RabbitMQ does not have are left out.
     #[must_use]
     pub fn plugins(mut self, plugins: &[&str]) -> Self {
         self.plan.plugins.extend(plugins.iter().map(ToString::to_string));

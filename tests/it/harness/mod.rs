@@ -65,6 +65,7 @@ mod spool;
 mod starvation;
 pub mod stocked;
 mod tap;
+mod token;
 mod vhost;
 mod watchdog;
 
@@ -89,4 +90,5 @@ pub use slow_client::SlowClient;
 pub use spool::{SpoolDir, spooled, spooled_for};
 pub use starvation::Starvation;
 pub use tap::Tap;
+pub use token::{forged_token, token};
 pub use vhost::Vhost;

@@ -231,21 +231,27 @@ fn write_files(directory: &Path, configuration: &str, plugins: &[String]) -> std
         fs::create_dir(directory.join(name))?;
     }
     fs::write(directory.join("rabbitmq.conf"), configuration)?;
-    fs::write(directory.join("enabled_plugins"), format!("[{}].\n", plugins.join(",")))?;
     fs::write(directory.join("advanced.config"), "[].\n")?;
     // Without this, Erlang asks the system's resolver for the name of 127.0.0.1, which may wait for
     // a name server.
     fs::write(directory.join("inetrc"), "{lookup, [file]}.\n{host, {127,0,0,1}, [\"localhost\"]}.\n")?;
     let installed = newest_server()?;
+    let mut enabled = Vec::new();
     for entry in fs::read_dir(installed.join("plugins"))? {
         let entry = entry?;
         let name = entry.file_name();
         let application = name.to_str().and_then(|name| name.rsplit_once('-'));
-        let is_needed = |name| APPLICATIONS.contains(&name) || plugins.iter().any(|plugin| plugin == name);
-        if application.is_some_and(|(name, _)| is_needed(name)) {
+        let Some((application, _)) = application else { continue };
+        let is_plugin = plugins.iter().any(|plugin| plugin == application);
+        if is_plugin {
+            enabled.push(application.to_owned());
+        }
+        if is_plugin || APPLICATIONS.contains(&application) {
             symlink(entry.path(), directory.join("applications").join(&name))?;
         }
     }
+    // A plugin that this generation does not have is left out.
+    fs::write(directory.join("enabled_plugins"), format!("[{}].\n", enabled.join(",")))?;
     Ok(installed)
 }
 
