@@ -7,6 +7,7 @@
 //! * `lanes` are these channels: they publish, and hand out exact verdicts;
 //! * `destinations` remembers which destinations work and which are at fault;
 //! * `connection` keeps connections alive and reports their state;
+//! * `suspicion` is what the connections know together of a broker that may have stopped answering;
 //! * `acceptance` finds messages that no broker accepts, `backoff` computes the pauses between
 //!   attempts, `channel_limit` knows whether channels are scarce, and `stage` says whether the link
 //!   is draining.
@@ -22,6 +23,7 @@ mod lanes;
 mod publisher;
 mod sending;
 mod stage;
+mod suspicion;
 mod ticket;
 
 pub use acceptance::{properties_max, unacceptable};
@@ -35,13 +37,14 @@ use crate::labels::{BreakerState, ConnectionState};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
-use connection::{BrokerFiles, Renewal, Reporter, StateReader, Supervisor};
+use connection::{BrokerFiles, Renewal, Reporter, StateReader, Supervisor, WayIn};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use suspicion::{Suspicion, Taking};
 use ticket::Job;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -55,12 +58,14 @@ struct LinkSettings {
     max_in_flight: usize,
     inquiries: Arc<Inquiries>,
     channel_limit: Arc<ChannelLimit>,
+    suspicion: Suspicion,
 }
 
 /// The way to publish and to read the link's state. Cloning shares the link.
 #[derive(Clone, Debug)]
 pub struct LinkHandle {
     state: StateReader,
+    suspicion: Suspicion,
     stage: watch::Receiver<Stage>,
     turns: Arc<Turns>,
     attempting: Arc<Attempting>,
@@ -85,7 +90,9 @@ impl Link {
         let channel_limit = Arc::new(ChannelLimit::default());
         let inquiries = Arc::new(Inquiries::new(Arc::clone(&channel_limit)));
         let (files, watches) = BrokerFiles::watch(broker);
+        let suspicion = Suspicion::new(broker.connections, publish.max_in_flight, broker.stall_timeout);
         let settings = Arc::new(LinkSettings {
+            suspicion: suspicion.clone(),
             max_in_flight: publish.max_in_flight,
             broker: broker.clone(),
             files,
@@ -118,7 +125,7 @@ impl Link {
             supervisors.spawn(supervisor.run());
         }
         let turns = Arc::new(Turns::default());
-        let handle = LinkHandle { state, stage: stage_reader, turns, attempting, metrics };
+        let handle = LinkHandle { state, suspicion, stage: stage_reader, turns, attempting, metrics };
         (Self { supervisors, stage, _watches: watches }, handle)
     }
 
@@ -135,13 +142,41 @@ impl Link {
     }
 }
 
+/// Why no connection takes a message now.
+enum NoLane {
+    Refused(Outcome),
+    /// Connections are up, and prove first that the broker answers them. A message may wait for
+    /// that until this moment.
+    NotBefore(Instant),
+}
+
+/// The first connection from `turn` on that takes a message. If there is none: until when a message
+/// may wait for one that has to prove itself.
+fn way_in(ways: &[Option<WayIn>], turn: usize) -> Result<&WayIn, Option<Instant>> {
+    let mut until = None;
+    for way in (0..ways.len()).filter_map(|step| ways[(turn + step) % ways.len()].as_ref()) {
+        match way.vitals.takes() {
+            Taking::Yes => return Ok(way),
+            Taking::NotBefore(moment) => until = until.max(Some(moment)),
+        }
+    }
+    Err(until)
+}
+
 impl LinkHandle {
     /// The outcome of a publish that would be refused right now; `None` while the link takes
     /// publishes.
     #[must_use]
     pub fn refusal(&self) -> Option<Outcome> {
-        let state = self.state.look().status.state;
-        (state != ConnectionState::Up).then(|| self.refusal_in(state))
+        let published = self.state.look();
+        match published.status.state {
+            ConnectionState::Up if self.suspicion.all_are_trusted() => None,
+            ConnectionState::Up => match way_in(&published.ways, 0) {
+                Ok(_) => None,
+                Err(until) => until.filter(|until| *until <= Instant::now()).map(|_| Outcome::LinkStalled),
+            },
+            state => Some(self.refusal_in(state)),
+        }
     }
 
     /// The state of the link and its connections.
@@ -178,15 +213,43 @@ impl LinkHandle {
 
     /// Picks a connection that is up, or returns the refusal; it never waits. Connections take
     /// turns in bursts, and each further `attempt` at a message goes to the next connection.
-    fn lane(&self, attempt: u32, bytes: usize) -> Result<mpsc::Sender<Job>, Outcome> {
+    fn lane(&self, attempt: u32, bytes: usize) -> Result<mpsc::Sender<Job>, NoLane> {
         let published = self.state.look();
         if published.status.state != ConnectionState::Up {
-            return Err(self.refusal_in(published.status.state));
+            return Err(NoLane::Refused(self.refusal_in(published.status.state)));
         }
-        let lanes = &published.lanes;
         let turn = self.turns.of(bytes) + attempt as usize;
-        let lane = (0..lanes.len()).find_map(|step| lanes[(turn + step) % lanes.len()].as_ref());
-        lane.cloned().ok_or_else(|| self.refusal_in(published.status.state))
+        way_in(&published.ways, turn).map(|way| way.jobs.clone()).map_err(|until| match until {
+            None => NoLane::Refused(self.refusal_in(published.status.state)),
+            Some(until) if until <= Instant::now() => NoLane::Refused(Outcome::LinkStalled),
+            Some(until) => NoLane::NotBefore(until),
+        })
+    }
+
+    /// Waits until a connection takes the message: one of those that are up has to prove itself
+    /// first. Ends by `deadline`.
+    async fn lane_when_proven(
+        &self,
+        attempt: u32,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<mpsc::Sender<Job>, Outcome> {
+        let (mut state, mut trust) = (self.state.clone(), self.suspicion.changes());
+        loop {
+            let until = match self.lane(attempt, bytes) {
+                Ok(lane) => return Ok(lane),
+                Err(NoLane::Refused(outcome)) => return Err(outcome),
+                Err(NoLane::NotBefore(_)) if deadline <= Instant::now() => {
+                    return Err(Outcome::DeadlineNotSent);
+                }
+                Err(NoLane::NotBefore(until)) => until.min(deadline),
+            };
+            tokio::select! {
+                () = state.changed() => {}
+                _ = trust.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
     }
 
     fn is_serving(&self) -> bool {

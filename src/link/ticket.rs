@@ -40,8 +40,9 @@ pub(super) enum Reply {
     Settled(Outcome, Option<String>),
     /// The message was never handed over, and comes back for another attempt.
     NotHandedOver(Parcel, Outcome),
-    /// Another publish closed its channel before the broker processed this one. The message comes
-    /// back, and this does not count as an attempt.
+    /// Another publish closed its channel before the broker processed this one, or its connection
+    /// has to prove first that the broker answers. The message comes back, and this does not count
+    /// as an attempt.
     Displaced(Parcel),
 }
 
@@ -127,6 +128,13 @@ impl Job {
             // The request may have left at this very moment; then the message is dropped
             // unpublished.
             drop(self.reply.send(Reply::NotHandedOver(parcel, outcome)));
+        }
+    }
+
+    /// Gives the message back to its request, which looks for another connection.
+    pub(super) fn give_way(self) {
+        if let Some(parcel) = self.ticket.hand_over() {
+            drop(self.reply.send(Reply::Displaced(parcel)));
         }
     }
 

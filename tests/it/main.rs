@@ -46,5 +46,6 @@ mod story;
 mod stream;
 mod stream_hardships;
 mod stream_million;
+mod suspicion;
 mod tls;
 mod tokens;

@@ -17,6 +17,7 @@ use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// A connection that is ready to publish.
 pub(crate) struct Dialled {
@@ -30,6 +31,8 @@ pub(crate) struct Dialled {
     pub(crate) user: Arc<str>,
     /// What it logged in with.
     pub(crate) password: Secret,
+    /// When the newest request was sent that the broker has answered.
+    pub(crate) proven: Instant,
 }
 
 /// The hard abort of a connection: a duplicate of its socket, shut down in both directions.
@@ -105,8 +108,18 @@ async fn attempt(
     let events = connection.events_listener().boxed();
     let shared =
         open_channel(&connection, broker.connect_timeout).await.map_err(|error| DialError::amqp(&error))?;
+    let proven = Instant::now();
     let control = connection.create_channel().await.map_err(|error| DialError::amqp(&error))?;
-    Ok(Dialled { connection: Arc::new(connection), shared, control, kill_switch, events, user, password })
+    Ok(Dialled {
+        connection: Arc::new(connection),
+        shared,
+        control,
+        kill_switch,
+        events,
+        user,
+        password,
+        proven,
+    })
 }
 
 async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpStream, DialError> {

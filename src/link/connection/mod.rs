@@ -25,5 +25,5 @@ pub use status::{ConnectionStatus, LinkStatus, unix_seconds};
 pub(super) use files::BrokerFiles;
 pub(super) use renewal::Renewal;
 pub(super) use reporter::Reporter;
-pub(super) use status::{StateReader, channel};
+pub(super) use status::{StateReader, WayIn, channel};
 pub(super) use supervisor::Supervisor;

@@ -23,6 +23,9 @@ pub(crate) enum PulseAction {
     Wait,
     /// Send a probe.
     Probe,
+    /// Half of the time for an answer has passed: nothing that was sent since this moment is
+    /// answered.
+    Suspect(Instant),
     /// The broker has stopped answering: refuse new publishes.
     Stall,
     /// The broker has not come back: abort the connection.
@@ -35,6 +38,8 @@ pub(crate) struct Pulse {
     stall_timeout: Duration,
     last_word: Instant,
     probe_sent: Option<Instant>,
+    /// Since when nothing is answered, once that was told.
+    told: Option<Instant>,
     suspected: Option<Instant>,
     stalled: Option<Instant>,
 }
@@ -42,7 +47,7 @@ pub(crate) struct Pulse {
 impl Pulse {
     /// The pulse of a connection that was opened `now`.
     pub(crate) fn new(stall_timeout: Duration, now: Instant) -> Self {
-        Self { stall_timeout, last_word: now, probe_sent: None, suspected: None, stalled: None }
+        Self { stall_timeout, last_word: now, probe_sent: None, told: None, suspected: None, stalled: None }
     }
 
     /// The broker last said something `at` that moment. Whether it had been stalled, and no longer
@@ -54,6 +59,14 @@ impl Pulse {
         self.last_word = at;
         self.suspected = None;
         self.stalled.take().is_some()
+    }
+
+    /// The connection should prove that it is alive. Whether a probe is to be sent `now`: none is
+    /// under way.
+    pub(crate) fn asked(&mut self, now: Instant) -> bool {
+        let sends = self.probe_sent.is_none();
+        self.probe_sent.get_or_insert(now);
+        sends
     }
 
     /// The probe was answered at `now`. Whether the broker had been stalled.
@@ -83,9 +96,18 @@ impl Pulse {
                 return (PulseAction::Wait, due.min(now + self.silence(true)));
             }
             self.probe_sent = Some(now);
-            return (PulseAction::Probe, now + patience);
+            return (PulseAction::Probe, now + patience / 2);
         };
-        let due = sent.max(self.last_word) + patience;
+        let silent_since = sent.max(self.last_word);
+        let (half, due) = (silent_since + patience / 2, silent_since + patience);
+        if now < half {
+            self.suspected = None;
+            return (PulseAction::Wait, half);
+        }
+        if self.told != Some(silent_since) {
+            self.told = Some(silent_since);
+            return (PulseAction::Suspect(silent_since), due.max(now));
+        }
         if now < due {
             self.suspected = None;
             return (PulseAction::Wait, due);
@@ -189,7 +211,14 @@ mod tests {
                 let (action, next) = pulse.look(now, if busy { BUSY } else { 0 });
                 prop_assert!(action != PulseAction::Stall && action != PulseAction::GiveUp);
                 if action == PulseAction::Probe {
-                    now += Duration::from_millis(delay);
+                    let answered = now + Duration::from_millis(delay);
+                    while now < answered {
+                        let (action, next) = pulse.look(now, if busy { BUSY } else { 0 });
+                        prop_assert!(action != PulseAction::Stall && action != PulseAction::GiveUp);
+                        prop_assert!(!matches!(action, PulseAction::Suspect(_)) || delay >= 500);
+                        now = next.min(answered).max(now + Duration::from_millis(1));
+                    }
+                    now = answered;
                     pulse.probe_answered(now);
                 } else {
                     now = next;

@@ -1,10 +1,8 @@
 //! Reports what happens to one connection to the watch channel, the metrics and the log.
 
 use super::state::ConnectionEvent;
-use super::status::{LinkChange, StateWriter};
-use crate::link::ticket::Job;
+use super::status::{LinkChange, StateWriter, WayIn};
 use crate::metrics::Metrics;
-use tokio::sync::mpsc;
 
 /// The only writer of its connection's state.
 #[derive(Debug)]
@@ -16,14 +14,9 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Applies an event to the connection. `lane` is the way to it while it is up.
-    pub(crate) fn apply(
-        &self,
-        event: ConnectionEvent,
-        reason: Option<String>,
-        lane: Option<mpsc::Sender<Job>>,
-    ) {
-        if let Some(LinkChange { from, to }) = self.state.apply(event, reason, lane) {
+    /// Applies an event to the connection. `way` is the way to it while it is up.
+    pub(crate) fn apply(&self, event: ConnectionEvent, reason: Option<String>, way: Option<WayIn>) {
+        if let Some(LinkChange { from, to }) = self.state.apply(event, reason, way) {
             self.metrics.link_changed(to);
             tracing::info!(from = from.as_str(), to = to.as_str(), "link state");
         }

@@ -3,8 +3,10 @@
 
 use super::state::{ConnectionEvent, link_state};
 use crate::labels::ConnectionState;
+use crate::link::publisher::Vitals;
 use crate::link::ticket::Job;
 use serde::{Serialize, Serializer};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
@@ -34,11 +36,18 @@ pub struct LinkStatus {
     pub connections: Vec<ConnectionStatus>,
 }
 
+/// The way to a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct WayIn {
+    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) vitals: Arc<Vitals>,
+}
+
 /// What the watch channel carries: the status, and the way to each connection that is up.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) status: LinkStatus,
-    pub(crate) lanes: Vec<Option<mpsc::Sender<Job>>>,
+    pub(crate) ways: Vec<Option<WayIn>>,
 }
 
 /// Reads the state. There may be any number of readers.
@@ -78,8 +87,8 @@ pub(crate) fn channel(connections: usize) -> (Vec<StateWriter>, StateReader) {
         since: now,
         connections: vec![waiting; connections],
     };
-    let lanes = (0..connections).map(|_| None).collect();
-    let (sender, receiver) = watch::channel(Published { status, lanes });
+    let ways = (0..connections).map(|_| None).collect();
+    let (sender, receiver) = watch::channel(Published { status, ways });
     let writers = (0..connections).map(|slot| StateWriter { slot, sender: sender.clone() }).collect();
     (writers, StateReader(receiver))
 }
@@ -88,6 +97,14 @@ impl StateReader {
     /// Borrows the state. Keep it short: a writer waits for it.
     pub(crate) fn look(&self) -> watch::Ref<'_, Published> {
         self.0.borrow()
+    }
+
+    /// Ends with the next change.
+    pub(crate) async fn changed(&mut self) {
+        // Without a writer nothing changes any more.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until `reached` holds. Returns `false` if no writer is left.
@@ -117,14 +134,14 @@ impl StateWriter {
         })
     }
 
-    /// Applies an event to this connection. `lane` is the way to it while it is up or blocked.
+    /// Applies an event to this connection. `way` is the way to it while it is up or blocked.
     ///
     /// Returns the change of the whole link; `None` if its state stays the same.
     pub(crate) fn apply(
         &self,
         event: ConnectionEvent,
         reason: Option<String>,
-        lane: Option<mpsc::Sender<Job>>,
+        way: Option<WayIn>,
     ) -> Option<LinkChange> {
         let mut change = None;
         self.sender.send_modify(|published| {
@@ -136,7 +153,7 @@ impl StateWriter {
             }
             connection.state = next;
             connection.reason = reason;
-            published.lanes[self.slot] = lane.filter(|_| next == ConnectionState::Up);
+            published.ways[self.slot] = way.filter(|_| next == ConnectionState::Up);
             let from = published.status.state;
             let to = link_state(published.status.connections.iter().map(|connection| connection.state));
             if from != to {
@@ -152,25 +169,31 @@ impl StateWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::suspicion::Suspicion;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    fn way() -> WayIn {
+        let witness = Suspicion::new(1, 1, Duration::from_secs(1)).join("a", Instant::now());
+        WayIn { jobs: mpsc::channel(1).0, vitals: Arc::new(Vitals::new(witness)) }
+    }
 
     #[test]
     fn the_link_is_up_while_one_connection_is() {
         let (writers, reader) = channel(2);
-        let (lane, _jobs) = mpsc::channel(1);
-        let change = writers[0].apply(ConnectionEvent::Connected, None, Some(lane));
+        let change = writers[0].apply(ConnectionEvent::Connected, None, Some(way()));
         assert_eq!(change.unwrap().to, ConnectionState::Up);
         assert_eq!(writers[1].apply(ConnectionEvent::ConnectFailed, Some("refused".into()), None), None);
         let change = writers[0].apply(ConnectionEvent::Lost, Some("reset".into()), None);
         assert_eq!(change.unwrap().to, ConnectionState::Down);
-        assert!(reader.look().lanes.iter().all(Option::is_none));
+        assert!(reader.look().ways.iter().all(Option::is_none));
     }
 
     #[test]
     fn one_blocked_connection_speaks_for_all() {
         let (writers, reader) = channel(2);
         for writer in &writers {
-            let (lane, _jobs) = mpsc::channel(1);
-            writer.apply(ConnectionEvent::Connected, None, Some(lane));
+            writer.apply(ConnectionEvent::Connected, None, Some(way()));
         }
         let change = writers[1].apply(ConnectionEvent::Blocked, None, None);
         assert_eq!(change.unwrap().to, ConnectionState::Blocked);
@@ -180,9 +203,8 @@ mod tests {
     #[test]
     fn a_blocked_connection_is_no_way_to_the_broker() {
         let (writers, reader) = channel(1);
-        let (lane, _jobs) = mpsc::channel(1);
-        writers[0].apply(ConnectionEvent::Connected, None, Some(lane.clone()));
-        writers[0].apply(ConnectionEvent::Blocked, None, Some(lane));
-        assert!(reader.look().lanes[0].is_none());
+        writers[0].apply(ConnectionEvent::Connected, None, Some(way()));
+        writers[0].apply(ConnectionEvent::Blocked, None, Some(way()));
+        assert!(reader.look().ways[0].is_none());
     }
 }

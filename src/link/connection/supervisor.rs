@@ -7,6 +7,7 @@ use super::outage_log::OutageLog;
 use super::renewal::{Renewed, keep_renewed};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
+use super::status::WayIn;
 use super::vigil::{Loss, Vigil};
 use crate::labels::LossReason;
 use crate::link::LinkSettings;
@@ -142,21 +143,22 @@ impl Supervisor {
         endpoint: &str,
         replaced: Option<watch::Sender<PublisherMode>>,
     ) -> SessionEnd {
-        let Dialled { connection, shared, control, kill_switch, events, user, password } = dialled;
+        let Dialled { connection, shared, control, kill_switch, events, user, password, proven } = dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
         let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
-        let vitals = Arc::new(Vitals::new());
+        let vitals = Arc::new(Vitals::new(self.settings.suspicion.join(endpoint, proven)));
+        let way = WayIn { jobs, vitals: Arc::clone(&vitals) };
         let mut publisher = Publisher::new(
             Arc::clone(&connection),
             shared,
             &self.settings,
             user,
             self.reporter.metrics.clone(),
-            Arc::clone(&vitals),
+            vitals,
             receiver,
         );
         tracing::info!(connection = self.reporter.slot, endpoint, "connected");
-        self.reporter.apply(ConnectionEvent::Connected, None, Some(jobs.clone()));
+        self.reporter.apply(ConnectionEvent::Connected, None, Some(way.clone()));
         if let Some(replaced) = replaced {
             replaced.send_replace(PublisherMode::Finishing);
         }
@@ -164,9 +166,8 @@ impl Supervisor {
             reporter: &self.reporter,
             connection: &connection,
             control,
-            vitals,
             mode: &mode,
-            jobs: &jobs,
+            way: &way,
             stage: self.stage.clone(),
             stall_timeout: self.settings.broker.stall_timeout,
         };

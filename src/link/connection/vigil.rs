@@ -3,18 +3,17 @@
 use super::pulse::{Pulse, PulseAction};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
+use super::status::WayIn;
 use crate::labels::LossReason;
-use crate::link::publisher::{PublisherMode, Vitals};
+use crate::link::publisher::PublisherMode;
 use crate::link::stage::{Stage, draining};
-use crate::link::ticket::Job;
 use crate::outcome::Outcome;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use lapin::options::BasicQosOptions;
 use lapin::{Channel, Connection, Event};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The interval between looks at lapin's own connection status, in case an event was lost.
@@ -25,9 +24,8 @@ pub(crate) struct Vigil<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) connection: &'a Connection,
     pub(crate) control: Channel,
-    pub(crate) vitals: Arc<Vitals>,
     pub(crate) mode: &'a watch::Sender<PublisherMode>,
-    pub(crate) jobs: &'a mpsc::Sender<Job>,
+    pub(crate) way: &'a WayIn,
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) stall_timeout: Duration,
 }
@@ -43,6 +41,8 @@ impl Vigil<'_> {
         let mut next_look = Instant::now();
         let mut probe: Option<BoxFuture<'static, ()>> = None;
         let mut probed = Instant::now();
+        let witness = self.way.vitals.witness();
+        let mut asks = witness.changes();
         let mut check = tokio::time::interval(STATUS_CHECK);
         let mut drain_until = None;
         let mut is_stopped = false;
@@ -56,7 +56,7 @@ impl Vigil<'_> {
                 event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
                 () = answered(&mut probe) => {
                     probe = None;
-                    self.vitals.answered(probed);
+                    self.way.vitals.answered(probed);
                     self.resumed_if(pulse.probe_answered(Instant::now()));
                 }
                 () = draining(&mut stage), if drain_until.is_none() => {
@@ -69,6 +69,7 @@ impl Vigil<'_> {
                     is_stopped = true;
                     self.mode.send_replace(PublisherMode::Stopped);
                 }
+                _ = asks.changed() => {}
                 _ = check.tick() => if !self.connection.status().connected() {
                     return (LossReason::Io, "the connection is closed".to_owned());
                 },
@@ -80,6 +81,14 @@ impl Vigil<'_> {
                         PulseAction::Probe => {
                             probed = Instant::now();
                             probe = Some(self.probe());
+                            // The same may have happened to the others. Whoever answers this is
+                            // above suspicion should no answer come here.
+                            witness.ask_everybody(probed);
+                        }
+                        PulseAction::Suspect(since) => {
+                            let connection = self.reporter.slot;
+                            tracing::debug!(connection, "the broker may have stopped answering");
+                            witness.suspect(since);
                         }
                         PulseAction::Stall => self.stalled(),
                         PulseAction::GiveUp => {
@@ -87,6 +96,11 @@ impl Vigil<'_> {
                         }
                     }
                 }
+            }
+            if witness.is_asked() && pulse.asked(Instant::now()) {
+                probed = Instant::now();
+                probe = Some(self.probe());
+                next_look = probed;
             }
         }
     }
@@ -96,10 +110,11 @@ impl Vigil<'_> {
             Some(Event::ConnectionBlocked(reason)) => self.blocked(&reason),
             Some(Event::ConnectionUnblocked) => {
                 pulse.suspend(Instant::now());
+                self.way.vitals.witness().unblocked();
                 tracing::info!(connection = self.reporter.slot, "the broker takes publishes again");
                 let paused = PublisherMode::Paused(Outcome::BrokerBlocked);
                 self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
-                self.reporter.apply(ConnectionEvent::Unblocked, None, Some(self.jobs.clone()));
+                self.reporter.apply(ConnectionEvent::Unblocked, None, Some(self.way.clone()));
             }
             Some(Event::Error(error)) if !self.connection.status().connected() => {
                 return Some((super::failure::loss_reason(&error), error.to_string()));
@@ -118,8 +133,8 @@ impl Vigil<'_> {
             pulse.suspend(now);
             return (PulseAction::Wait, now + self.stall_timeout);
         }
-        self.resumed_if(pulse.word(self.vitals.last_word()));
-        pulse.look(now, self.vitals.owed())
+        self.resumed_if(pulse.word(self.way.vitals.last_word()));
+        pulse.look(now, self.way.vitals.owed())
     }
 
     /// Sends a request that every broker answers at once for any user, and that changes nothing.
@@ -137,6 +152,7 @@ impl Vigil<'_> {
     fn blocked(&self, reason: &str) {
         tracing::warn!(connection = self.reporter.slot, reason, "the broker blocks publishers");
         self.reporter.apply(ConnectionEvent::Blocked, Some(reason.to_owned()), None);
+        self.way.vitals.witness().blocked();
         self.pause(Outcome::BrokerBlocked);
     }
 
@@ -152,7 +168,7 @@ impl Vigil<'_> {
             tracing::info!(connection = self.reporter.slot, "the broker answers again");
             let paused = PublisherMode::Paused(Outcome::LinkStalled);
             self.mode.send_if_modified(|mode| replace_if(mode, paused, PublisherMode::Publishing));
-            self.reporter.apply(ConnectionEvent::Resumed, None, Some(self.jobs.clone()));
+            self.reporter.apply(ConnectionEvent::Resumed, None, Some(self.way.clone()));
         }
     }
 

@@ -96,6 +96,11 @@ impl Lanes {
         self.all().map(Lane::in_flight).sum()
     }
 
+    /// Whether the connection lives, as far as lapin knows.
+    pub(crate) fn are_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Bytes of the publishes that are with the broker.
     pub(crate) fn owed(&self) -> usize {
         self.all().map(Lane::owed).sum()

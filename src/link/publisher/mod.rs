@@ -20,6 +20,7 @@ use crate::link::destinations::{FaultScope, NackingScopes, ProvenDestinations, S
 use crate::link::lanes::{
     EndedFlight, Flight, FlightEnd, LaneKind, Lanes, channel_error_text, refuses_a_routing_key,
 };
+use crate::link::suspicion::Taking;
 use crate::link::ticket::{Job, Parcel, Reply};
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -76,6 +77,8 @@ pub(crate) struct Publisher {
     silent_after: Duration,
     properties_max: usize,
     worn_out: bool,
+    /// Whether the socket is dead: what is not answered yet is lost.
+    winds_up: bool,
     /// Whether this turn has already let other ready requests go first.
     has_given_way: bool,
     /// How many jobs came together the last time.
@@ -112,6 +115,7 @@ impl Publisher {
             silent_after: settings.broker.stall_timeout,
             properties_max: properties_max(frame_max),
             worn_out: false,
+            winds_up: false,
             has_given_way: false,
             came_together: 0,
             next_look: Box::pin(tokio::time::sleep(LOOK_EVERY)),
@@ -146,6 +150,8 @@ impl Publisher {
 
     /// The connection's socket is dead: answers every request in bounded time.
     pub(crate) async fn wind_up(&mut self) {
+        self.winds_up = true;
+        self.vitals.witness().leave();
         self.jobs.close();
         self.waiting.give_back(Outcome::LinkDown);
         let resolved = poll_fn(|cx| {
@@ -172,6 +178,7 @@ impl Publisher {
         }
         self.has_given_way = false;
         for _ in 0..ROUNDS_MAX {
+            self.give_way_unless_trusted(mode);
             let received = self.receive(cx, mode);
             let opened = match self.lanes.poll_openings(cx) {
                 Ok(opened) => opened,
@@ -189,8 +196,12 @@ impl Publisher {
                 self.worn_out = true;
                 return Poll::Ready(PublisherEnd::WornOut);
             }
-            if mode == PublisherMode::Finishing && self.is_idle() {
-                return Poll::Ready(PublisherEnd::Finished);
+            if mode == PublisherMode::Finishing && self.jobs.is_empty() && self.waiting.is_empty() {
+                // It takes nothing more: nobody has to wait for its proof.
+                self.vitals.witness().leave();
+                if self.is_idle() {
+                    return Poll::Ready(PublisherEnd::Finished);
+                }
             }
             if !(received || opened || dispatched || settled) {
                 return self.wait_for_news(cx, mode);
@@ -237,6 +248,7 @@ impl Publisher {
         for job in received.drain(..) {
             match mode {
                 PublisherMode::Paused(outcome) => job.give_back(outcome),
+                PublisherMode::Publishing | PublisherMode::Finishing if !self.takes() => job.give_way(),
                 PublisherMode::Publishing | PublisherMode::Finishing | PublisherMode::Stopped => {
                     self.route(job)
                 }
@@ -245,6 +257,29 @@ impl Publisher {
         self.received = received;
         self.waiting.sweep();
         any
+    }
+
+    /// Whether the connection takes one more message. Ordinarily it does, and that costs one load.
+    fn takes(&self) -> bool {
+        let witness = self.vitals.witness();
+        witness.all_are_trusted() || witness.takes(self.in_hand()) == Taking::Yes
+    }
+
+    /// Messages that wait here go elsewhere while this connection has to prove itself.
+    fn give_way_unless_trusted(&mut self, mode: PublisherMode) {
+        let witness = self.vitals.witness();
+        if witness.all_are_trusted() {
+            return;
+        }
+        if !matches!(mode, PublisherMode::Paused(_)) && witness.takes(0) != Taking::Yes {
+            self.waiting.give_way();
+        }
+        self.vitals.set_in_flight(self.in_hand());
+    }
+
+    /// Publishes that are with the broker or wait here.
+    fn in_hand(&self) -> usize {
+        self.lanes.in_flight() + self.waiting.len()
     }
 
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
@@ -291,7 +326,12 @@ impl Publisher {
                 self.share_refusal(outcome, detail.as_deref(), &message);
                 Reply::Settled(outcome, detail)
             }
-            FlightEnd::Lost => Reply::Settled(Outcome::LinkLost, None),
+            FlightEnd::Lost => {
+                if self.winds_up || !self.lanes.are_connected() {
+                    self.vitals.witness().lost(permit);
+                }
+                Reply::Settled(Outcome::LinkLost, None)
+            }
         };
         deliver(reply_to, reply, &ticket, &self.metrics);
     }

@@ -1,6 +1,7 @@
 //! Signs of life of one connection, shared by its publisher and its vigil.
 
 use crate::link::destinations::Heard;
+use crate::link::suspicion::{Taking, Witness};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,16 +15,20 @@ pub(crate) struct Vitals {
     /// When the latest message with an answer was handed over, in microseconds after `begun`.
     newest_answered: AtomicU64,
     owed: AtomicUsize,
+    in_flight: AtomicUsize,
+    witness: Witness,
 }
 
 impl Vitals {
-    /// Of a connection that was opened now.
-    pub(crate) fn new() -> Self {
+    /// Of a connection that was opened now. What it hears goes to `witness`, too.
+    pub(crate) fn new(witness: Witness) -> Self {
         Self {
             begun: Instant::now(),
             last_word: AtomicU64::new(0),
             newest_answered: AtomicU64::new(0),
             owed: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            witness,
         }
     }
 
@@ -36,6 +41,7 @@ impl Vitals {
     pub(crate) fn answered(&self, handed_over_at: Instant) {
         self.word();
         self.newest_answered.fetch_max(self.microseconds(handed_over_at), Ordering::Relaxed);
+        self.witness.answered(handed_over_at);
     }
 
     /// What was heard so far.
@@ -55,6 +61,22 @@ impl Vitals {
 
     pub(crate) fn set_owed(&self, bytes: usize) {
         self.owed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What the connection knows together with the others.
+    pub(crate) fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    /// Publishes that are with the broker or wait in the publisher. Only current while a connection
+    /// is not trusted.
+    pub(crate) fn set_in_flight(&self, publishes: usize) {
+        self.in_flight.store(publishes, Ordering::Relaxed);
+    }
+
+    /// Whether the connection takes one more message now.
+    pub(crate) fn takes(&self) -> Taking {
+        self.witness.takes(self.in_flight.load(Ordering::Relaxed))
     }
 
     /// Bytes of publishes that the broker owes verdicts for.

@@ -68,6 +68,16 @@ impl WaitingJobs {
         }
     }
 
+    /// Gives every message back to its request, which looks for another connection.
+    pub(crate) fn give_way(&mut self) {
+        self.queues().into_iter().flat_map(std::mem::take).for_each(Job::give_way);
+    }
+
+    /// The number of jobs that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.len() + self.solo.len() + self.held.len() + self.stuck.len()
+    }
+
     fn queues(&mut self) -> [&mut VecDeque<Job>; 4] {
         [&mut self.shared, &mut self.solo, &mut self.held, &mut self.stuck]
     }

@@ -4,10 +4,10 @@
 use super::judge::Judge;
 use super::retry::{RetryBudget, pauses};
 use crate::admission::{Admission, Permit};
-use crate::link::LinkHandle;
 use crate::link::destinations::Breakers;
 use crate::link::stage::draining;
 use crate::link::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
+use crate::link::{LinkHandle, NoLane};
 use crate::message::{Deadline, Message, RetryPolicy, Settlement};
 use crate::outcome::{Class, Outcome};
 use std::sync::Arc;
@@ -136,7 +136,15 @@ impl LinkHandle {
         if way.deadline.has_passed() {
             return Err(Outcome::DeadlineNotSent);
         }
-        let lane = self.lane(*attempts, message.payload.len())?;
+        let bytes = message.payload.len();
+        let lane = match self.lane(*attempts, bytes) {
+            Ok(lane) => lane,
+            Err(NoLane::Refused(outcome)) => return Err(outcome),
+            // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
+            Err(NoLane::NotBefore(_)) => {
+                Box::pin(self.lane_when_proven(*attempts, bytes, way.deadline.instant())).await?
+            }
+        };
         let permit = permit.take().map_or_else(|| self.permit_for(message), Ok)?;
         *attempts += 1;
         Ok(over(&lane, Parcel { message: Arc::clone(message), permit }, way).await)
