@@ -84,7 +84,7 @@ impl App {
         let admin = Admin::start(config.admin.listen, shown).await?;
         let (stop_accepting, stopped) = watch::channel(false);
         let service =
-            PublishService::new(&config, link_handle, spool_handle, admission.clone(), metrics.clone());
+            PublishService::new(&live, link_handle, spool_handle, admission.clone(), metrics.clone());
         let door = Door::new(&live, service, admission.clone(), metrics, stopped.clone());
         let serving = tokio::spawn(listeners.serve(http::routes(door), stopped));
         tracing::info!(http = addresses.join(","), admin = admin.address(), "listening");

@@ -15,7 +15,7 @@ use super::problems::Problems;
 use super::reader::{Declared, Found, Reader, Shown};
 use super::schema::{Key, Section};
 use super::secret::Secret;
-use super::words::{LogFormat, LogLevel, Returns, Undeliverable};
+use super::words::{LogFormat, LogLevel, Overtaking, Returns, Undeliverable};
 use crate::message::Mode;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -220,6 +220,11 @@ configuration! {
             /// first confirm since the start. If so, a refusal by the broker (403, 404 or a return)
             /// is answered `destination_unavailable` for `publish.proven_for`.
             known: bool = "false", Kind::Flag;
+            /// The order of messages in mode `fallback` while others wait in the spool for their
+            /// destination: `relaxed`, new messages go to the broker as soon as it takes the
+            /// destination, beside what still waits; `strict`, they go to the spool behind it, and
+            /// leave at the drain's pace.
+            order: Overtaking = "relaxed", Kind::Choice(Overtaking::WORDS);
             /// What it means when the broker returns a mandatory message: `moment` (also if unset),
             /// that a destination which took messages before does not take them now; `verdict`,
             /// that no queue takes this message, for headers exchanges; `nothing`, for exchanges

@@ -50,7 +50,7 @@ pub use park_after::ParkAfter;
 pub use problems::{ConfigError, Origin, Problem};
 pub use secret::Secret;
 pub use sources::Sources;
-pub use words::{LogFormat, LogLevel, Returns, Undeliverable};
+pub use words::{LogFormat, LogLevel, Overtaking, Returns, Undeliverable};
 
 impl Default for Config {
     fn default() -> Self {

@@ -37,6 +37,14 @@ labels! {
         Nothing = "nothing",
     }
 
+    /// Whether new messages in mode `fallback` may overtake those that wait in the spool.
+    Overtaking {
+        /// They may: the broker gets them as soon as it takes the destination.
+        Relaxed = "relaxed",
+        /// They may not: they go to the spool, behind what waits there.
+        Strict = "strict",
+    }
+
     /// What happens to a message of the spool that the broker refuses.
     Undeliverable {
         /// It is parked in the end.

@@ -36,7 +36,7 @@ fn door(
     admission: Admission,
     metrics: Metrics,
 ) -> (Arc<Door>, watch::Sender<bool>) {
-    let service = PublishService::new(&config.now(), link, None, admission.clone(), metrics.clone());
+    let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
     // Without a sender everything would have been stopped from the start.
     let (stopper, stop) = watch::channel(false);
     (Door::new(config, service, admission, metrics, stop), stopper)

@@ -34,6 +34,7 @@ pub use sending::Waits;
 use crate::admission::Admission;
 use crate::config::{BrokerConfig, Config, Live};
 use crate::labels::{BreakerState, ConnectionState};
+use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
@@ -177,6 +178,13 @@ impl LinkHandle {
             },
             state => Some(self.refusal_in(state)),
         }
+    }
+
+    /// Whether the broker refused or nacked a message to the same destination within the last
+    /// second, and accepted none since. Then it is worth waiting before the next one is tried.
+    #[must_use]
+    pub fn refuses(&self, message: &Message) -> bool {
+        self.attempting.judge.refuses(message)
     }
 
     /// The state of the link and its connections.

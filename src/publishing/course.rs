@@ -6,6 +6,7 @@ use super::keeping::{Keeping, Kept};
 use super::keys::NoClaim;
 use super::{Ways, fingerprint, split, tell};
 use crate::admission::Permit;
+use crate::config::{Overtaking, RouteConfig};
 use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::outcome::{Class, Outcome, Recourse};
 use crate::spool::marked;
@@ -154,12 +155,21 @@ impl Course {
         self.keep(claim, Some(settlement)).await;
     }
 
-    /// Whether the message goes to the spool at once: others wait for its destination, or the link
-    /// takes nothing.
+    /// Whether the message goes to the spool at once: the link takes nothing; or others wait there
+    /// for its destination, and the broker refuses it or the route keeps the order.
     fn takes_the_detour(&self) -> bool {
-        let destination = Address::of(&self.order.message);
-        let waits = self.ways.spool.as_ref().is_some_and(|spool| spool.backlog.has(&destination));
-        waits || self.ways.link.refusal().is_some()
+        let (message, link) = (&self.order.message, &self.ways.link);
+        let waits = || {
+            let backlog = self.ways.spool.as_ref().map(|spool| &spool.backlog);
+            backlog.is_some_and(|backlog| backlog.has(&Address::of(message)))
+        };
+        link.refusal().is_some() || waits() && (link.refuses(message) || self.keeps_the_order())
+    }
+
+    fn keeps_the_order(&self) -> bool {
+        let config = self.ways.live.now();
+        let route = RouteConfig::of(&config.route, &self.order.message.exchange);
+        route.is_some_and(|route| route.order == Overtaking::Strict)
     }
 
     async fn keep(self, claim: Option<Claim>, before: Option<Settlement>) {

@@ -21,7 +21,7 @@ mod split;
 pub use routes::ModeRefused;
 
 use crate::admission::{Admission, Permit, Share};
-use crate::config::{Config, RouteConfig};
+use crate::config::{Live, RouteConfig};
 use crate::link::LinkHandle;
 use crate::message::{Mode, Order, Settlement, ShortText};
 use crate::metrics::Metrics;
@@ -41,6 +41,7 @@ pub struct PublishService(Arc<Ways>);
 /// Everything that an order may need.
 #[derive(Debug)]
 struct Ways {
+    live: Live,
     link: LinkHandle,
     spool: Option<SpoolHandle>,
     admission: Admission,
@@ -65,14 +66,16 @@ impl PublishService {
     /// A service with the routes and limits of the configuration.
     #[must_use]
     pub fn new(
-        config: &Config,
+        live: &Live,
         link: LinkHandle,
         spool: Option<SpoolHandle>,
         admission: Admission,
         metrics: Metrics,
     ) -> Self {
+        let config = live.now();
         let keys = &config.idempotency;
         Self(Arc::new(Ways {
+            live: live.clone(),
             link,
             share: admission.share(),
             admission,

@@ -46,9 +46,11 @@ pub(super) fn mode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Overtaking;
 
     fn route(exchange: &str, mode: Mode, r#override: bool) -> RouteConfig {
-        RouteConfig { exchange: exchange.to_owned(), mode, r#override, known: false, returns: None }
+        let (exchange, order) = (exchange.to_owned(), Overtaking::Relaxed);
+        RouteConfig { exchange, mode, r#override, known: false, order, returns: None }
     }
 
     fn name(text: &str) -> ShortText {

@@ -146,6 +146,8 @@ async fn start_sidecar(uri: &str, limit: usize, spool: &Path) -> Sidecar {
         // has time for.
         .set("spool.park_after", "\"4s\"")
         .set("spool.nacks_max", "1000")
+        // The judge knows one order for each key, that of the requests.
+        .set("route", &format!("[{{ exchange = {TOPIC:?}, order = \"strict\" }}]"))
         .set("publish.max_in_flight", &limit.to_string())
         .set("publish.max_body", &format!("\"{}KiB\"", BODY_MAX / 1024))
         // So small that messages have to wait for the socket, where they can still be withdrawn.

@@ -2,6 +2,7 @@
 //! blocks, endless requests.
 
 use crate::harness::*;
+use futures_util::future::join_all;
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,7 +35,54 @@ async fn a_second_sidecar_on_the_same_spool_is_refused_at_its_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fallback_goes_behind_its_backlog_once_the_link_is_up_and_past_it_when_it_is_gone() {
+async fn one_spooled_message_for_a_busy_destination_sends_no_fallback_through_the_spool() {
+    let vhost = shared().await.vhost("hard_detour").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    with_queue(&client).await;
+    let spool = SpoolDir::new();
+    let builder = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting());
+    // The message that waits takes a second to leave.
+    let sidecar = builder.set("spool.drain_rate", "1").start().await.with_link_up().await;
+    let spooled = join_all((0..5).map(|_| sidecar.post(QUEUE, &[("amqpost-mode", "spool")], "x"))).await;
+    assert!(spooled.iter().all(|answer| answer.verdict() == (202, "spooled")));
+
+    let waits = async || sidecar.metric("amqpost_spool_messages").await > 0.0;
+    assert!(waits().await);
+    for _ in 0..100 {
+        assert_eq!(sidecar.post(QUEUE, &[FALLBACK], "x").await.verdict(), (200, "confirmed"));
+    }
+    assert!(waits().await, "they overtook what waits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fallback_to_a_full_queue_goes_to_the_broker_again_once_there_is_room() {
+    let vhost = shared().await.vhost("hard_full_detour").await;
+    let client = AmqpClient::connect(&vhost.uri()).await;
+    with_queue(&client).await;
+    vhost.set_policy("full", "^q$", r#"{"max-length": 1, "overflow": "reject-publish"}"#).await;
+    let spool = SpoolDir::new();
+    let builder = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting());
+    // What is in the spool leaves so slowly that it still waits when there is room again.
+    let sidecar = builder.set("spool.drain_rate", "1").start().await.with_link_up().await;
+    eventually("the queue is full", PATIENCE, async || {
+        sidecar.post(QUEUE, &[FALLBACK], "x").await.verdict() == (202, "spooled")
+    })
+    .await;
+    for _ in 0..30 {
+        assert_eq!(sidecar.post(QUEUE, &[FALLBACK], "x").await.verdict(), (202, "spooled"));
+    }
+
+    vhost.clear_policy("full").await;
+
+    eventually("new messages go to the broker", Duration::from_secs(5), async || {
+        sidecar.post(QUEUE, &[FALLBACK], "x").await.verdict() == (200, "confirmed")
+    })
+    .await;
+    assert!(sidecar.metric("amqpost_spool_messages").await > 10.0, "they overtook what waits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strict_fallback_goes_behind_its_backlog_once_the_link_is_up_and_past_it_when_it_is_gone() {
     let vhost = shared().await.vhost("hard_fallback").await;
     let client = AmqpClient::connect(&vhost.uri()).await;
     with_queue(&client).await;
@@ -42,6 +90,7 @@ async fn fallback_goes_behind_its_backlog_once_the_link_is_up_and_past_it_when_i
     spool.fill(spooled_for("", &["q"], 30)).await;
     let arrivals = Arrivals::of(&client, "q").await;
     let builder = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting());
+    let builder = builder.set("route", r#"[{ exchange = "amq.default", order = "strict" }]"#);
     let sidecar = builder.set("spool.drain_rate", "200").start().await.with_link_up().await;
 
     let mut codes = Vec::new();

@@ -23,14 +23,18 @@ mode = "fallback"
     .unwrap();
     let route = |exchange: &str, mode, r#override| {
         let exchange = exchange.to_owned();
-        RouteConfig { exchange, mode, r#override, known: false, returns: None }
+        RouteConfig { exchange, mode, r#override, known: false, order: Overtaking::Relaxed, returns: None }
     };
     assert_eq!(config.route, [route("orders.*", Mode::Spool, false), route("*", Mode::Fallback, true)]);
-    assert!(
-        config
-            .effective()
-            .ends_with("[[route]]\nexchange = \"*\"\nmode = \"fallback\"\noverride = true\nknown = false\n")
-    );
+    let last = r#"
+[[route]]
+exchange = "*"
+mode = "fallback"
+override = true
+known = false
+order = "relaxed"
+"#;
+    assert!(config.effective().ends_with(last), "{}", config.effective());
 }
 
 #[test]
@@ -60,7 +64,7 @@ mode = "fallback"
         route.mode, table 1 = "sometimes" (DIR/amqpost.toml line 4):
             expected one of direct, fallback, spool
         route.overide, table 2 (DIR/amqpost.toml line 7):
-            unknown key; route has exchange, mode, override, known, returns
+            unknown key; route has exchange, mode, override, known, order, returns
         route.exchange, table 2 (DIR/amqpost.toml line 5):
             is missing; expected a text of 1 to 255 characters, none a control character
         route.exchange, table 3 = "" (DIR/amqpost.toml line 9):

@@ -28,6 +28,9 @@ pub(crate) const DESTINATIONS_MAX: usize = 16_384;
 /// The share of the destinations that is forgotten at once, so that each new one costs little.
 const FORGOTTEN_AT_ONCE: usize = DESTINATIONS_MAX / 8;
 
+/// How long the broker's last refusal speaks against trying the destination again.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// Which of the broker's words a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -68,6 +71,8 @@ struct History {
     closed_since: Option<Instant>,
     /// The first 312 since `routable`.
     returned_since: Option<Instant>,
+    /// The last refusal or nack since the last accepted message.
+    refused: Option<Instant>,
 }
 
 impl History {
@@ -97,6 +102,7 @@ impl Histories {
     pub(crate) fn accepted(&mut self, message: &Message, now: Instant) {
         let history = self.of(message, now);
         (history.open, history.closed_since) = (Some(now), None);
+        history.refused = None;
         if message.mandatory && message.copies().next().is_none() {
             (history.routable, history.returned_since) = (Some(now), None);
         }
@@ -104,8 +110,23 @@ impl Histories {
 
     /// Whether a mandatory message to this destination was ever confirmed.
     pub(crate) fn was_routable(&self, message: &Message) -> bool {
-        let keys = self.exchanges.get(&message.exchange);
-        keys.and_then(|keys| keys.get(&message.routing_key)).is_some_and(|history| history.routable.is_some())
+        self.history(message).is_some_and(|history| history.routable.is_some())
+    }
+
+    fn history(&self, message: &Message) -> Option<&History> {
+        self.exchanges.get(&message.exchange)?.get(&message.routing_key)
+    }
+
+    /// The broker nacked the message: a queue did not take it.
+    pub(crate) fn nacked(&mut self, message: &Message, now: Instant) {
+        self.of(message, now).refused = Some(now);
+    }
+
+    /// Whether the broker's last word about the destination, within the last second, was a refusal
+    /// or a nack.
+    pub(crate) fn refused_lately(&self, message: &Message, now: Instant) -> bool {
+        let refused = self.history(message).and_then(|history| history.refused);
+        refused.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
     }
 
     /// The broker refused the message with this word. Returns what that means.
@@ -122,10 +143,12 @@ impl Histories {
             let history = self.of(message, now);
             (history.open, history.closed_since) = (Some(now), None);
         }
-        if prior == Prior::Unknown && !self.remembers(message) {
+        if prior == Prior::Unknown && self.history(message).is_none() {
             return Meaning::Verdict;
         }
-        let (since, is_proven) = self.of(message, now).against(word);
+        let history = self.of(message, now);
+        history.refused = Some(now);
+        let (since, is_proven) = history.against(word);
         if !is_proven && prior == Prior::Unknown {
             return Meaning::Verdict;
         }
@@ -137,12 +160,8 @@ impl Histories {
         }
     }
 
-    fn remembers(&self, message: &Message) -> bool {
-        self.exchanges.get(&message.exchange).is_some_and(|keys| keys.contains_key(&message.routing_key))
-    }
-
     fn of(&mut self, message: &Message, now: Instant) -> &mut History {
-        if !self.remembers(message) {
+        if self.history(message).is_none() {
             if self.count >= DESTINATIONS_MAX {
                 self.forget_the_oldest(now);
             }

@@ -71,6 +71,16 @@ impl Judge {
         lock(&self.histories).accepted(message, Instant::now());
     }
 
+    /// The broker nacked the message.
+    pub(crate) fn nacked(&self, message: &Message) {
+        lock(&self.histories).nacked(message, Instant::now());
+    }
+
+    /// Whether the broker's word of the last second is against the destination.
+    pub(crate) fn refuses(&self, message: &Message) -> bool {
+        lock(&self.histories).refused_lately(message, Instant::now())
+    }
+
     /// What a settlement means whose outcome is a refusal.
     pub(crate) async fn judge(
         &self,
