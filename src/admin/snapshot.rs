@@ -37,6 +37,8 @@ struct SpoolView {
     full: bool,
     #[serde(rename = "oldest_age_seconds", serialize_with = "seconds")]
     oldest_age: Duration,
+    #[serde(rename = "refused_seconds", serialize_with = "seconds")]
+    refused_for: Duration,
     appends_per_second: f64,
     deliveries_per_second: f64,
     appended: u64,
@@ -91,7 +93,7 @@ impl Snapshot {
 
 impl SpoolView {
     fn of(snapshot: &SpoolSnapshot, age_limit: Duration) -> Self {
-        let SpoolSnapshot { stats, rates, now_ms: _ } = snapshot;
+        let SpoolSnapshot { stats, rates, .. } = snapshot;
         Self {
             state: stats.health.as_str(),
             reason: stats.health.failure().map(str::to_owned),
@@ -101,6 +103,7 @@ impl SpoolView {
             max_bytes: stats.max_bytes,
             full: stats.full,
             oldest_age: snapshot.oldest_age(),
+            refused_for: snapshot.refused_for(),
             appends_per_second: rates.appends,
             deliveries_per_second: rates.deliveries,
             appended: stats.appended,
@@ -116,6 +119,7 @@ impl SpoolView {
             bytes: self.bytes,
             bytes_limit: self.max_bytes,
             oldest_age: self.oldest_age,
+            refused_for: self.refused_for,
             age_limit: self.age_limit,
             parked: self.parked,
             lost: self.lost,

@@ -81,6 +81,9 @@ families! {
     spool_bytes_limit: IntGauge = "spool_bytes_limit";
     /// Age of the oldest message that waits for delivery; 0 without one.
     spool_oldest_age: Gauge = "spool_oldest_age_seconds";
+    /// For how long the broker has refused the destination that it has refused longest; 0 if it
+    /// takes the messages of all.
+    spool_refused: Gauge = "spool_refused_seconds";
     /// The age at which a message is parked.
     spool_age_limit: Gauge = "spool_age_limit_seconds";
     /// Messages kept for an operator.
@@ -119,6 +122,7 @@ impl Families {
         self.spool_bytes.set(gauge(spool.bytes));
         self.spool_bytes_limit.set(gauge(spool.bytes_limit));
         self.spool_oldest_age.set(spool.oldest_age.as_secs_f64());
+        self.spool_refused.set(spool.refused_for.as_secs_f64());
         self.spool_age_limit.set(spool.age_limit.as_secs_f64());
         self.spool_parked.set(gauge(spool.parked));
         self.spool_lost.set(gauge(spool.lost));

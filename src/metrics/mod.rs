@@ -48,6 +48,8 @@ pub struct ObservedSpool {
     pub bytes_limit: u64,
     /// The age of the oldest message that waits for delivery; zero without one.
     pub oldest_age: Duration,
+    /// For how long the broker has refused the destination that it has refused longest.
+    pub refused_for: Duration,
     /// The age at which a message is parked.
     pub age_limit: Duration,
     /// Messages kept for an operator.

@@ -13,6 +13,7 @@ fn observed(link_state: ConnectionState) -> Observed {
         spool: ObservedSpool {
             messages: 7,
             oldest_age: Duration::from_millis(1500),
+            refused_for: Duration::from_millis(2500),
             ..ObservedSpool::default()
         },
     }
@@ -81,5 +82,6 @@ fn gauges_show_what_is_observed_at_the_scrape() {
     assert_eq!(sample(&text, "amqpost_in_flight"), Some(3.0));
     assert_eq!(sample(&text, "amqpost_spool_messages"), Some(7.0));
     assert_eq!(sample(&text, "amqpost_spool_oldest_age_seconds"), Some(1.5));
+    assert_eq!(sample(&text, "amqpost_spool_refused_seconds"), Some(2.5));
     assert!(sample(&text, "process_resident_memory_bytes").is_some());
 }

@@ -1,4 +1,5 @@
-//! Tells the drain when a request's message was accepted by a destination that refuses the spool's.
+//! Tells the drain when a request's message was accepted by a destination that refuses the spool's,
+//! and tells others for how long the drain has been refused.
 //!
 //! The drain watches the few destinations that it cannot deliver to. While it watches none, a
 //! request looks at one number.
@@ -7,7 +8,7 @@ use super::store::Address;
 use crate::locking::lock;
 use crate::message::Message;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -18,13 +19,30 @@ const WATCHED_MAX: usize = 16_384;
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances(Arc<Table>);
 
-#[derive(Debug, Default)]
+/// Stands for "no destination refuses".
+const NEVER: i64 = i64::MAX;
+
+#[derive(Debug)]
 struct Table {
     watched: Mutex<HashMap<Address, Arc<AtomicBool>>>,
     count: AtomicUsize,
     /// Accepted since the drain has looked last.
     news: Mutex<Vec<Address>>,
     told: Notify,
+    /// The earliest of the clocks of refusing destinations, in Unix milliseconds.
+    refused_since_ms: AtomicI64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            watched: Mutex::default(),
+            count: AtomicUsize::default(),
+            news: Mutex::default(),
+            told: Notify::default(),
+            refused_since_ms: AtomicI64::new(NEVER),
+        }
+    }
 }
 
 /// A request's message on its way to a watched destination.
@@ -45,6 +63,18 @@ impl Acceptances {
         let of = Address::of(message);
         let accepted = Arc::clone(lock(&self.0.watched).get(&of)?);
         Some(Box::new(Watched { table: Arc::clone(&self.0), of, accepted }))
+    }
+
+    /// Since when the broker refuses the destination that it has refused longest, in the store's
+    /// Unix milliseconds.
+    #[must_use]
+    pub fn refused_since_ms(&self) -> Option<i64> {
+        Some(self.0.refused_since_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NEVER)
+    }
+
+    /// The drain's answer to [`Acceptances::refused_since_ms`].
+    pub(super) fn are_refused_since(&self, ms: Option<i64>) {
+        self.0.refused_since_ms.store(ms.unwrap_or(NEVER), Ordering::Relaxed);
     }
 
     /// From now on requests tell what the destination accepts.

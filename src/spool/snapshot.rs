@@ -14,6 +14,9 @@ pub struct SpoolSnapshot {
     /// How fast messages enter and leave.
     #[serde(flatten)]
     pub rates: Rates,
+    /// Since when the broker refuses the destination that it has refused longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_since_ms: Option<i64>,
     /// The store's time, in Unix milliseconds.
     #[serde(skip)]
     pub now_ms: i64,
@@ -23,7 +26,10 @@ impl SpoolHandle {
     /// The state at this moment.
     #[must_use]
     pub fn snapshot(&self) -> SpoolSnapshot {
-        SpoolSnapshot { stats: self.store.stats(), rates: self.flow.rates(), now_ms: self.store.now_ms() }
+        let stats = self.store.stats();
+        // What waits for no delivery is refused no more.
+        let refused_since_ms = self.acceptances.refused_since_ms().filter(|_| stats.ready > 0);
+        SpoolSnapshot { stats, rates: self.flow.rates(), refused_since_ms, now_ms: self.store.now_ms() }
     }
 }
 
@@ -31,8 +37,18 @@ impl SpoolSnapshot {
     /// The age of the oldest ready message; zero without one.
     #[must_use]
     pub fn oldest_age(&self) -> Duration {
-        let oldest = self.stats.oldest_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
-        let now = Duration::from_millis(self.now_ms.unsigned_abs());
-        oldest.map_or(Duration::ZERO, |oldest| now.saturating_sub(oldest))
+        self.since(self.stats.oldest_ms)
+    }
+
+    /// For how long the broker has refused the destination that it has refused longest; zero
+    /// without one.
+    #[must_use]
+    pub fn refused_for(&self) -> Duration {
+        self.since(self.refused_since_ms)
+    }
+
+    fn since(&self, ms: Option<i64>) -> Duration {
+        let passed = ms.map_or(0, |ms| self.now_ms.saturating_sub(ms).max(0));
+        Duration::from_millis(passed.unsigned_abs())
     }
 }

@@ -41,6 +41,8 @@ async fn an_exchange_that_is_deleted_and_declared_again_gets_its_messages_in_ord
         Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await.with_link_up().await;
     spool_to(&sidecar, "/v1/exchanges/orders/messages", 20).await;
     deferred(&sidecar, 3.0).await;
+    let refused = async || sidecar.metric("amqpost_spool_refused_seconds").await;
+    eventually("operators see for how long it is refused", PATIENCE, async || refused().await > 1.0).await;
 
     client.declare_exchange("orders", lapin::ExchangeKind::Fanout).await;
     client.bind("q", "orders", "").await;
@@ -51,6 +53,7 @@ async fn an_exchange_that_is_deleted_and_declared_again_gets_its_messages_in_ord
     let arrived: Vec<_> = client.drain("q").await.iter().map(Received::text).collect();
     assert_eq!(arrived, (0..20).map(|n| format!("m-{n}")).collect::<Vec<_>>());
     parked(&sidecar, 0.0).await;
+    eventually("nothing is refused any more", PATIENCE, async || refused().await == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,6 +134,11 @@ impl Trouble {
         self
     }
 
+    /// Since when the broker refuses the destination, in Unix milliseconds.
+    pub(super) fn refused_since_ms(&self) -> Option<i64> {
+        self.parking.refused_since_ms()
+    }
+
     /// The first record is this one.
     fn first_is(&mut self, stored: &Stored) {
         if self.seq != Some(stored.seq) {

@@ -110,6 +110,7 @@ impl Owner {
             }
             let is_due = Instant::now() >= self.expire_at && self.shared.store.stats().ready > 0;
             if is_due && !is_over {
+                self.tell_refusals();
                 self.park_expired().await;
             }
         }
@@ -283,6 +284,12 @@ impl Owner {
     /// The number of destinations that wait for a repair of their own.
     fn waiting_alone(&self) -> usize {
         self.pausing.values().filter(|trouble| trouble.broken == Some(Broken::Destination)).count()
+    }
+
+    /// Tells since when destinations refuse. One whose turn runs is left out, for a moment.
+    fn tell_refusals(&self) {
+        let waiting = self.pausing.values().chain(self.queue.iter().map(|(_, trouble)| trouble));
+        self.shared.acceptances.are_refused_since(waiting.filter_map(Trouble::refused_since_ms).min());
     }
 
     async fn park_expired(&mut self) {

@@ -106,6 +106,11 @@ impl Parking {
         self.clock.take().is_some()
     }
 
+    /// When the destination's clock started, in Unix milliseconds; `None` while it stands.
+    pub(super) fn refused_since_ms(&self) -> Option<i64> {
+        self.clock.map(|clock| clock.since_ms)
+    }
+
     /// The code of the broker's last word on the record, if it may have left a copy.
     pub(super) fn word(&self) -> Option<&str> {
         self.tries.as_ref().map(|tries| tries.word.as_str())
