@@ -151,11 +151,13 @@ impl Message {
         }
     }
 
-    /// The routing key that determines its order, if any.
+    /// The routing key of its destination, where the order of messages is judged.
     pub(crate) fn ordered_key(&self) -> Option<String> {
         match self.kind {
             Kind::Spooled => Some(format!("spool.{}", self.variant % SPOOL_KEYS)),
             Kind::Fallback => Some(format!("fallback.{}", self.variant % FALLBACK_KEYS)),
+            Kind::Topic => Some(format!("good.{}", self.variant % 8)),
+            Kind::Queue | Kind::Envelope | Kind::Leaver => Some(QUEUE.to_owned()),
             _ => None,
         }
     }

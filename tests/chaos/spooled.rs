@@ -1,5 +1,5 @@
-//! Judges the messages from the spool: they arrive in order for each key, repeated ones are marked,
-//! and the drain keeps its pace.
+//! Judges the order of each key's messages, and the messages from the spool: repeated ones are
+//! marked, and the drain keeps its pace.
 
 use super::books::{Arrival, Record, Window};
 use super::messages::Kind;
@@ -64,8 +64,8 @@ impl<'a> Spooled<'a> {
         moments
     }
 
-    /// Of two messages of a key, the one that was answered 2xx before the other was sent comes
-    /// first.
+    /// Of two messages of a key, in any mode, the one that was answered 2xx before the other was
+    /// sent comes first.
     fn overtaken(&self) -> Vec<Violation> {
         let mut keys: HashMap<String, Vec<(Instant, &Record)>> = HashMap::new();
         for record in self.records {
