@@ -41,7 +41,7 @@ pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize
         Some(_) => unresolved.iter().filter(|publish| !publish.processed).collect(),
         None => Vec::new(),
     };
-    let named = |publish: &&&Unresolved| text.is_some_and(|text| names(text, &publish.message));
+    let named = |publish: &&&Unresolved| text.is_some_and(|text| accuses(text, &publish.message));
     let suspects: Vec<_> = possible.iter().filter(named).collect();
     let cause = match (suspects.as_slice(), possible.as_slice()) {
         ([only], _) => Some(only.slot),
@@ -61,6 +61,22 @@ pub(crate) fn fates(text: Option<&str>, unresolved: &[Unresolved]) -> Vec<(usize
         }
     };
     unresolved.iter().map(|publish| (publish.slot, fate(publish))).collect()
+}
+
+/// Whether the broker's text is about this message: its destination or its size.
+fn accuses(text: &str, message: &Message) -> bool {
+    refused_size(text).map_or_else(|| names(text, message), |(size, _)| message.payload.len() == size)
+}
+
+/// The size of the payload that the broker refused and its limit, both in bytes, if its text is
+/// about that. RabbitMQ 3.8 to 4.0: `message size 1100000 is larger than configured max size
+/// 1048576`, and without `configured` for its own upper bound.
+pub(crate) fn refused_size(text: &str) -> Option<(usize, usize)> {
+    let (size, limit) =
+        text.strip_prefix("PRECONDITION_FAILED - message size ")?.split_once(" is larger than ")?;
+    let (_, limit) = limit.split_once("max size ")?;
+    let (size, limit) = (size.parse().ok()?, limit.parse().ok()?);
+    (size > limit).then_some((size, limit))
 }
 
 /// The broker's text, if it closed the channel and not the connection.
@@ -182,6 +198,19 @@ mod tests {
         assert_eq!(only_fates(text, &[publish(0, "a", "")]), [Fate::Cause]);
         let processed = Unresolved { processed: true, ..publish(0, "a", "") };
         assert_eq!(only_fates(text, &[processed, publish(1, "a", "")]), [Fate::Unknown, Fate::Cause]);
+    }
+
+    #[test]
+    fn a_payload_that_is_too_large_is_found_among_its_neighbours() {
+        let text = "PRECONDITION_FAILED - message size 3 is larger than configured max size 2";
+        assert_eq!(refused_size(text), Some((3, 2)));
+        let of = |order, payload: &'static str| {
+            let mut publish = publish(order, "e", "k");
+            Arc::get_mut(&mut publish.message).unwrap().payload = payload.into();
+            publish
+        };
+        let seen = only_fates(Some(text), &[of(0, "x"), of(1, "xxx"), of(2, "x")]);
+        assert_eq!(seen, [Fate::Unknown, Fate::Cause, Fate::NotProcessed]);
     }
 
     #[test]

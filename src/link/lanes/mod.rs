@@ -17,7 +17,7 @@ mod wire;
 #[cfg(test)]
 pub(super) use attribution::Attribution;
 pub(super) use attribution::Verdict;
-pub(super) use closing::{blames_the_broker, channel_error_text, refuses_a_routing_key};
+pub(super) use closing::{blames_the_broker, channel_error_text, refused_size, refuses_a_routing_key};
 pub(super) use lane::{EndedFlight, Flight, FlightEnd, Lane, LaneKind};
 pub(super) use pool::{Lanes, open_channel};
 pub(super) use transfer::transfer_time;

@@ -339,7 +339,7 @@ impl Publisher {
     /// The outcome of the publish because of which the broker closed its channel.
     fn refused(&mut self, error: &lapin::Error, message: &Message) -> (Outcome, Option<String>) {
         let size = message.payload.len();
-        if channel_error_text(error).is_some_and(|text| self.payload_sizes.refused(text, size)) {
+        if channel_error_text(error).is_some_and(|text| self.payload_sizes.refused(text)) {
             return (Outcome::PayloadTooLarge, self.payload_sizes.problem(size));
         }
         refused(error, message)
@@ -375,7 +375,8 @@ impl Publisher {
                     self.proven.remove(exchange);
                 }
             }
-            if kind == LaneKind::Shared && exchanges.is_empty() {
+            let is_size = self.payload_sizes.refused(text);
+            if kind == LaneKind::Shared && exchanges.is_empty() && !is_size {
                 self.proven.clear();
             }
         }

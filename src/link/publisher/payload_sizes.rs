@@ -5,12 +5,10 @@
 //! than any that was accepted on this connection travels alone, and the first refusal tells the
 //! limit. Both are forgotten with the connection: the next broker may have other limits.
 
+use crate::link::lanes::refused_size;
+
 /// Payloads of at most this many bytes always travel with others: no useful broker refuses them.
 const SMALL: usize = 4096;
-
-/// What the text of a refusal says before the limit. RabbitMQ 3.8 to 4.0: `message size 1100000 is
-/// larger than configured max size 1048576`, and without `configured` for its own upper bound.
-const BEFORE_THE_LIMIT: &str = " max size ";
 
 /// The sizes of payloads, in bytes.
 #[derive(Debug, Default)]
@@ -30,16 +28,12 @@ impl PayloadSizes {
         self.accepted = self.accepted.max(size);
     }
 
-    /// The broker closed a channel with this text, because of a message of this `size`. Whether the
-    /// size was the reason.
-    pub(crate) fn refused(&mut self, text: &str, size: usize) -> bool {
-        let Some((_, limit)) = text.split_once(BEFORE_THE_LIMIT) else { return false };
-        let Ok(limit) = limit.trim().parse() else { return false };
-        if size <= limit {
-            return false;
+    /// The broker closed a channel with this text. Whether the size of a payload was the reason.
+    pub(crate) fn refused(&mut self, text: &str) -> bool {
+        let Some((_, limit)) = refused_size(text) else { return false };
+        if self.limit.replace(limit) != Some(limit) {
+            tracing::info!(bytes = limit, "the broker limits the size of payloads");
         }
-        tracing::info!(bytes = limit, "the broker limits the size of payloads");
-        self.limit = Some(limit);
         true
     }
 
@@ -73,7 +67,7 @@ mod tests {
     fn the_first_refusal_tells_the_limit() {
         let mut sizes = PayloadSizes::default();
         assert_eq!(sizes.problem(1_100_000), None);
-        assert!(sizes.refused(REFUSED, 1_100_000));
+        assert!(sizes.refused(REFUSED));
         assert_eq!(sizes.problem(1_048_576), None);
         let problem = "the payload has 1048577 bytes, the broker accepts 1048576 (its max_message_size)";
         assert_eq!(sizes.problem(1_048_577).as_deref(), Some(problem));
@@ -82,16 +76,17 @@ mod tests {
     #[test]
     fn the_brokers_own_upper_bound_is_a_limit_too() {
         let text = "PRECONDITION_FAILED - message size 150000000 is larger than max size 134217728";
-        assert!(PayloadSizes::default().refused(text, 150_000_000));
+        assert!(PayloadSizes::default().refused(text));
     }
 
     #[test]
     fn other_refusals_and_limits_that_contradict_the_size_teach_nothing() {
         let mut sizes = PayloadSizes::default();
-        for text in ["PRECONDITION_FAILED - invalid expiration", "an empty max size ", "max size x", ""] {
-            assert!(!sizes.refused(text, 1_100_000), "{text}");
+        let contradiction = "PRECONDITION_FAILED - message size 5 is larger than configured max size 7";
+        let unknown = "PRECONDITION_FAILED - message size 5 is larger than configured max size x";
+        for text in ["PRECONDITION_FAILED - invalid expiration", contradiction, unknown, ""] {
+            assert!(!sizes.refused(text), "{text}");
         }
-        assert!(!sizes.refused(REFUSED, 1000));
         assert_eq!(sizes.problem(usize::MAX), None);
     }
 }
