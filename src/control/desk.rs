@@ -102,6 +102,7 @@ impl Desk {
         let destinations: HashSet<_> = parked.iter().map(|entry| &entry.destination).collect();
         let under_way: Vec<_> = destinations.into_iter().map(|of| backlog.pending(of.clone())).collect();
         let seqs = parked.iter().map(|entry| entry.seq).collect();
+        backlog.changed();
         let changed = store.redrive(seqs).await?;
         under_way.into_iter().for_each(Pending::settled);
         Ok(changed)

@@ -16,7 +16,7 @@ pub struct Backlog {
     store: StoreHandle,
     /// Changes under way that make records ready.
     pending: Arc<Mutex<HashMap<Address, u64>>>,
-    /// Operators' changes that took records away.
+    /// Operators' changes of what is ready.
     changes: Arc<AtomicU64>,
 }
 
@@ -47,7 +47,8 @@ impl Backlog {
         Pending { backlog: self.clone(), destination }
     }
 
-    /// An operator took ready records away: records read before this must not be delivered.
+    /// An operator changes which records are ready: records read before this must not be delivered,
+    /// and pauses that were meant for others end.
     pub fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }

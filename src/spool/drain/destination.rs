@@ -187,6 +187,9 @@ impl DrainTurn {
         loop {
             let (batch, _memory) = self.read(after).await?;
             self.trouble.parking.clock_is(batch.clock);
+            if batch.clock.is_some() {
+                self.shared.acceptances.watch(&self.of);
+            }
             if batch.last == after {
                 return Err(End::Emptied);
             }
@@ -280,13 +283,15 @@ impl DrainTurn {
         let (now_ms, kept) = (self.shared.store.now_ms(), self.shared.store.stats().last);
         let (rules, word) = (self.shared.rules, outcome.code());
         let Noted { next, clock, tries } = self.trouble.parking.refused(what, word, now_ms, kept, rules);
+        let clock = clock.or(self.trouble.parking.unwritten());
         let is_first = !std::mem::replace(&mut self.trouble.handed_over, true);
         if is_first || clock.is_some() || tries.is_some() {
             let clock = clock.map(|clock| (self.of.clone(), clock));
             let is_unsure = outcome.class() == Class::Unknown;
             // Memory has the same for this run; the disk has it for another run and for a redrive.
-            if let Err(error) = self.shared.store.refused(RefusalNote { seq, is_unsure, tries, clock }).await
-            {
+            let noted = self.shared.store.refused(RefusalNote { seq, is_unsure, tries, clock }).await;
+            self.trouble.parking.written(noted.is_ok());
+            if let Err(error) = noted {
                 tracing::warn!(%seq, %error, "a refusal could not be noted");
             }
         }
@@ -321,10 +326,12 @@ impl DrainTurn {
 
     /// The broker has accepted a message of this destination.
     async fn stop_clock(&mut self) {
-        if self.trouble.parking.accepted()
-            && let Err(error) = self.shared.store.accepted(self.of.clone()).await
-        {
-            tracing::warn!(%error, "the end of a destination's refusals could not be noted");
+        if self.trouble.parking.accepted() {
+            let noted = self.shared.store.accepted(self.of.clone()).await;
+            self.trouble.parking.written(noted.is_ok());
+            if let Err(error) = noted {
+                tracing::warn!(%error, "the end of a destination's refusals could not be noted");
+            }
         }
     }
 

@@ -34,6 +34,8 @@ const FEW_OF_EXCHANGE: usize = 16;
 /// The least number of destinations with faults of their own that are tried every other second. The
 /// limit is higher if their attempts still take at most a fifth of the drain's rate.
 const FEW: usize = 16;
+/// How soon an operator's change takes effect on destinations that pause.
+const HEEDED_WITHIN: Duration = Duration::from_secs(1);
 /// A timer for the case that nothing is due.
 const FAR: Duration = Duration::from_secs(60);
 
@@ -61,6 +63,8 @@ pub(super) struct Owner {
     tried: Option<TriedTime>,
     /// Since when the link is up and records wait, and the time is not counted.
     counted_until: Option<Instant>,
+    /// The number of operators' changes that pausing destinations know of.
+    changes: u64,
 }
 
 impl Owner {
@@ -80,6 +84,7 @@ impl Owner {
             expire_at: Instant::now(),
             tried: None,
             counted_until: None,
+            changes: 0,
         }
     }
 
@@ -102,6 +107,7 @@ impl Owner {
                 Some(ended) = self.turns.join_next_with_id() => is_over = self.ended(ended),
                 changed = stats.changed() => {
                     self.news = true;
+                    self.heed_operators();
                     is_over = changed.is_err() || stats.borrow_and_update().health != StoreHealth::Working;
                 }
                 _ = link.wait_until_up(Instant::now() + FAR), if !is_up => {}
@@ -239,6 +245,16 @@ impl Owner {
             if let Some(trouble) = self.pausing.remove(&of) {
                 self.pausing.insert(of, trouble.hastened());
             }
+        }
+    }
+
+    /// An operator changed what waits: the first record of a pausing destination may be another one
+    /// now, which need not wait for the pause of the one before.
+    fn heed_operators(&mut self) {
+        let changes = self.shared.backlog.changes();
+        if std::mem::replace(&mut self.changes, changes) != changes {
+            let soon = Instant::now() + HEEDED_WITHIN;
+            self.pausing.values_mut().for_each(|trouble| trouble.until = trouble.until.min(soon));
         }
     }
 

@@ -84,20 +84,38 @@ pub(super) struct Parking {
     /// Refusals of the message itself, and the first of them.
     refusals: u32,
     refused_since_ms: i64,
+    /// Whether the disk failed to write the last note, so that it has less than memory.
+    is_unwritten: bool,
 }
 
 impl Parking {
     /// Takes over the destination's clock as it is on disk.
     pub(super) fn clock_is(&mut self, clock: Option<RefusedSince>) {
-        self.clock = clock;
+        if !self.is_unwritten {
+            self.clock = clock;
+        }
     }
 
     /// The first record of the destination is this one.
     pub(super) fn first_is(&mut self, stored: &Stored) {
         if self.record != Some(stored.seq) {
-            *self = Self { record: Some(stored.seq), clock: self.clock, ..Self::default() };
+            let is_unwritten = self.is_unwritten;
+            *self = Self { record: Some(stored.seq), clock: self.clock, is_unwritten, ..Self::default() };
+            self.tries.clone_from(&stored.tries);
+        } else if !self.is_unwritten {
+            self.tries.clone_from(&stored.tries);
         }
-        self.tries.clone_from(&stored.tries);
+    }
+
+    /// Whether the disk has what is known here. If not, memory is newer, and the next refusal is
+    /// noted whole.
+    pub(super) fn written(&mut self, is_written: bool) {
+        self.is_unwritten = !is_written;
+    }
+
+    /// What the disk lacks since it failed to write: the clock.
+    pub(super) fn unwritten(&self) -> Option<RefusedSince> {
+        self.clock.filter(|_| self.is_unwritten)
     }
 
     /// The broker has accepted a message of the destination. Returns whether the clock ran.
