@@ -180,8 +180,9 @@ impl LinkHandle {
         }
     }
 
-    /// Whether the broker refused or nacked a message to the same destination within the last
-    /// second, and accepted none since. Then it is worth waiting before the next one is tried.
+    /// Whether the broker refused, nacked or did not confirm a message to the same destination
+    /// within the last second, and accepted none since. Then it is worth waiting before the next
+    /// one is tried.
     #[must_use]
     pub fn refuses(&self, message: &Message) -> bool {
         self.attempting.judge.refuses(message)

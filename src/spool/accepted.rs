@@ -54,10 +54,15 @@ pub struct Watched {
 }
 
 impl Acceptances {
-    /// Whether the drain watches the destination of a message that is about to be published.
+    /// Whether the drain watches the destination of a message that is about to be published, and
+    /// its confirm would say that the destination takes messages: the confirm of one that need not
+    /// be routed, or that names further routing keys, does not.
     #[must_use]
     pub fn look(&self, message: &Message) -> Option<Box<Watched>> {
         if self.0.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        if !message.mandatory || message.copies().next().is_some() {
             return None;
         }
         let of = Address::of(message);

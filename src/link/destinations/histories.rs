@@ -71,7 +71,8 @@ struct History {
     closed_since: Option<Instant>,
     /// The first 312 since `routable`.
     returned_since: Option<Instant>,
-    /// The last refusal or nack since the last accepted message.
+    /// The last message that was refused, nacked or not confirmed in time, since the last accepted
+    /// one.
     refused: Option<Instant>,
 }
 
@@ -102,9 +103,9 @@ impl Histories {
     pub(crate) fn accepted(&mut self, message: &Message, now: Instant) {
         let history = self.of(message, now);
         (history.open, history.closed_since) = (Some(now), None);
-        history.refused = None;
         if message.mandatory && message.copies().next().is_none() {
             (history.routable, history.returned_since) = (Some(now), None);
+            history.refused = None;
         }
     }
 
@@ -117,13 +118,13 @@ impl Histories {
         self.exchanges.get(&message.exchange)?.get(&message.routing_key)
     }
 
-    /// The broker nacked the message: a queue did not take it.
-    pub(crate) fn nacked(&mut self, message: &Message, now: Instant) {
+    /// The broker nacked the message, or did not confirm it in time.
+    pub(crate) fn not_confirmed(&mut self, message: &Message, now: Instant) {
         self.of(message, now).refused = Some(now);
     }
 
-    /// Whether the broker's last word about the destination, within the last second, was a refusal
-    /// or a nack.
+    /// Whether the last message to the destination, within the last second, was refused, nacked or
+    /// not confirmed.
     pub(crate) fn refused_lately(&self, message: &Message, now: Instant) -> bool {
         let refused = self.history(message).and_then(|history| history.refused);
         refused.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
@@ -174,8 +175,11 @@ impl Histories {
     }
 
     fn forget_the_oldest(&mut self, now: Instant) {
+        // Those that never took a mandatory message go first: a client that invents names must not
+        // displace what is known of others.
         let age = |history: &History| {
-            history.last_confirm().map_or(Duration::MAX, |confirm| now.saturating_duration_since(confirm))
+            let since = |confirm| now.saturating_duration_since(confirm);
+            (history.routable.is_none(), history.last_confirm().map_or(Duration::MAX, since))
         };
         let mut ages: Vec<_> = self.exchanges.values().flat_map(Map::values).map(age).collect();
         let kept = ages.len().saturating_sub(FORGOTTEN_AT_ONCE).min(ages.len() - 1);
@@ -271,6 +275,18 @@ mod tests {
         let (mut histories, now) = (Histories::default(), Instant::now());
         histories.accepted(&to("e", "other"), now);
         assert_eq!(refused(&mut histories, Word::Closed, now), Meaning::Verdict);
+    }
+
+    #[test]
+    fn returned_messages_to_invented_names_displace_no_proven_destination() {
+        let (mut histories, begun) = (Histories::default(), Instant::now());
+        histories.accepted(&to("orders", "created"), begun);
+        for n in 0..2 * DESTINATIONS_MAX {
+            let now = begun + Duration::from_millis(u64::try_from(n).unwrap());
+            let invented = to("orders", &format!("invented-{n}"));
+            histories.refused(&invented, Word::Returned, Prior::Unknown, PROVEN_FOR, now);
+        }
+        assert!(histories.was_routable(&to("orders", "created")));
     }
 
     #[test]

@@ -71,9 +71,9 @@ impl Judge {
         lock(&self.histories).accepted(message, Instant::now());
     }
 
-    /// The broker nacked the message.
-    pub(crate) fn nacked(&self, message: &Message) {
-        lock(&self.histories).nacked(message, Instant::now());
+    /// The broker nacked the message, or did not answer in time.
+    pub(crate) fn not_confirmed(&self, message: &Message) {
+        lock(&self.histories).not_confirmed(message, Instant::now());
     }
 
     /// Whether the broker's word of the last second is against the destination.

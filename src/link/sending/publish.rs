@@ -60,8 +60,8 @@ impl LinkHandle {
         passing.ended(settlement.outcome);
         if settlement.outcome == Outcome::Confirmed {
             judge.accepted(&message);
-        } else if settlement.outcome == Outcome::Nacked {
-            judge.nacked(&message);
+        } else if matches!(settlement.outcome, Outcome::Nacked | Outcome::ConfirmTimeout) {
+            judge.not_confirmed(&message);
         } else if settlement.outcome.row().is_refusal {
             // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
             return Box::pin(judge.judge(&message, settlement, deadline)).await;
