@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout_at};
 pub(super) struct Course {
     ways: Arc<Ways>,
     order: Order,
-    permit: Permit,
     answer: Answering,
 }
 
@@ -58,18 +57,13 @@ impl Answering {
 }
 
 impl Course {
-    pub(super) fn new(
-        ways: Arc<Ways>,
-        order: Order,
-        permit: Permit,
-        reply: oneshot::Sender<Settlement>,
-    ) -> Self {
+    pub(super) fn new(ways: Arc<Ways>, order: Order, reply: oneshot::Sender<Settlement>) -> Self {
         let message_id = order.message_id().clone();
-        Self { ways, order, permit, answer: Answering { reply, message_id } }
+        Self { ways, order, answer: Answering { reply, message_id } }
     }
 
     /// Takes the order to its end, and answers by its deadline.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, permit: Permit) {
         let claim = match self.claim() {
             Ok(claim) => claim,
             Err(NoClaim::Replay(outcome, message_id)) => return self.answer.replay(outcome, message_id),
@@ -81,10 +75,12 @@ impl Course {
             self.answer.message_id = claim.message_id.clone();
         }
         match self.order.mode {
-            Mode::Direct => self.direct(claim).await,
+            Mode::Direct => self.direct(claim, permit).await,
             Mode::Fallback | Mode::Spool => match self.recall(claim).await {
-                Some((course, claim)) if course.order.mode == Mode::Fallback => course.fallback(claim).await,
-                Some((course, claim)) => course.keep(claim, None).await,
+                Some((course, claim)) if course.order.mode == Mode::Fallback => {
+                    course.fallback(claim, permit).await
+                }
+                Some((course, claim)) => course.keep(claim, Some(permit), None).await,
                 None => {}
             },
         }
@@ -98,10 +94,10 @@ impl Course {
         self.ways.claims.claim(fingerprint::of_key(client, key), request, id).map(Some)
     }
 
-    async fn direct(self, claim: Option<Claim>) {
+    async fn direct(self, claim: Option<Claim>, permit: Permit) {
         let Order { message, deadline, retry, .. } = self.order;
         let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
-        let settlement = self.ways.link.publish(message, self.permit, deadline, retry).await;
+        let settlement = self.ways.link.publish(message, permit, deadline, retry).await;
         tell(watched.as_deref(), &settlement);
         if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
             claim.settle(Outcome::Confirmed, &self.answer.message_id);
@@ -128,14 +124,14 @@ impl Course {
         None
     }
 
-    async fn fallback(mut self, claim: Option<Claim>) {
+    async fn fallback(mut self, claim: Option<Claim>, permit: Permit) {
         if self.takes_the_detour() {
-            return self.keep(claim, None).await;
+            return self.keep(claim, Some(permit), None).await;
         }
         let Order { ref message, deadline, retry, .. } = self.order;
         let brokers_part = split::brokers_part(Instant::now(), deadline);
         let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(message));
-        let settlement = self.ways.link.publish(Arc::clone(message), self.permit, brokers_part, retry).await;
+        let settlement = self.ways.link.publish(Arc::clone(message), permit, brokers_part, retry).await;
         tell(watched.as_deref(), &settlement);
         if !is_for_the_spool(settlement.outcome) {
             if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
@@ -143,16 +139,23 @@ impl Course {
             }
             return self.answer.give(settlement);
         }
-        // The permit went with the publish, which may still be under way.
-        let Ok(mut permit) = self.ways.admission.admit() else { return self.answer.give(settlement) };
-        if permit.reserve(message.payload.len()).is_err() {
+        let is_unknown = settlement.outcome.class() == Class::Unknown;
+        // The permit went with the publish. If that may still be under way, it bounds this message
+        // as well: during an outage all permits may be held by such publishes.
+        let permit = self.another_permit();
+        if permit.is_none() && !is_unknown {
             return self.answer.give(settlement);
         }
-        self.permit = permit;
-        if settlement.outcome.class() == Class::Unknown {
+        if is_unknown {
             self.order.message = Arc::new(marked(Arc::unwrap_or_clone(self.order.message)));
         }
-        self.keep(claim, Some(settlement)).await;
+        self.keep(claim, permit, Some(settlement)).await;
+    }
+
+    fn another_permit(&self) -> Option<Permit> {
+        let mut permit = self.ways.admission.admit().ok()?;
+        permit.reserve(self.order.message.payload.len()).ok()?;
+        Some(permit)
     }
 
     /// Whether the message goes to the spool at once: the link takes nothing; or others wait there
@@ -172,8 +175,8 @@ impl Course {
         route.is_some_and(|route| route.order == Overtaking::Strict)
     }
 
-    async fn keep(self, claim: Option<Claim>, before: Option<Settlement>) {
-        let (Order { message, deadline, .. }, permit) = (self.order, self.permit);
+    async fn keep(self, claim: Option<Claim>, permit: Option<Permit>, before: Option<Settlement>) {
+        let Order { message, deadline, .. } = self.order;
         let Some(spool) = self.ways.spool.clone() else {
             return self.answer.give(before.unwrap_or(Settlement::of(Outcome::SpoolFailed)));
         };

@@ -22,7 +22,8 @@ pub(super) const fn properties_max(frame_max: usize) -> usize {
 pub(super) struct Keeping {
     pub(super) spool: SpoolHandle,
     pub(super) message: Arc<Message>,
-    pub(super) permit: Permit,
+    /// `None` if the permit of a publish that may still be under way bounds the message.
+    pub(super) permit: Option<Permit>,
     pub(super) deadline: Deadline,
     /// How the broker's part ended.
     pub(super) before: Option<Settlement>,

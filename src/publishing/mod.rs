@@ -137,8 +137,8 @@ impl PublishService {
             }));
         }
         let (reply, settled) = oneshot::channel();
-        let course = Course::new(Arc::clone(&self.0), order, permit, reply);
-        self.0.tasks.spawn(course.run());
+        let course = Course::new(Arc::clone(&self.0), order, reply);
+        self.0.tasks.spawn(course.run(permit));
         // Without an answer the task has panicked, and it is not known how far it came.
         let failed = || Settlement::of(Outcome::Internal).about(message_id);
         Either::Right(settled.map(|settled| settled.unwrap_or_else(|_| failed())))
