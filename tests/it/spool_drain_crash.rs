@@ -99,6 +99,7 @@ async fn killed_twenty_times_under_load_everything_answered_arrives_and_in_order
     let start = async || {
         let uri = vhost.uri_via(proxy.port());
         let builder = Sidecar::builder(&uri).set("spool.path", &spool.setting());
+        let builder = builder.set("route", r#"[{ exchange = "orders", order = "strict" }]"#);
         builder.set("spool.drain_rate", "3000").start().await
     };
 

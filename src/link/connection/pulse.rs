@@ -96,10 +96,12 @@ impl Pulse {
                 return (PulseAction::Wait, due.min(now + self.silence(true)));
             }
             self.probe_sent = Some(now);
-            return (PulseAction::Probe, now + patience / 2);
+            return (PulseAction::Probe, now + patience - self.stall_timeout / 2);
         };
         let silent_since = sent.max(self.last_word);
-        let (half, due) = (silent_since + patience / 2, silent_since + patience);
+        let due = silent_since + patience;
+        // The time that the bytes need arouses no suspicion.
+        let half = due - self.stall_timeout / 2;
         if now < half {
             self.suspected = None;
             return (PulseAction::Wait, half);
