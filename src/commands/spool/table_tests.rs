@@ -96,7 +96,12 @@ fn the_status_of_a_full_spool_that_has_lost_its_end() {
         lost: Some(LostTail { known: Seq::new(10), committed: Seq::new(12) }),
         ..Stats::default()
     };
-    let live = SpoolSnapshot { stats, rates: Rates { appends: 12.5, deliveries: 0.0 }, refused_since_ms: None, now_ms: NOW };
+    let live = SpoolSnapshot {
+        stats,
+        rates: Rates { appends: 12.5, deliveries: 0.0 },
+        refused_since_ms: None,
+        now_ms: NOW,
+    };
     let held = Summary { largest: Vec::new(), destinations: 0, ..held().held };
     insta::assert_snapshot!(status(&Status { sidecar: Sidecar::Answers, live: Some(live), held }, NOW), @r"
     sidecar   working, 1000 stored and 50 commits since its start
