@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The most messages that may arrive twice after a crash.
 const BATCH: usize = 256;
 
+/// The route of an exchange whose order holds in every mode.
+const STRICT: &str = r#"[{ exchange = "orders", order = "strict" }]"#;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_twenty_times_while_it_drains_it_loses_nothing_and_repeats_at_most_a_batch_each_time() {
     const KILLS: usize = 20;
@@ -98,8 +101,7 @@ async fn killed_twenty_times_under_load_everything_answered_arrives_and_in_order
     let mut clients: Vec<_> = clients.collect();
     let start = async || {
         let uri = vhost.uri_via(proxy.port());
-        let builder = Sidecar::builder(&uri).set("spool.path", &spool.setting());
-        let builder = builder.set("route", r#"[{ exchange = "orders", order = "strict" }]"#);
+        let builder = Sidecar::builder(&uri).set("spool.path", &spool.setting()).set("route", STRICT);
         builder.set("spool.drain_rate", "3000").start().await
     };
 

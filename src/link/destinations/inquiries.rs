@@ -83,7 +83,8 @@ impl Inquiries {
     }
 
     fn answer(&self, queue: &ShortText) -> Option<Answer> {
-        // The broker removes line breaks from the name in a declaration, and asks for another queue.
+        // The broker removes line breaks from a declared name: the answer would be about another
+        // queue.
         if queue.as_str().contains(['\r', '\n']) {
             return None;
         }
