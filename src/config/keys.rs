@@ -78,6 +78,9 @@ configuration! {
             /// How long the broker may owe an answer without sending anything before the connection
             /// counts as stalled.
             stall_timeout: Duration = "1s", duration(ms(100), seconds(60));
+            /// The longest time for which the bytes before a probe may delay its answer, while the
+            /// broker's system acknowledges more of them from moment to moment.
+            transfer_max: Duration = "60s", duration(seconds(1), minutes(60));
             /// The time limit of one attempt to connect: name look-up, TCP, TLS and AMQP handshake
             /// together.
             connect_timeout: Duration = "3s", duration(ms(100), seconds(60));

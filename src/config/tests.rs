@@ -107,6 +107,7 @@ fn without_any_source_the_defaults_hold() {
     connections = 2
     heartbeat = "5s"
     stall_timeout = "1s"
+    transfer_max = "1m"
     connect_timeout = "3s"
     reconnect_min = "50ms"
     reconnect_max = "1s"

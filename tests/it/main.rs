@@ -31,6 +31,7 @@ mod reply_addresses;
 mod retries;
 mod returns_are_not_swapped;
 mod silent_destinations;
+mod slow_line;
 mod spool_command_lines;
 mod spool_commands;
 mod spool_drain;

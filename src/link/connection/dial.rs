@@ -3,6 +3,7 @@
 
 use super::failure::DialError;
 use super::files::{BrokerFiles, Login};
+use super::transport::Transport;
 use crate::config::{BrokerConfig, Endpoint, Secret};
 use crate::labels::ConnectFailure;
 use crate::link::lanes::open_channel;
@@ -26,6 +27,7 @@ pub(crate) struct Dialled {
     /// For probes only.
     pub(crate) control: Channel,
     pub(crate) kill_switch: KillSwitch,
+    pub(crate) transport: Transport,
     /// lapin's events. There is exactly one listener: clones would compete for events (ADR-0001).
     pub(crate) events: BoxStream<'static, Event>,
     pub(crate) user: Arc<str>,
@@ -88,6 +90,7 @@ async fn attempt(
     let socket = connect_tcp(endpoint, broker).await?;
     prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
     let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
+    let transport = Transport::of(&socket).map_err(|error| DialError::tcp(&error))?;
     let mut stream = AsyncTcpStream::Plain(Compat::new(socket));
     if let Some(connector) = tls {
         stream = stream
@@ -115,6 +118,7 @@ async fn attempt(
         shared,
         control,
         kill_switch,
+        transport,
         events,
         user,
         password,

@@ -4,6 +4,7 @@ use super::attempts::{Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
 use super::failure::{DialError, loss_reason};
 use super::outage_log::OutageLog;
+use super::probing::Probing;
 use super::renewal::{Renewed, keep_renewed};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
@@ -143,7 +144,8 @@ impl Supervisor {
         endpoint: &str,
         replaced: Option<watch::Sender<PublisherMode>>,
     ) -> SessionEnd {
-        let Dialled { connection, shared, control, kill_switch, events, user, password, proven } = dialled;
+        let Dialled { connection, shared, control, kill_switch, transport, events, user, password, proven } =
+            dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
         let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
         let vitals = Arc::new(Vitals::new(self.settings.suspicion.join(endpoint, proven)));
@@ -165,17 +167,17 @@ impl Supervisor {
         let vigil = Vigil {
             reporter: &self.reporter,
             connection: &connection,
-            control,
             mode: &mode,
             way: &way,
             stage: self.stage.clone(),
-            stall_timeout: self.settings.broker.stall_timeout,
+            broker: &self.settings.broker,
         };
+        let probing = Probing::new(control, transport, &way.vitals);
         let renewing = keep_renewed(&connection, self.renewed.clone(), password, &self.reporter);
         let ended = tokio::select! {
             () = renewing => PublisherEnd::Stopped,
             ended = publisher.run(&mut mode_reader) => ended,
-            (reason, cause) = when_woken(vigil.run(events)) => PublisherEnd::Lost(reason, cause),
+            (reason, cause) = when_woken(vigil.run(events, probing)) => PublisherEnd::Lost(reason, cause),
         };
         let end = match ended {
             PublisherEnd::WornOut => {

@@ -1,17 +1,17 @@
 //! Watches an open connection: the broker's events, its pulse, and the request to drain.
 
+use super::probing::Probing;
 use super::pulse::{Pulse, PulseAction};
 use super::reporter::Reporter;
 use super::state::ConnectionEvent;
 use super::status::WayIn;
+use crate::config::BrokerConfig;
 use crate::labels::LossReason;
 use crate::link::publisher::PublisherMode;
 use crate::link::stage::{Stage, draining};
 use crate::outcome::Outcome;
-use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
-use lapin::options::BasicQosOptions;
-use lapin::{Channel, Connection, Event};
+use lapin::{Connection, Event};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -23,11 +23,10 @@ const STATUS_CHECK: Duration = Duration::from_millis(250);
 pub(crate) struct Vigil<'a> {
     pub(crate) reporter: &'a Reporter,
     pub(crate) connection: &'a Connection,
-    pub(crate) control: Channel,
     pub(crate) mode: &'a watch::Sender<PublisherMode>,
     pub(crate) way: &'a WayIn,
     pub(crate) stage: watch::Receiver<Stage>,
-    pub(crate) stall_timeout: Duration,
+    pub(crate) broker: &'a BrokerConfig,
 }
 
 /// Why a connection was lost.
@@ -35,12 +34,10 @@ pub(crate) type Loss = (LossReason, String);
 
 impl Vigil<'_> {
     /// Watches until the connection is lost, and returns why.
-    pub(crate) async fn run(self, mut events: BoxStream<'static, Event>) -> Loss {
+    pub(crate) async fn run(self, mut events: BoxStream<'static, Event>, mut probing: Probing<'_>) -> Loss {
         let mut stage = self.stage.clone();
-        let mut pulse = Pulse::new(self.stall_timeout, Instant::now());
+        let mut pulse = Pulse::new(self.broker.stall_timeout, self.broker.transfer_max, Instant::now());
         let mut next_look = Instant::now();
-        let mut probe: Option<BoxFuture<'static, ()>> = None;
-        let mut probed = Instant::now();
         let witness = self.way.vitals.witness();
         let mut asks = witness.changes();
         let mut check = tokio::time::interval(STATUS_CHECK);
@@ -54,9 +51,8 @@ impl Vigil<'_> {
                 // Arrived events count before timers, so that a late poll is not taken for silence.
                 biased;
                 event = events.next() => if let Some(loss) = self.event(event, &mut pulse) { return loss },
-                () = answered(&mut probe) => {
-                    probe = None;
-                    self.way.vitals.answered(probed);
+                sent = probing.answered() => {
+                    self.way.vitals.answered(sent);
                     self.resumed_if(pulse.probe_answered(Instant::now()));
                 }
                 () = draining(&mut stage), if drain_until.is_none() => {
@@ -74,16 +70,14 @@ impl Vigil<'_> {
                     return (LossReason::Io, "the connection is closed".to_owned());
                 },
                 () = tokio::time::sleep_until(next_look) => {
-                    let (action, next) = self.look(&mut pulse);
+                    let (action, next) = self.look(&mut pulse, &probing);
                     next_look = next;
                     match action {
                         PulseAction::Wait => {}
                         PulseAction::Probe => {
-                            probed = Instant::now();
-                            probe = Some(self.probe());
                             // The same may have happened to the others. Whoever answers this is
                             // above suspicion should no answer come here.
-                            witness.ask_everybody(probed);
+                            witness.ask_everybody(probing.send(&mut pulse));
                         }
                         PulseAction::Suspect(since) => {
                             let connection = self.reporter.slot;
@@ -98,9 +92,7 @@ impl Vigil<'_> {
                 }
             }
             if witness.is_asked() && pulse.asked(Instant::now()) {
-                probed = Instant::now();
-                probe = Some(self.probe());
-                next_look = probed;
+                next_look = probing.send(&mut pulse);
             }
         }
     }
@@ -127,26 +119,15 @@ impl Vigil<'_> {
     }
 
     /// Checks whether the broker still answers. A blocked broker reads nothing, so it is not asked.
-    fn look(&self, pulse: &mut Pulse) -> (PulseAction, Instant) {
+    fn look(&self, pulse: &mut Pulse, probing: &Probing<'_>) -> (PulseAction, Instant) {
         let now = Instant::now();
         if self.connection.status().blocked() {
             pulse.suspend(now);
-            return (PulseAction::Wait, now + self.stall_timeout);
+            return (PulseAction::Wait, now + self.broker.stall_timeout);
         }
         self.resumed_if(pulse.word(self.way.vitals.last_word()));
+        probing.follow(pulse);
         pulse.look(now, self.way.vitals.owed())
-    }
-
-    /// Sends a request that every broker answers at once for any user, and that changes nothing.
-    fn probe(&self) -> BoxFuture<'static, ()> {
-        let control = self.control.clone();
-        Box::pin(async move {
-            if control.basic_qos(0, BasicQosOptions::default()).await.is_err() {
-                // The channel died with its connection, which the events report. This is not an
-                // answer.
-                std::future::pending::<()>().await;
-            }
-        })
     }
 
     fn blocked(&self, reason: &str) {
@@ -189,13 +170,6 @@ fn replace_if(mode: &mut PublisherMode, from: PublisherMode, to: PublisherMode) 
         *mode = to;
     }
     matches
-}
-
-async fn answered(probe: &mut Option<BoxFuture<'static, ()>>) {
-    match probe {
-        Some(probe) => probe.await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn until(moment: Option<Instant>) {

@@ -64,8 +64,12 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     /// The lanes of a fresh connection whose first channel is open already.
-    pub(crate) fn new(connection: Arc<Connection>, shared: Channel, settings: &LinkSettings) -> Self {
-        let unwritten = Arc::new(AtomicUsize::new(0));
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        shared: Channel,
+        settings: &LinkSettings,
+        unwritten: Arc<AtomicUsize>,
+    ) -> Self {
         let shared = Lane::new(LaneKind::Shared, Arc::clone(&connection), shared, Arc::clone(&unwritten));
         let closed = Arc::new(AtomicUsize::new(0));
         settings.inquiries.connected(&connection, &closed);

@@ -98,6 +98,7 @@ impl Publisher {
         jobs: mpsc::Receiver<Job>,
     ) -> Self {
         let frame_max = connection.configuration().frame_max() as usize;
+        let unwritten = Arc::clone(vitals.unwritten());
         Self {
             metrics,
             vitals,
@@ -106,7 +107,7 @@ impl Publisher {
             received: Vec::with_capacity(RECEIVE_BATCH),
             settled: Vec::new(),
             waiting: WaitingJobs::new(settings.max_in_flight),
-            lanes: Lanes::new(connection, shared, settings),
+            lanes: Lanes::new(connection, shared, settings, unwritten),
             probing: HashMap::new(),
             proven: ProvenDestinations::default(),
             payload_sizes: PayloadSizes::default(),

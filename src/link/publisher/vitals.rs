@@ -2,6 +2,7 @@
 
 use crate::link::destinations::Heard;
 use crate::link::suspicion::{Taking, Witness};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ pub(crate) struct Vitals {
     newest_answered: AtomicU64,
     owed: AtomicUsize,
     in_flight: AtomicUsize,
+    unwritten: Arc<AtomicUsize>,
     witness: Witness,
 }
 
@@ -28,6 +30,7 @@ impl Vitals {
             newest_answered: AtomicU64::new(0),
             owed: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            unwritten: Arc::default(),
             witness,
         }
     }
@@ -77,6 +80,11 @@ impl Vitals {
     /// Whether the connection takes one more message now.
     pub(crate) fn takes(&self) -> Taking {
         self.witness.takes(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// Bytes handed to lapin and not yet on the socket. The lanes count them.
+    pub(crate) fn unwritten(&self) -> &Arc<AtomicUsize> {
+        &self.unwritten
     }
 
     /// Bytes of publishes that the broker owes verdicts for.

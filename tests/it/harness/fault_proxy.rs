@@ -15,6 +15,9 @@ use super::ports::{ReservedPort, listen};
 use super::proxy_lane::Way;
 use super::proxy_link::{Order, Ordered, Ways, carry};
 
+/// The receive buffer of connections that are accepted while the way to the broker is throttled.
+const NARROW: usize = 16 * 1024;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A direction in which bytes travel through the proxy.
@@ -132,7 +135,8 @@ impl FaultProxy {
         self.set_ways(direction, Way::Delay(later));
     }
 
-    /// Limits the rate of bytes on each connection.
+    /// Limits the rate of bytes on each connection. Connections that are accepted while bytes to
+    /// the broker are limited have small buffers.
     ///
     /// # Panics
     /// When the rate is 0: that is [`hold`](Self::hold).
@@ -290,6 +294,10 @@ fn admit(client: TcpStream, upstream: SocketAddr, board: &Arc<Board>) {
         state.links.insert(number, link);
         (number, state.ways)
     };
+    if matches!(ways.to_broker, Way::Throttle(_)) {
+        // A wide window would take in at once what is to travel slowly.
+        drop(socket2::SockRef::from(&client).set_recv_buffer_size(NARROW));
+    }
     let board = Arc::clone(board);
     tokio::spawn(async move {
         carry(client, upstream, ways, orders).await;

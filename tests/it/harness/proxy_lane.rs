@@ -10,6 +10,9 @@ use tokio::time::{Instant, sleep_until};
 
 const READ_AT_ONCE: usize = 64 * 1024;
 
+/// A throttled lane reads ahead this much: what it holds takes time.
+const READ_AHEAD_THROTTLED: usize = 16 * 1024;
+
 /// A throttled lane makes up for a delay of at most this.
 const CATCH_UP: Duration = Duration::from_millis(40);
 
@@ -38,7 +41,8 @@ impl Way {
     fn capacity(self) -> usize {
         match self {
             Self::Delay(_) => 16 * 1024 * 1024,
-            Self::Flow | Self::Discard | Self::Hold | Self::Throttle(_) => READ_AT_ONCE,
+            Self::Throttle(_) => READ_AHEAD_THROTTLED,
+            Self::Flow | Self::Discard | Self::Hold => READ_AT_ONCE,
         }
     }
 }
@@ -136,7 +140,7 @@ impl Lane {
     }
 
     fn read(&mut self, from: &TcpStream) -> io::Result<()> {
-        let mut bytes = vec![0; READ_AT_ONCE];
+        let mut bytes = vec![0; READ_AT_ONCE.min(self.way().capacity())];
         let count = match from.try_read(&mut bytes) {
             Ok(count) => count,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
