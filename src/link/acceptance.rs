@@ -19,7 +19,30 @@ pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> 
     if size > properties_max {
         return Some(format!("properties and headers take {size} bytes, the broker takes {properties_max}"));
     }
-    is_a_reply_address(message).map(str::to_owned).or_else(|| malformed_broker_header(message))
+    is_a_reply_address(message)
+        .map(str::to_owned)
+        .or_else(|| malformed_broker_header(message))
+        .or_else(|| crashes_a_stream(message).map(str::to_owned))
+}
+
+/// Why the message is refused if RabbitMQ 4 closes the whole connection (541) when such a message
+/// goes to a stream. Recorded from RabbitMQ 4.0.5.
+///
+/// It converts a message for a stream to AMQP 1.0, and takes parts that are meant for that as they
+/// are: bytes of AMQP 1.0 that no HTTP client sends, and a filter value that is a text.
+fn crashes_a_stream(message: &Message) -> Option<&'static str> {
+    let properties = &message.properties;
+    if properties.kind.as_ref().is_some_and(|it| it.as_str() == "amqp-1.0") {
+        return Some("type: amqp-1.0 stands for content that is encoded as AMQP 1.0");
+    }
+    properties.headers.iter().find_map(|(name, value)| match name.as_str() {
+        "x-stream-filter-value" => (!matches!(value, HeaderValue::Text(_)))
+            .then_some("headers.x-stream-filter-value: expected a string"),
+        name if name.starts_with("x-amqp-1.0-") => {
+            Some("headers: names that begin with x-amqp-1.0- are for the broker's conversion of AMQP 1.0")
+        }
+        _ => None,
+    })
 }
 
 /// Why the message is refused if a header that brokers write has a form that no broker writes.
@@ -137,6 +160,22 @@ mod tests {
         assert_eq!(problem("x-death", HeaderValue::Array(vec![])), None);
         assert_eq!(problem("x-first-death-reason", text("rejected")), None);
         assert_eq!(problem("x-tenant", HeaderValue::Int(7)), None);
+    }
+
+    #[test]
+    fn what_crashes_the_conversion_for_a_stream_is_refused() {
+        assert_eq!(problem("x-stream-filter-value", text("eu")), None);
+        for (name, value) in [
+            ("x-stream-filter-value", HeaderValue::Int(5)),
+            ("x-stream-filter-value", HeaderValue::Void),
+            ("x-amqp-1.0-properties", text("any")),
+            ("x-amqp-1.0-footer", text("any")),
+        ] {
+            assert!(problem(name, value).is_some(), "{name}");
+        }
+        let mut message = message_to("e", "k");
+        message.properties.kind = Some(ShortText::new("amqp-1.0").unwrap());
+        assert!(unacceptable(&message, 1 << 16).is_some());
     }
 
     #[test]

@@ -245,6 +245,9 @@ fn bad_envelopes() -> Vec<(String, &'static str)> {
         (property(r#""headers":{"x-first-death-queue":7}"#), "headers.x-first-death-queue"),
         (property(r#""headers":{"x-received-from":[7]}"#), "headers.x-received-from"),
         (property(r#""headers":{"x-delivery-count":"7"}"#), "headers.x-delivery-count"),
+        (property(r#""headers":{"x-stream-filter-value":7}"#), "headers.x-stream-filter-value"),
+        (property(r#""headers":{"x-amqp-1.0-footer":"7"}"#), "headers"),
+        (property(r#""type":"amqp-1.0""#), "type"),
     ]
 }
 
