@@ -122,7 +122,8 @@ pub(crate) async fn keep_renewed(
     let Reporter { slot, metrics, .. } = reporter;
     note(&current, metrics);
     loop {
-        let other = renewed.wait_for(|secret| secret.as_ref().is_some_and(|secret| *secret != current)).await;
+        let is_newer = |secret: &Option<Secret>| secret.as_ref().is_some_and(|it| replaces(it, &current));
+        let other = renewed.wait_for(is_newer).await;
         let Ok(Some(secret)) = other.map(|secret| secret.clone()) else {
             // Nothing is renewed any more, and the connection goes on.
             return std::future::pending().await;
@@ -139,9 +140,32 @@ pub(crate) async fn keep_renewed(
     }
 }
 
+/// Whether a connection with the secret `current` should get this token. The connection reads the
+/// file itself when it logs in, so the token that was handed out last may be the older one.
+fn replaces(token: &Secret, current: &Secret) -> bool {
+    let Some(Token { end: current_end, .. }) = Token::of(current) else { return false };
+    let end = Token::of(token).and_then(|token| token.end);
+    token != current && (end.is_none() || end > current_end)
+}
+
 /// Shows until when the broker accepts a secret.
 fn note(secret: &Secret, metrics: &Metrics) {
     let token = Token::of(secret);
     let lifetime = token.map(|token| token.lifetime(SystemTime::now())).unwrap_or_default();
     metrics.token_in_use(token.and_then(|token| token.end), lifetime);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::testing::token_until;
+    use super::*;
+
+    #[test]
+    fn a_connection_gets_only_a_token_that_ends_later_than_its_own() {
+        let [early, late] = [1_700_000_000, 1_700_003_600].map(token_until);
+        assert!(replaces(&late, &early));
+        assert!(!replaces(&early, &late), "it logged in with a newer one than was handed out");
+        assert!(!replaces(&late, &late));
+        assert!(!replaces(&late, &Secret::new("a password")), "it logged in after a token was replaced");
+    }
 }

@@ -46,12 +46,28 @@ fn moment(seconds: f64) -> Option<SystemTime> {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A token with these claims.
+    pub(in crate::link::connection) fn token_with(claims: &str) -> Secret {
+        let [header, claims] = [r#"{"alg":"HS256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+        Secret::new(format!("{header}.{claims}.c2lnbmF0dXJl"))
+    }
+
+    /// A token that ends at this Unix time, in seconds.
+    pub(in crate::link::connection) fn token_until(seconds: u64) -> Secret {
+        token_with(&format!(r#"{{"exp":{seconds}}}"#))
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::testing::token_with;
     use super::*;
 
     fn token(claims: &str) -> Option<Token> {
-        let [header, claims] = [r#"{"alg":"HS256"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
-        Token::of(&Secret::new(format!("{header}.{claims}.c2lnbmF0dXJl")))
+        Token::of(&token_with(claims))
     }
 
     fn at(seconds: u64) -> SystemTime {
