@@ -87,6 +87,11 @@ impl<P> Ledger<P> {
         self.members.remove(&number);
     }
 
+    /// Whether the connection has not left.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.members.contains_key(&number)
+    }
+
     /// The broker answered something that was sent over the connection at `sent`.
     pub(crate) fn answered(&mut self, number: u64, sent: Instant) {
         let Some(member) = self.member(number) else { return };

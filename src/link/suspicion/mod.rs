@@ -129,7 +129,10 @@ impl Witness {
 
     /// The connection takes nothing more, for ever.
     pub(super) fn leave(&self) {
-        self.shared.change(|ledger| ledger.leave(self.number));
+        // A connection that finishes says so in every turn, and news of it would be the next turn.
+        if lock(&self.shared.ledger).has(self.number) {
+            self.shared.change(|ledger| ledger.leave(self.number));
+        }
     }
 
     /// Whether it should prove that it is alive.
