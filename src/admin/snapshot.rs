@@ -73,8 +73,12 @@ impl Snapshot {
 
     /// Why connections are not up, each with its endpoint.
     pub(super) fn link_reasons(&self) -> impl Iterator<Item = String> {
-        self.connections.iter().filter_map(|ConnectionStatus { endpoint, reason, .. }| {
-            reason.as_ref().map(|reason| format!("{endpoint}: {reason}"))
+        self.connections.iter().filter_map(|ConnectionStatus { endpoint, address, reason, .. }| {
+            let reason = reason.as_ref()?;
+            Some(match address.map(|address| address.to_string()) {
+                Some(address) if address != *endpoint => format!("{endpoint} at {address}: {reason}"),
+                Some(_) | None => format!("{endpoint}: {reason}"),
+            })
         })
     }
 

@@ -38,7 +38,7 @@ use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
-use connection::{BrokerFiles, Renewal, Reporter, StateReader, Supervisor, WayIn};
+use connection::{Addresses, BrokerFiles, Renewal, Reporter, StateReader, Supervisor, WayIn};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
@@ -56,6 +56,7 @@ use tokio::time::Instant;
 struct LinkSettings {
     broker: BrokerConfig,
     files: BrokerFiles,
+    addresses: Addresses,
     max_in_flight: usize,
     inquiries: Arc<Inquiries>,
     channel_limit: Arc<ChannelLimit>,
@@ -97,6 +98,7 @@ impl Link {
             max_in_flight: publish.max_in_flight,
             broker: broker.clone(),
             files,
+            addresses: Addresses::default(),
             inquiries: Arc::clone(&inquiries),
             channel_limit,
         });

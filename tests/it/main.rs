@@ -3,6 +3,7 @@
 mod harness;
 
 mod ack_sink;
+mod addresses;
 mod bad_input;
 mod blocked;
 mod bounds;

@@ -1,4 +1,4 @@
-//! One attempt to connect: name look-up, TCP, TLS, AMQP handshake, first channel; and the kill
+//! One attempt to connect: files, TCP, TLS, AMQP handshake, first channel; and the kill
 //! switch.
 
 use super::failure::DialError;
@@ -14,7 +14,7 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{LongString, ShortString};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{Channel, Connection, ConnectionProperties, Event};
-use std::net::{Shutdown, TcpStream as StdTcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream as StdTcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -64,30 +64,32 @@ impl Drop for KillSwitch {
     }
 }
 
-/// Connects to `endpoint` within `broker.connect_timeout`, first channel included. Before that, a
-/// file that blocks may take two seconds, and only at the first attempts.
+/// Connects to an `address` of `endpoint` within `broker.connect_timeout`, first channel included.
+/// Before that, a file that blocks may take two seconds, and only at the first attempts.
 pub(crate) async fn dial(
     endpoint: &Endpoint,
+    address: SocketAddr,
     broker: &BrokerConfig,
     files: &BrokerFiles,
 ) -> Result<Dialled, DialError> {
     let too_late = || DialError::new(ConnectFailure::Timeout, "broker.connect_timeout passed");
     let login = files.login(endpoint).await?;
     let tls = if endpoint.tls { Some(files.tls().await?) } else { None };
-    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, broker, login, tls))
+    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, address, broker, login, tls))
         .await
         .unwrap_or_else(|_| Err(too_late()))
 }
 
 async fn attempt(
     endpoint: &Endpoint,
+    address: SocketAddr,
     broker: &BrokerConfig,
     login: Login,
     tls: Option<RustlsConnector>,
 ) -> Result<Dialled, DialError> {
     let (user, password): (Arc<str>, _) = (login.user.as_str().into(), login.password.clone());
     let uri = uri(endpoint, broker, login);
-    let socket = connect_tcp(endpoint, broker).await?;
+    let socket = TcpStream::connect(address).await.map_err(|error| DialError::tcp(&error))?;
     prepare(&socket, broker).map_err(|error| DialError::tcp(&error))?;
     let kill_switch = KillSwitch::of(&socket).map_err(|error| DialError::tcp(&error))?;
     let transport = Transport::of(&socket).map_err(|error| DialError::tcp(&error))?;
@@ -124,24 +126,6 @@ async fn attempt(
         password,
         proven,
     })
-}
-
-async fn connect_tcp(endpoint: &Endpoint, broker: &BrokerConfig) -> Result<TcpStream, DialError> {
-    let addresses: Vec<_> = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|error| DialError::new(ConnectFailure::Dns, error))?
-        .collect();
-    // A first address that drops packets must leave time for the second.
-    let share = broker.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-    let mut last = DialError::new(ConnectFailure::Dns, "the name has no address");
-    for address in addresses {
-        match tokio::time::timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = DialError::tcp(&error),
-            Err(_) => last = DialError::new(ConnectFailure::Timeout, "no answer to a TCP connect"),
-        }
-    }
-    Err(last)
 }
 
 fn prepare(socket: &TcpStream, broker: &BrokerConfig) -> std::io::Result<()> {

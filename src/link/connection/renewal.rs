@@ -98,8 +98,7 @@ impl Renewal {
 
     /// Logs in with what the files hold now, and out again.
     async fn try_out(&self, rotation: &mut Rotation) -> Tried {
-        let LinkSettings { broker, files, .. } = &*self.settings;
-        let (_, dialled) = connect(broker, files, rotation, |_| false, |_| {}, |_, _| {}).await;
+        let (_, dialled) = connect(&self.settings, rotation, |_| 0, |_| {}, |_, _| {}).await;
         match dialled {
             Ok(dialled) => {
                 close_promptly(&dialled.connection).await;

@@ -1,11 +1,13 @@
 //! The link's state for its readers: one watch channel, in which each connection's slot has one
 //! writer.
 
+use super::attempts::Place;
 use super::state::{ConnectionEvent, link_state};
 use crate::labels::ConnectionState;
 use crate::link::publisher::Vitals;
 use crate::link::ticket::Job;
 use serde::{Serialize, Serializer};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -20,6 +22,9 @@ pub struct ConnectionStatus {
     pub since: SystemTime,
     /// The endpoint it is connected to, or tried last: host and port, no credentials.
     pub endpoint: String,
+    /// The endpoint's address, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
     /// Why it is not up, for people; never holds credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -80,6 +85,7 @@ pub(crate) fn channel(connections: usize) -> (Vec<StateWriter>, StateReader) {
         state: ConnectionState::Connecting,
         since: now,
         endpoint: String::new(),
+        address: None,
         reason: None,
     };
     let status = LinkStatus {
@@ -114,24 +120,27 @@ impl StateReader {
 }
 
 impl StateWriter {
-    /// Records which endpoint the next attempt goes to.
-    pub(crate) fn trying(&self, endpoint: &str) {
+    /// Records where the next attempt goes to.
+    pub(crate) fn trying(&self, place: &Place) {
         self.sender.send_modify(|published| {
-            published.status.connections[self.slot].endpoint = endpoint.to_owned();
+            let connection = &mut published.status.connections[self.slot];
+            connection.endpoint.clone_from(&place.endpoint);
+            connection.address = place.address;
         });
     }
 
-    /// Whether another connection is open to this endpoint.
-    pub(crate) fn is_taken(&self, endpoint: &str) -> bool {
+    /// How many other connections are open to this address.
+    pub(crate) fn load(&self, address: SocketAddr) -> usize {
         let published = self.sender.borrow();
         let others = published.status.connections.iter().enumerate().filter(|(slot, _)| *slot != self.slot);
-        others.map(|(_, connection)| connection).any(|connection| {
+        let open = others.filter(|(_, connection)| {
             let is_open = match connection.state {
                 ConnectionState::Up | ConnectionState::Blocked | ConnectionState::Stalled => true,
                 ConnectionState::Connecting | ConnectionState::Down | ConnectionState::Draining => false,
             };
-            is_open && connection.endpoint == endpoint
-        })
+            is_open && connection.address == Some(address)
+        });
+        open.count()
     }
 
     /// Applies an event to this connection. `way` is the way to it while it is up or blocked.

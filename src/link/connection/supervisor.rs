@@ -1,6 +1,6 @@
 //! Keeps one connection alive: dials, serves, tears down, and dials again, forever.
 
-use super::attempts::{Rotation, connect};
+use super::attempts::{Place, Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
 use super::failure::{DialError, loss_reason};
 use super::outage_log::OutageLog;
@@ -59,22 +59,21 @@ impl Supervisor {
     /// Runs until the link is drained.
     pub(crate) async fn run(mut self) {
         let settings = Arc::clone(&self.settings);
-        let (broker, files) = (&settings.broker, &settings.files);
+        let broker = &settings.broker;
         let mut backoff = Backoff::new(broker.reconnect_min, broker.reconnect_max);
         let mut outage = OutageLog::default();
         let mut rotation = Rotation::starting_at(self.reporter.slot);
         let mut retiring: Option<watch::Sender<PublisherMode>> = None;
         while !self.is_draining() {
             let connecting = connect(
-                broker,
-                files,
+                &settings,
                 &mut rotation,
-                |endpoint| self.reporter.state.is_taken(endpoint),
-                |endpoint| self.reporter.state.trying(endpoint),
-                |endpoint, error| self.not_connected(error, endpoint, &mut outage),
+                |address| self.reporter.state.load(address),
+                |place| self.reporter.state.trying(place),
+                |place, error| self.not_connected(error, place, &mut outage),
             );
             let mut stage = self.stage.clone();
-            let (endpoint, dialled) = tokio::select! {
+            let (place, dialled) = tokio::select! {
                 attempted = connecting => attempted,
                 () = draining(&mut stage) => break,
             };
@@ -83,11 +82,11 @@ impl Supervisor {
                     outage.over();
                     rotation.connected();
                     self.reporter.metrics.connect_succeeded();
-                    self.reporter.state.trying(&endpoint);
+                    self.reporter.state.trying(&place);
                     let started = Instant::now();
-                    match self.serve(dialled, &endpoint, retiring.take()).await {
+                    match self.serve(dialled, &place, retiring.take()).await {
                         SessionEnd::Drained => break,
-                        SessionEnd::Lost(loss) => self.lost(&loss, &endpoint),
+                        SessionEnd::Lost(loss) => self.lost(&loss, &place),
                         SessionEnd::Retiring(mode) => {
                             retiring = Some(mode);
                             continue;
@@ -102,7 +101,10 @@ impl Supervisor {
                         mode.send_replace(PublisherMode::Finishing);
                         self.reporter.apply(ConnectionEvent::Lost, None, None);
                     }
-                    self.not_connected(&error, &endpoint, &mut outage);
+                    self.not_connected(&error, &place, &mut outage);
+                    if rotation.has_more() {
+                        continue;
+                    }
                 }
             }
             tokio::select! {
@@ -117,23 +119,24 @@ impl Supervisor {
         while self.retired.join_next().await.is_some() {}
     }
 
-    fn not_connected(&self, error: &DialError, endpoint: &str, outage: &mut OutageLog) {
+    fn not_connected(&self, error: &DialError, place: &Place, outage: &mut OutageLog) {
         let reason = error.failure.as_str();
         let text = format!("{reason}: {}", error.text);
         self.reporter.metrics.connect_failed(error.failure);
         self.settings.channel_limit.heard(&error.text);
         if let Some(unlogged) = outage.worth_a_line(&text) {
             let connection = self.reporter.slot;
-            tracing::warn!(connection, endpoint, reason, cause = error.text, unlogged, "could not connect");
+            let (endpoint, cause) = (place.to_string(), &error.text);
+            tracing::warn!(connection, endpoint, reason, cause, unlogged, "could not connect");
         }
         self.reporter.apply(ConnectionEvent::ConnectFailed, Some(text), None);
     }
 
-    fn lost(&self, (reason, cause): &Loss, endpoint: &str) {
+    fn lost(&self, (reason, cause): &Loss, place: &Place) {
         self.reporter.metrics.disconnected(*reason);
         self.settings.channel_limit.heard(cause);
         let (connection, reason) = (self.reporter.slot, reason.as_str());
-        tracing::warn!(connection, endpoint, reason, cause, "connection lost");
+        tracing::warn!(connection, endpoint = %place, reason, cause, "connection lost");
     }
 
     /// One session: serves an open connection until it ends and every request is answered. The
@@ -141,14 +144,14 @@ impl Supervisor {
     async fn serve(
         &mut self,
         dialled: Dialled,
-        endpoint: &str,
+        place: &Place,
         replaced: Option<watch::Sender<PublisherMode>>,
     ) -> SessionEnd {
         let Dialled { connection, shared, control, kill_switch, transport, events, user, password, proven } =
             dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
         let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
-        let vitals = Arc::new(Vitals::new(self.settings.suspicion.join(endpoint, proven)));
+        let vitals = Arc::new(Vitals::new(self.settings.suspicion.join(&place.node(), proven)));
         let way = WayIn { jobs, vitals: Arc::clone(&vitals) };
         let mut publisher = Publisher::new(
             Arc::clone(&connection),
@@ -159,7 +162,7 @@ impl Supervisor {
             vitals,
             receiver,
         );
-        tracing::info!(connection = self.reporter.slot, endpoint, "connected");
+        tracing::info!(connection = self.reporter.slot, endpoint = %place, "connected");
         self.reporter.apply(ConnectionEvent::Connected, None, Some(way.clone()));
         if let Some(replaced) = replaced {
             replaced.send_replace(PublisherMode::Finishing);
@@ -184,7 +187,7 @@ impl Supervisor {
                 self.reporter.metrics.disconnected(LossReason::Replaced);
                 tracing::info!(
                     connection = self.reporter.slot,
-                    endpoint,
+                    endpoint = %place,
                     "replacing the connection: its channels are used up or stand still"
                 );
                 let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };

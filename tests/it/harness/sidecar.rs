@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The settings of a sidecar.
 pub struct SidecarBuilder {
     settings: Vec<(String, String)>,
+    hosts: Option<NamedTempFile>,
 }
 
 /// A running sidecar. Killed when dropped.
@@ -33,6 +34,7 @@ pub struct Sidecar {
     client: Client<HttpConnector, Full<Bytes>>,
     log: Arc<Mutex<String>>,
     _config: NamedTempFile,
+    hosts: Option<NamedTempFile>,
 }
 
 impl SidecarBuilder {
@@ -48,6 +50,14 @@ impl SidecarBuilder {
         self.set(key, toml)
     }
 
+    /// Gives it a hosts file of its own, with these lines.
+    pub fn hosts(mut self, lines: &str) -> Self {
+        let file = NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), lines).expect("written");
+        self.hosts = Some(file);
+        self
+    }
+
     /// Tolerates a frozen broker for a while, without a stall or a lost connection.
     pub fn patient(self) -> Self {
         self.set("broker.stall_timeout", "\"1m\"").set("broker.heartbeat", "\"1m\"")
@@ -61,7 +71,15 @@ impl SidecarBuilder {
         }
         // A write beyond the limit on a file's size is an error and no signal, for tests of a
         // failing disk.
-        let mut child = Command::new("sh")
+        let mut command = match &self.hosts {
+            None => Command::new("sh"),
+            Some(_) => Command::new("unshare"),
+        };
+        if let Some(hosts) = &self.hosts {
+            command.args(["--map-root-user", "--mount", "sh", "-c"]);
+            command.arg("mount --bind \"$0\" /etc/hosts && exec sh \"$@\"").arg(hosts.path());
+        }
+        let mut child = command
             .args([
                 "-c",
                 "trap '' XFSZ; exec \"$@\"",
@@ -89,8 +107,8 @@ impl SidecarBuilder {
             }
         });
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(2048).build_http();
-        let mut sidecar =
-            Sidecar { child, http: String::new(), admin: String::new(), client, log, _config: config };
+        let (http, admin, hosts) = (String::new(), String::new(), self.hosts);
+        let mut sidecar = Sidecar { child, http, admin, client, log, _config: config, hosts };
         let (http, admin) = eventually("the sidecar listens", START_MAX, async || {
             let log = sidecar.log();
             let line = log.lines().find(|line| line.contains("listening http="));
@@ -112,10 +130,16 @@ fn field(line: &str, name: &str) -> Option<String> {
 impl Sidecar {
     /// A sidecar for the broker at `uri`, with free ports and the other defaults.
     pub fn builder(uri: &str) -> SidecarBuilder {
-        SidecarBuilder { settings: Vec::new() }
+        SidecarBuilder { settings: Vec::new(), hosts: None }
             .set("broker.endpoints", &format!("[\"{uri}\"]"))
             .set("http.listen", "\"127.0.0.1:0\"")
             .set("admin.listen", "\"127.0.0.1:0\"")
+    }
+
+    /// Replaces the lines of its hosts file.
+    pub fn set_hosts(&self, lines: &str) {
+        let file = self.hosts.as_ref().expect("it was built with hosts");
+        std::fs::write(file.path(), lines).expect("written");
     }
 
     /// Starts a sidecar with defaults and waits until its link is up.
