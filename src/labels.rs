@@ -122,7 +122,8 @@ labels! {
         Stalled = "stalled",
         /// The broker or the network broke the protocol.
         Protocol = "protocol",
-        /// Replaced on purpose, before its channel ids run out.
+        /// Replaced on purpose: its channels were used up or stood still, or it moved to another
+        /// endpoint.
         Replaced = "replaced",
     }
 

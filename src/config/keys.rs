@@ -89,6 +89,9 @@ configuration! {
             reconnect_min: Duration = "50ms", duration(ms(1), seconds(10));
             /// The longest pause before connecting again.
             reconnect_max: Duration = "1s", duration(ms(10), seconds(60));
+            /// How long connections may be spread unevenly over the endpoints before they move, one
+            /// after the other. A connection moves without losing a publish.
+            rebalance_after: Duration = "30s", duration(seconds(1), minutes(60));
             /// The largest AMQP frame requested from the broker.
             frame_max: usize = "32KiB", size(8 * KIB, MIB);
             /// The bytes per connection that may wait inside the AMQP library.

@@ -111,6 +111,7 @@ fn without_any_source_the_defaults_hold() {
     connect_timeout = "3s"
     reconnect_min = "50ms"
     reconnect_max = "1s"
+    rebalance_after = "30s"
     frame_max = "32KiB"
     write_window = "4MiB"
     connection_name = "amqpost"

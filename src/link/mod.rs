@@ -38,7 +38,9 @@ use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
 use channel_limit::ChannelLimit;
-use connection::{Addresses, BrokerFiles, Renewal, Reporter, StateReader, Supervisor, WayIn};
+use connection::{
+    Addresses, BrokerFiles, Diagnoses, Homing, Renewal, Reporter, StateReader, Supervisor, WayIn,
+};
 use destinations::{Breakers, Inquiries};
 use sending::{Attempting, Judge, RetryBudget, Turns};
 use stage::Stage;
@@ -57,6 +59,8 @@ struct LinkSettings {
     broker: BrokerConfig,
     files: BrokerFiles,
     addresses: Addresses,
+    homing: Homing,
+    diagnoses: Diagnoses,
     max_in_flight: usize,
     inquiries: Arc<Inquiries>,
     channel_limit: Arc<ChannelLimit>,
@@ -99,6 +103,8 @@ impl Link {
             broker: broker.clone(),
             files,
             addresses: Addresses::default(),
+            homing: Homing::new(broker.rebalance_after),
+            diagnoses: Diagnoses::default(),
             inquiries: Arc::clone(&inquiries),
             channel_limit,
         });

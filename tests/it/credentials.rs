@@ -5,7 +5,7 @@ use crate::harness::*;
 use serde_json::json;
 use std::io::Write;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const QUEUE: &str = "/v1/queues/orders/messages";
@@ -132,7 +132,44 @@ async fn a_peer_that_speaks_another_protocol_is_said_and_survived() {
         drop(socket.shutdown().await);
     })
     .await;
-    assert_down_because(hopeless(&uri).start().await, &["protocol", "io"]).await;
+    let sidecar = hopeless(&uri).start().await;
+    is_explained(&sidecar, "a web server answers").await;
+    assert_down_because(sidecar, &["protocol", "io"]).await;
+}
+
+/// The reason on `/link` tells what to try.
+async fn is_explained(sidecar: &Sidecar, words: &str) {
+    eventually("the reason says what answers there", PATIENCE, async || {
+        let link = sidecar.admin("/link").await.json();
+        let reason = link["connections"][0]["reason"].as_str().unwrap_or_default().to_owned();
+        if reason.contains(words) { Ok(()) } else { Err(link) }
+    })
+    .await;
+}
+
+/// A web server answers after the first line, which AMQP does not send.
+#[tokio::test]
+async fn a_web_server_that_waits_for_a_line_is_recognized() {
+    let uri = peer(|mut socket| async move {
+        let mut seen = Vec::new();
+        let mut bytes = [0; 64];
+        while let Ok(read @ 1..) = socket.read(&mut bytes).await {
+            seen.extend(&bytes[..read]);
+            if seen.contains(&b'\n') {
+                drop(socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
+                return;
+            }
+        }
+    })
+    .await;
+    is_explained(&hopeless(&uri).start().await, "a web server answers").await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_too_long_for_a_login_is_said() {
+    let vhost = shared().await.vhost("long_password").await;
+    let uri = vhost.uri_as("guest", &"p".repeat(60_000));
+    is_explained(&hopeless(&uri).start().await, "user and password have 60005 bytes together").await;
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod deleted_exchange;
 mod early_refusals;
 mod first_publish;
 mod hard_connections;
+mod homing;
 mod idempotency;
 mod life_cycle;
 mod limits_of_the_broker;

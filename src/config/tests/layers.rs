@@ -118,7 +118,7 @@ fn unknown_keys_are_refused_whatever_the_source() {
     broker (environment AMQPOST__BROKER):
         unknown key; broker has endpoints, endpoints_file, user, user_file, password, password_file,
         ca_file, connections, heartbeat, stall_timeout, transfer_max, connect_timeout,
-        reconnect_min, reconnect_max, frame_max, write_window, connection_name
+        reconnect_min, reconnect_max, rebalance_after, frame_max, write_window, connection_name
     broker.password (environment AMQPOST__broker__password):
         unknown key; did you mean AMQPOST__BROKER__PASSWORD?
     broker.stall_timeout (environment AMQPOST_BROKER_STALL_TIMEOUT):

@@ -60,6 +60,15 @@ impl Addresses {
             .collect()
     }
 
+    /// The endpoint that has this address, as was known last.
+    pub(crate) fn endpoint_of(&self, address: SocketAddr, endpoints: &[Endpoint]) -> Option<usize> {
+        let names = lock(&self.names);
+        endpoints.iter().position(|Endpoint { host, port, .. }| match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, *port) == address,
+            Err(_) => names.get(&(host.clone(), *port)).is_some_and(|name| name.known.contains(&address)),
+        })
+    }
+
     async fn of(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);

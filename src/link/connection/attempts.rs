@@ -111,7 +111,7 @@ pub(crate) async fn connect(
     trying: impl Fn(&Place) + Sync,
     failed: impl FnMut(&Place, &DialError),
 ) -> Attempted {
-    let LinkSettings { broker, files, addresses, .. } = settings;
+    let LinkSettings { broker, addresses, .. } = settings;
     let rotation = Mutex::new(rotation);
     let (rotation, load, trying) = (&rotation, &load, &trying);
     let start = || {
@@ -122,7 +122,7 @@ pub(crate) async fn connect(
             let place = Place { endpoint: endpoint.authority(), address: target.address.clone().ok() };
             trying(&place);
             let dialled = match target.address {
-                Ok(address) => dial(endpoint, address, broker, files).await,
+                Ok(address) => dial(endpoint, address, settings).await,
                 Err(reason) => Err(DialError::new(ConnectFailure::Dns, reason)),
             };
             (place, dialled)

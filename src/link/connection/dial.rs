@@ -2,10 +2,11 @@
 //! switch.
 
 use super::failure::DialError;
-use super::files::{BrokerFiles, Login};
+use super::files::Login;
 use super::transport::Transport;
 use crate::config::{BrokerConfig, Endpoint, Secret};
 use crate::labels::ConnectFailure;
+use crate::link::LinkSettings;
 use crate::link::lanes::open_channel;
 use crate::locking::lock;
 use async_compat::Compat;
@@ -65,19 +66,26 @@ impl Drop for KillSwitch {
 }
 
 /// Connects to an `address` of `endpoint` within `broker.connect_timeout`, first channel included.
-/// Before that, a file that blocks may take two seconds, and only at the first attempts.
+/// Before that, a file that blocks may take two seconds, and only at the first attempts. After it,
+/// a failure that says little is looked into for a second, once a minute.
 pub(crate) async fn dial(
     endpoint: &Endpoint,
     address: SocketAddr,
-    broker: &BrokerConfig,
-    files: &BrokerFiles,
+    settings: &LinkSettings,
 ) -> Result<Dialled, DialError> {
+    let LinkSettings { broker, files, diagnoses, .. } = settings;
     let too_late = || DialError::new(ConnectFailure::Timeout, "broker.connect_timeout passed");
     let login = files.login(endpoint).await?;
+    let login_bytes = login.user.len() + login.password.expose().len();
     let tls = if endpoint.tls { Some(files.tls().await?) } else { None };
-    tokio::time::timeout(broker.connect_timeout, attempt(endpoint, address, broker, login, tls))
-        .await
-        .unwrap_or_else(|_| Err(too_late()))
+    let dialled =
+        tokio::time::timeout(broker.connect_timeout, attempt(endpoint, address, broker, login, tls))
+            .await
+            .unwrap_or_else(|_| Err(too_late()));
+    match dialled {
+        Ok(dialled) => Ok(dialled),
+        Err(error) => Err(diagnoses.explain(error, endpoint, address, login_bytes).await),
+    }
 }
 
 async fn attempt(

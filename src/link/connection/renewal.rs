@@ -98,7 +98,10 @@ impl Renewal {
 
     /// Logs in with what the files hold now, and out again.
     async fn try_out(&self, rotation: &mut Rotation) -> Tried {
+        // It is the only connection beside the configured ones.
+        let extra = Arc::clone(&self.settings.homing.extra).acquire_owned().await;
         let (_, dialled) = connect(&self.settings, rotation, |_| 0, |_| {}, |_, _| {}).await;
+        let _extra = extra.expect("nobody closes it");
         match dialled {
             Ok(dialled) => {
                 close_promptly(&dialled.connection).await;

@@ -129,6 +129,13 @@ impl StateWriter {
         });
     }
 
+    /// The addresses of all connections, this one included; `None` unless all are up.
+    pub(crate) fn addresses_if_all_are_up(&self) -> Option<Vec<SocketAddr>> {
+        let published = self.sender.borrow();
+        let connections = published.status.connections.iter();
+        connections.map(|one| one.address.filter(|_| one.state == ConnectionState::Up)).collect()
+    }
+
     /// How many other connections are open to this address.
     pub(crate) fn load(&self, address: SocketAddr) -> usize {
         let published = self.sender.borrow();

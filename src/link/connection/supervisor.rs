@@ -1,8 +1,9 @@
 //! Keeps one connection alive: dials, serves, tears down, and dials again, forever.
 
-use super::attempts::{Place, Rotation, connect};
+use super::attempts::{Attempted, Place, Rotation, connect};
 use super::dial::{Dialled, KillSwitch};
 use super::failure::{DialError, loss_reason};
+use super::moving::{self, Successor};
 use super::outage_log::OutageLog;
 use super::probing::Probing;
 use super::renewal::{Renewed, keep_renewed};
@@ -19,12 +20,15 @@ use crate::when_woken::when_woken;
 use lapin::Connection;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How long a connection that is being replaced may take to finish its publishes.
 const REPLACE_MAX: Duration = Duration::from_secs(5);
+
+/// The same for a sound connection that moves: no publish is lost by the move.
+const MOVE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the broker may take to answer a regular close.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -42,8 +46,9 @@ pub(crate) struct Supervisor {
 /// How a session with the broker ended.
 enum SessionEnd {
     Lost(Loss),
-    /// Its connection is worn out and keeps publishing until another one takes its place.
-    Retiring(watch::Sender<PublisherMode>),
+    /// Its connection is worn out or moves, and keeps publishing until another one takes its place:
+    /// this one, if it is there already.
+    Retiring(watch::Sender<PublisherMode>, Option<Box<(Place, Dialled)>>),
     Drained,
 }
 
@@ -53,6 +58,9 @@ struct Retiring {
     kill_switch: KillSwitch,
     publisher: Publisher,
     mode: watch::Receiver<PublisherMode>,
+    stage: watch::Receiver<Stage>,
+    /// For the time in which there is a connection more than configured.
+    extra: Option<OwnedSemaphorePermit>,
 }
 
 impl Supervisor {
@@ -64,19 +72,10 @@ impl Supervisor {
         let mut outage = OutageLog::default();
         let mut rotation = Rotation::starting_at(self.reporter.slot);
         let mut retiring: Option<watch::Sender<PublisherMode>> = None;
+        let mut successor = None;
         while !self.is_draining() {
-            let connecting = connect(
-                &settings,
-                &mut rotation,
-                |address| self.reporter.state.load(address),
-                |place| self.reporter.state.trying(place),
-                |place, error| self.not_connected(error, place, &mut outage),
-            );
-            let mut stage = self.stage.clone();
-            let (place, dialled) = tokio::select! {
-                attempted = connecting => attempted,
-                () = draining(&mut stage) => break,
-            };
+            let obtained = self.obtain(&mut rotation, &mut outage, successor.take()).await;
+            let Some((place, dialled)) = obtained else { break };
             match dialled {
                 Ok(dialled) => {
                     outage.over();
@@ -86,9 +85,9 @@ impl Supervisor {
                     let started = Instant::now();
                     match self.serve(dialled, &place, retiring.take()).await {
                         SessionEnd::Drained => break,
-                        SessionEnd::Lost(loss) => self.lost(&loss, &place),
-                        SessionEnd::Retiring(mode) => {
-                            retiring = Some(mode);
+                        SessionEnd::Lost(loss) => self.lost(&loss, &place, started.elapsed()),
+                        SessionEnd::Retiring(mode, next) => {
+                            (retiring, successor) = (Some(mode), next);
                             continue;
                         }
                     }
@@ -119,6 +118,31 @@ impl Supervisor {
         while self.retired.join_next().await.is_some() {}
     }
 
+    /// The connection that is there already, or one that is made now; `None` if the link drains
+    /// before.
+    async fn obtain(
+        &self,
+        rotation: &mut Rotation,
+        outage: &mut OutageLog,
+        ready: Option<Box<(Place, Dialled)>>,
+    ) -> Option<Attempted> {
+        if let Some((place, dialled)) = ready.map(|ready| *ready) {
+            return Some((place, Ok(dialled)));
+        }
+        let connecting = connect(
+            &self.settings,
+            rotation,
+            |address| self.reporter.state.load(address),
+            |place| self.reporter.state.trying(place),
+            |place, error| self.not_connected(error, place, outage),
+        );
+        let mut stage = self.stage.clone();
+        tokio::select! {
+            attempted = connecting => Some(attempted),
+            () = draining(&mut stage) => None,
+        }
+    }
+
     fn not_connected(&self, error: &DialError, place: &Place, outage: &mut OutageLog) {
         let reason = error.failure.as_str();
         let text = format!("{reason}: {}", error.text);
@@ -132,7 +156,10 @@ impl Supervisor {
         self.reporter.apply(ConnectionEvent::ConnectFailed, Some(text), None);
     }
 
-    fn lost(&self, (reason, cause): &Loss, place: &Place) {
+    fn lost(&self, (reason, cause): &Loss, place: &Place, lived: Duration) {
+        if let Some(address) = place.address {
+            self.settings.homing.lost(address, lived, Instant::now());
+        }
         self.reporter.metrics.disconnected(*reason);
         self.settings.channel_limit.heard(cause);
         let (connection, reason) = (self.reporter.slot, reason.as_str());
@@ -150,7 +177,7 @@ impl Supervisor {
         let Dialled { connection, shared, control, kill_switch, transport, events, user, password, proven } =
             dialled;
         let (jobs, receiver) = mpsc::channel(self.settings.max_in_flight);
-        let (mode, mut mode_reader) = watch::channel(PublisherMode::Publishing);
+        let (mode, mut modes) = watch::channel(PublisherMode::Publishing);
         let vitals = Arc::new(Vitals::new(self.settings.suspicion.join(&place.node(), proven)));
         let way = WayIn { jobs, vitals: Arc::clone(&vitals) };
         let mut publisher = Publisher::new(
@@ -177,22 +204,23 @@ impl Supervisor {
         };
         let probing = Probing::new(control, transport, &way.vitals);
         let renewing = keep_renewed(&connection, self.renewed.clone(), password, &self.reporter);
+        let mut successor = None;
         let ended = tokio::select! {
             () = renewing => PublisherEnd::Stopped,
-            ended = publisher.run(&mut mode_reader) => ended,
+            found = moving::successor(&self.settings, &self.reporter, &self.stage, place.address) => {
+                successor = Some(found);
+                PublisherEnd::WornOut
+            }
+            ended = publisher.run(&mut modes) => ended,
             (reason, cause) = when_woken(vigil.run(events, probing)) => PublisherEnd::Lost(reason, cause),
         };
         let end = match ended {
             PublisherEnd::WornOut => {
-                self.reporter.metrics.disconnected(LossReason::Replaced);
-                tracing::info!(
-                    connection = self.reporter.slot,
-                    endpoint = %place,
-                    "replacing the connection: its channels are used up or stand still"
-                );
-                let retiring = Retiring { connection, kill_switch, publisher, mode: mode_reader };
-                self.retired.spawn(retiring.run());
-                return SessionEnd::Retiring(mode);
+                let (next, extra) = successor.map(Successor::split).unzip();
+                let stage = self.stage.clone();
+                let session = Retiring { connection, kill_switch, publisher, mode: modes, stage, extra };
+                self.retire(session, place);
+                return SessionEnd::Retiring(mode, next);
             }
             PublisherEnd::Lost(reason, cause) => SessionEnd::Lost((reason, cause)),
             PublisherEnd::ConnectionLost(error) => SessionEnd::Lost((loss_reason(&error), error.to_string())),
@@ -202,11 +230,22 @@ impl Supervisor {
             SessionEnd::Lost((_, cause)) => {
                 self.reporter.apply(ConnectionEvent::Lost, Some(cause.clone()), None);
             }
-            SessionEnd::Drained | SessionEnd::Retiring(_) => close(&connection, self.close_by()).await,
+            SessionEnd::Drained | SessionEnd::Retiring(..) => close(&connection, self.close_by()).await,
         }
         kill_switch.pull();
         publisher.wind_up().await;
         end
+    }
+
+    /// Lets a session that will be replaced publish on.
+    fn retire(&mut self, session: Retiring, place: &Place) {
+        let why = match session.extra {
+            Some(_) => "moving the connection to an endpoint that has fewer",
+            None => "replacing the connection: its channels are used up or stand still",
+        };
+        self.reporter.metrics.disconnected(LossReason::Replaced);
+        tracing::info!(connection = self.reporter.slot, endpoint = %place, "{why}");
+        self.retired.spawn(session.run());
     }
 
     /// The moment at which a regular close is given up.
@@ -226,10 +265,19 @@ impl Retiring {
     /// Publishes until another connection has taken its place, then finishes its publishes in
     /// bounded time.
     async fn run(mut self) {
-        let mut mode = self.mode.clone();
+        let (mut mode, mut stage) = (self.mode.clone(), self.stage.clone());
+        let within = if self.extra.is_some() { MOVE_MAX } else { REPLACE_MAX };
         let finishing = async move {
             drop(mode.wait_for(|mode| *mode != PublisherMode::Publishing).await);
-            tokio::time::sleep(REPLACE_MAX).await;
+            let shut_down = async {
+                draining(&mut stage).await;
+                let Stage::Draining(until) = *stage.borrow() else { return };
+                tokio::time::sleep_until(until).await;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(within) => {}
+                () = shut_down => {}
+            }
         };
         tokio::select! {
             ended = self.publisher.run(&mut self.mode) => {
@@ -240,6 +288,7 @@ impl Retiring {
         close(&self.connection, Instant::now() + CLOSE_MAX).await;
         self.kill_switch.pull();
         self.publisher.wind_up().await;
+        drop(self.extra);
     }
 }
 
