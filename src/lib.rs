@@ -7,8 +7,8 @@
 //! http → message → publishing → link, spool → outcome → http
 //! ```
 //!
-//! Each room says in its first line what it does. ARCHITECTURE.md has the walk of one publish and
-//! the invariants.
+//! The first line of each room says what the room does. ARCHITECTURE.md describes the way of one
+//! message and the invariants.
 
 #![forbid(unsafe_code)]
 

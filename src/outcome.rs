@@ -1,4 +1,5 @@
-//! The one table of outcomes: what became of a message, and what each outcome means to everybody.
+//! The one table of outcomes: what can happen to a message, and what each outcome means to each
+//! room.
 
 use crate::labels::{Label, labels};
 

@@ -1,4 +1,4 @@
-//! Polls a future only when it was woken itself, in a task that is woken often.
+//! Polls a future only if that future itself was woken, in a task that is woken often.
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 

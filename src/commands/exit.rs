@@ -10,7 +10,7 @@ use std::process::ExitCode;
 pub(super) const EXIT_NOT_PUBLISHED: u8 = 1;
 /// The command failed, or did only a part, or found a fault in the spool.
 pub(super) const EXIT_FAILED: u8 = 1;
-/// The command line asks for something that makes no sense, as clap has it.
+/// The command line is wrong. clap exits with the same code.
 pub(super) const EXIT_USAGE: u8 = 2;
 /// The result is unknown: it may be published, or changed.
 pub(super) const EXIT_UNKNOWN: u8 = 3;

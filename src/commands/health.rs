@@ -1,5 +1,5 @@
-//! `amqpost health`: whether the sidecar is alive, for container health checks in an image without
-//! curl.
+//! `amqpost health`: asks a sidecar whether it is alive, for container health checks in an image
+//! without curl.
 
 use super::client::{self, Target};
 use super::exit::{failed, print};

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Longer than any configured sidecar waits on a stream on which nothing arrives.
+/// How long the answers may pause: longer than the longest idle timeout that a sidecar can have.
 const SILENCE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Bytes read from the file at once.
@@ -40,7 +40,7 @@ enum Broken {
 }
 
 /// Prints the answers as they arrive. Exit code 0: all messages are safe; 1: some are not
-/// published; 3: that is not known of some.
+/// published; 3: the outcome of some is unknown.
 pub(super) fn run(to: &Target, headers: &[(String, String)], file: &str) -> ExitCode {
     let lines: Box<dyn Read + Send> = match file {
         "-" => Box::new(std::io::stdin()),

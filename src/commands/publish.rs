@@ -33,15 +33,15 @@ pub(super) struct PublishArguments {
     /// Read the payload from this file instead of standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]
     file: Option<PathBuf>,
-    /// Publish the envelopes in this file, one per line; "-" is standard input. Prints each answer
-    /// as it arrives.
+    /// Publish the envelopes in this file, one per line, and print each answer as it arrives. "-"
+    /// is standard input.
     #[arg(
         long,
         value_name = "FILE",
         conflicts_with_all = ["exchange", "routing_key", "queue", "file", "payload"]
     )]
     lines: Option<String>,
-    /// The payload. Without it and --file, standard input is read.
+    /// The payload. Without it and without --file, standard input is the payload.
     payload: Option<String>,
 }
 
@@ -50,8 +50,8 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// Prints the answer. Exit code 0: the message is safe; 1: it is not published; 3: that is not
-/// known.
+/// Prints the answer. Exit code 0: the message is safe; 1: it is not published; 3: its outcome is
+/// unknown.
 pub(super) fn run(arguments: PublishArguments) -> ExitCode {
     if let Some(file) = &arguments.lines {
         return lines::run(&arguments.to, &arguments.headers, file);

@@ -1,5 +1,5 @@
-//! `Changes`: what a running sidecar can take over of a new configuration. Pure: it reads nothing
-//! and changes nothing.
+//! `Changes`: the differences between two configurations, and which of them a running sidecar can
+//! take over. Pure: it reads nothing and changes nothing.
 
 use super::keys::Config;
 use super::rules;

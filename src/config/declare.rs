@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Old names, the default and `reloadable` may be left out. A key without a default has an optional
-//! type; in a table of which there may be several, it may also be a key that must be given. From
-//! the declarations follow the structs, how they are read, shown and compared, the documents, and
-//! what errors say.
+//! type; in a table that may occur several times, it may also be a required key. The declarations
+//! generate the structs, the code that reads, shows and compares them, the documents, and the texts
+//! of errors.
 
 /// Why the keys of a section do not run out before its fields.
 pub(super) const EACH_FIELD: &str = "the macro makes one key of each field";

@@ -1,8 +1,8 @@
 //! `Endpoint`: one broker node, as an AMQP URI names it.
 //!
 //! The URI is parsed here rather than by a general URL parser, which quietly resolves `..`, drops
-//! newlines and passes broken percent sequences. Each of these would connect to another place than
-//! was written.
+//! newlines and passes broken percent sequences. Each of these would connect to another address
+//! than the given one.
 
 use super::secret::{REDACTED, Secret};
 use crate::text::percent::{self, BrokenEncoding};

@@ -1,4 +1,4 @@
-//! `FromFile`: what a key takes from a file that it names.
+//! `FromFile`: a value that is in a file. The key gives the path of the file.
 
 use super::endpoint::{Endpoint, redact};
 use super::problems::{Mismatch, quoted};

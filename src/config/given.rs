@@ -1,4 +1,4 @@
-//! What the sources say, before anything is made of it: raw values with their origins.
+//! The raw values that the sources give, each with its origin.
 
 use super::problems::Origin;
 use super::raw::Raw;

@@ -1,10 +1,10 @@
-//! `Kind`: what a key accepts, in a form that both the parser and the documents read.
+//! `Kind`: the values that a key accepts, in a form that both the parser and the documents use.
 
 use crate::text::quantities::{format_duration, format_size};
 use std::fmt;
 use std::time::Duration;
 
-/// The type and range of a key. It displays as what an error says was expected.
+/// The type and range of a key. Its `Display` is the expected form that an error names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `true` or `false`.

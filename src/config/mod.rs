@@ -1,12 +1,12 @@
 //! The configuration: text from files, environment and flags in, valid typed values out.
 //!
-//! Defaults give way to the file, the file to the environment, the environment to flags. All of it
-//! is checked once, here, and every problem is reported together; nothing later reads the
-//! environment or checks a number again. All keys are declared in `keys.rs`; `declare` makes
-//! structs, their reading, showing and comparing of the declarations.
+//! The file overrides the defaults, the environment overrides the file, and flags override the
+//! environment. All values are checked once, here, and all problems are reported together; no later
+//! code reads the environment or checks a number again. All keys are declared in `keys.rs`; from
+//! the declarations, `declare` makes structs and the code that reads, shows and compares them.
 //!
-//! `toml_file` and `layers` find what was `given`; `reader` and `setting` make values of it;
-//! `rules` finds contradictions; `problems` and `suggest` say what is wrong.
+//! `toml_file` and `layers` find the `given` values; `reader` and `setting` turn them into typed
+//! values; `rules` finds contradictions; `problems` and `suggest` say what is wrong.
 
 mod changes;
 mod declare;

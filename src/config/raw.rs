@@ -1,4 +1,4 @@
-//! `Raw`: a value as it was given, before its key says what it must be.
+//! `Raw`: a value as a source gives it, before it is read as the type of its key.
 
 use super::endpoint::redact;
 use super::kind::Kind;

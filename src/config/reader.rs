@@ -1,4 +1,4 @@
-//! `Reader`: makes values of what was given, and collects everything that is wrong with it.
+//! `Reader`: turns given values into typed values, and collects all their problems.
 
 use super::declare::EACH_KEY;
 use super::given::{Given, Layers, Table};

@@ -1,4 +1,4 @@
-//! `Key` and `Section`: what is known of a key beside its type.
+//! `Key` and `Section`: the description of a key without its type.
 
 use super::kind::Kind;
 
@@ -9,7 +9,7 @@ pub(super) const ENVIRONMENT_PREFIX: &str = "AMQPOST__";
 #[derive(Debug)]
 pub(super) struct Key {
     pub(super) path: &'static str,
-    /// Paths that the key had in earlier versions and is still set by.
+    /// Paths that the key had in earlier versions. They still set it.
     pub(super) old: &'static [&'static str],
     /// As it would be written in the environment; `None` for a key that may stay unset or must be
     /// given.

@@ -1,4 +1,4 @@
-//! `Setting`: the types that keys have, each with how it is read from a raw value and shown again.
+//! `Setting`: the types that keys have. Each type reads a raw value and shows it again.
 
 use super::endpoint::Endpoint;
 use super::files::{Content, FromFile, open};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The type of a key.
 pub(super) trait Setting: Sized + Serialize {
-    /// Reads a raw value as the kind demands; or says everything that is wrong with it.
+    /// Reads a raw value as the kind demands, or returns everything that is wrong with it.
     fn read(raw: &Raw, kind: &Kind) -> Result<Self, Vec<Mismatch>>;
 
     /// What an unset key of the type means; `None` if it must not be unset.

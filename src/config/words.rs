@@ -1,4 +1,4 @@
-//! The settings that are words: log levels and the like.
+//! The settings whose values are words, such as log levels.
 
 use crate::labels::labels;
 

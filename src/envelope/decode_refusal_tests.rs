@@ -1,4 +1,4 @@
-//! Which envelopes are refused, and under which path their detail names the wrong member.
+//! Tests of envelopes that are refused: the detail names the path of the wrong member.
 
 use super::*;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! The fields that an envelope and the headers of a request have in common: texts read as values.
-//! Each function refuses any other text than it describes, and says what is wrong with it.
+//! Each function refuses a text that is not of the described form, and says what is wrong.
 
 use crate::labels::Label;
 use crate::message::{ClientKey, Mode, RetryPolicy, ShortText};

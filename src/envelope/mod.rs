@@ -1,8 +1,8 @@
 //! The JSON envelope: a whole message in one document, with typed headers and binary payloads.
 //!
 //! `decode` reads it (payloads by `json_text`), `encode` writes it; `fields` are the parts that
-//! other forms of a request share with it, `options` is what a request says about how it is
-//! published.
+//! other forms of a request share with it, `options` are the options of publishing that a request
+//! sets.
 
 mod decode;
 mod encode;

@@ -1,4 +1,4 @@
-//! What a request says about how it is published: timeout, mandatory, mode, retry.
+//! The options of publishing that a request sets: timeout, mandatory, mode, retry.
 
 use super::Invalid;
 use crate::message::{Mode, RetryPolicy};

@@ -1,4 +1,5 @@
-//! What `scripts/instructions` counts of decoding requests and making responses.
+//! The decoding of requests and the making of responses, whose instructions `scripts/instructions`
+//! counts.
 
 use super::dialect::{envelope as envelopes, raw};
 use super::respond;

@@ -1,4 +1,5 @@
-//! What `scripts/instructions` counts of whole requests, from bytes to bytes over a pipe in memory.
+//! Whole requests, from bytes to bytes over a pipe in memory, whose instructions
+//! `scripts/instructions` counts.
 
 use super::times;
 use crate::admission::Admission;

@@ -1,4 +1,5 @@
-//! The door: what every request and every stream needs, and what is asked and told of each message.
+//! The door: the parts that every request and every stream needs, the early refusal of a message,
+//! and the counting and logging of its outcome.
 
 use super::places::Places;
 use super::rejection::Rejection;

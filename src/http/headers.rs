@@ -1,4 +1,5 @@
-//! What headers say in every dialect: how to publish, the idempotency key, the trace context.
+//! Reads the headers that are the same in every dialect: options of publishing, the idempotency
+//! key, the trace context.
 
 use super::rejection::Rejection;
 use crate::envelope::{self, PublishOptions, client_key};

@@ -1,9 +1,10 @@
 //! The doors in: HTTP requests become orders, settlements become responses.
 //!
-//! `routes` is the table of doors: it finds a request's `dialect` and counts it. `pipeline` walks
-//! every request through the same stages, on the `terms` of the configuration and of the request's
-//! `headers`; the dialect only decodes and encodes. `stream` walks many messages in one request,
-//! within their `places`. `door` is what all of them share, `respond` finishes every response.
+//! `routes` is the table of doors: it finds a request's `dialect` and counts it. `pipeline` takes
+//! every request through the same stages, under the `terms` of the configuration and of the
+//! request's `headers`; the dialect only decodes and encodes. `stream` handles many messages in one
+//! request, within their `places`. `door` has the parts that all of them share, and `respond`
+//! finishes every response.
 
 #[cfg(test)]
 mod counted;

@@ -1,7 +1,7 @@
 //! The table of doors. Finds the door of a request, and counts each request once under its route's
 //! template.
 //!
-//! It stands in place of axum's router, which puts each request into several boxes (ADR-0006).
+//! It replaces axum's router, which puts each request into several boxes (ADR-0006).
 
 use super::dialect::{Dialect, envelope, raw};
 use super::door::Door;

@@ -1,5 +1,5 @@
-//! The terms of publishing: what the configuration and the head of a request say of messages that
-//! do not say it themselves.
+//! The terms of publishing: the values that the configuration and the head of a request set for
+//! messages without values of their own.
 
 use super::dialect::Head;
 use super::headers;

@@ -1,9 +1,9 @@
 //! Knows whether the broker limits how many channels the sidecar's user may open.
 //!
 //! The broker closes a whole connection (530) for one channel too many, counted over all
-//! connections of the user or of its node. So the sidecar learns it once and from then on does
-//! without the channels that it can spare: messages to unproven destinations travel with the
-//! others, and the broker is not asked about queues.
+//! connections of the user or of its node. So the sidecar learns once that there is a limit, and
+//! from then on does without the channels that it can spare: messages to unproven destinations
+//! travel with the others, and the broker is not asked about queues.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -7,7 +7,8 @@
 //! * `lanes` are these channels: they publish, and hand out exact verdicts;
 //! * `destinations` remembers which destinations work and which are at fault;
 //! * `connection` keeps connections alive and reports their state;
-//! * `suspicion` is what the connections know together of a broker that may have stopped answering;
+//! * `suspicion` is the knowledge that all connections share of a broker that may have stopped
+//!   answering;
 //! * `acceptance` finds messages that no broker accepts, `backoff` computes the pauses between
 //!   attempts, `channel_limit` knows whether channels are scarce, and `stage` says whether the link
 //!   is draining.

@@ -1,9 +1,9 @@
-//! What the whole link is asked to do: serve, or finish and stop.
+//! The stage of the whole link: it serves, or it finishes and stops.
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// What the whole link is asked to do.
+/// The stage of the whole link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Serve.

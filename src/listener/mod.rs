@@ -2,8 +2,8 @@
 //! operators alike.
 //!
 //! `serve` accepts connections and serves them, `clock` knows when a request began, `unread`
-//! notices a body that is not read to its end. What answers is the caller's: an [`Answering`]
-//! service.
+//! notices a body that is not read to its end. The caller provides the service that answers
+//! ([`Answering`]).
 
 mod clock;
 mod serve;

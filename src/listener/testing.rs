@@ -1,4 +1,4 @@
-//! A served connection without a socket, for unit tests of what answers requests.
+//! A served connection without a socket, for unit tests of services that answer requests.
 
 use super::serve::connection;
 use super::{Answering, Settings};

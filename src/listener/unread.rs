@@ -1,6 +1,6 @@
-//! Notices a body that is not read to its end. Over HTTP/1 the rest of it stands before the next
-//! request, so the connection closes. The answer has to say so, or the client sends that request in
-//! vain.
+//! Notices a body that is not read to its end. Over HTTP/1 the rest of the body stands before the
+//! next request, so the connection closes. The answer must announce this; otherwise the client
+//! sends the next request in vain.
 
 use axum::response::Response;
 use hyper::Version;

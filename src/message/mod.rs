@@ -1,5 +1,5 @@
-//! The vocabulary of the house: a message, checked once and valid ever after, the order to publish
-//! it, and its settlement.
+//! The vocabulary of all rooms: a message (checked once, and then always valid), the order to
+//! publish it, and its settlement.
 //!
 //! Names no library of HTTP, AMQP or metrics: `http` builds these values, `publishing`, `link` and
 //! `spool` act on them.

@@ -1,9 +1,9 @@
-//! The settlement: what became of an order, as its client is told.
+//! The settlement: the result of an order, as its client gets it.
 
 use super::ShortText;
 use crate::outcome::Outcome;
 
-/// What became of an order.
+/// The result of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The outcome.
@@ -12,14 +12,15 @@ pub struct Settlement {
     pub detail: Option<String>,
     /// Attempts made at publishing; 0 for an order that was refused before the first.
     pub attempts: u32,
-    /// The id of the message, once it has one: that of the first request, where this one repeats
-    /// it.
+    /// The id of the message, once it has one. If the request repeats another, this is the id of
+    /// the first one.
     pub message_id: Option<ShortText>,
     /// Whether this is the outcome of an earlier request, and nothing was done for this one.
     pub replayed: bool,
-    /// Seconds for `Retry-After`, where the outcome's row has too few for this answer.
+    /// Seconds for `Retry-After`, if the outcome's row has too few for this answer.
     pub retry_after: Option<u32>,
-    /// The broker's word that the outcome was made of, if it was a refusal of the destination.
+    /// The broker's answer from which the outcome was made, if that was a refusal of the
+    /// destination.
     pub refusal: Option<Refusal>,
 }
 

@@ -1,5 +1,4 @@
-//! The idempotency keys, shared: a request that is published holds a claim on its key until it
-//! ends.
+//! Shares the idempotency keys between requests: a request holds a claim on its key until it ends.
 
 use super::fingerprint::Fingerprint;
 use super::keys::{Keys, NoClaim};

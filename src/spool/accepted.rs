@@ -1,8 +1,8 @@
 //! Tells the drain when a request's message was accepted by a destination that refuses the spool's,
 //! and tells others for how long the drain has been refused.
 //!
-//! The drain watches the few destinations that it cannot deliver to. While it watches none, a
-//! request looks at one number.
+//! The drain watches the few destinations that it cannot deliver to. While it watches none, this
+//! costs a request a look at one number.
 
 use super::store::Address;
 use crate::locking::lock;

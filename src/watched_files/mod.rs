@@ -2,7 +2,7 @@
 //! and when somebody asks, and its last good content stays.
 //!
 //! A file that blocks (a FIFO, a dead mount) delays nobody but its own thread. `reading` reads a
-//! file; `Watched` is what everybody else sees of it.
+//! file, and `Watched` gives its content to the other rooms.
 
 mod reading;
 #[cfg(test)]

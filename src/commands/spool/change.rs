@@ -15,11 +15,12 @@ const PART: usize = 1000;
 /// The messages to change.
 #[derive(Args)]
 struct Chosen {
-    /// The messages' numbers; either these, or options that choose, or --all.
+    /// The numbers of the messages. Give either numbers, or --exchange, --routing-key or --reason,
+    /// or --all.
     seqs: Vec<i64>,
     #[command(flatten)]
     which: Which,
-    /// All of them.
+    /// All messages.
     #[arg(long)]
     all: bool,
     /// One JSON document: {"matched":…,"changed":…}.
@@ -41,7 +42,8 @@ pub(super) struct ParkArguments {
     place: PlaceArguments,
     #[command(flatten)]
     chosen: Chosen,
-    /// The reason for parking: lists show it, and --reason of the other commands selects by it.
+    /// The reason for parking. `ls` shows it, and --reason of the other commands selects messages
+    /// by it.
     #[arg(long = "because", value_name = "REASON", default_value = "operator")]
     because: String,
 }
@@ -55,7 +57,7 @@ pub(super) struct DropArguments {
     /// Only messages in this state.
     #[arg(long)]
     state: Option<StateName>,
-    /// Needed to remove more than one message.
+    /// Confirm the removal of more than one message.
     #[arg(long)]
     yes: bool,
 }
@@ -96,7 +98,7 @@ pub(super) async fn redrive(arguments: RedriveArguments) -> Ended {
 pub(super) async fn park(arguments: ParkArguments) -> Ended {
     if arguments.chosen.which.reason.is_some() {
         return Err(Failure::Usage(
-            "--reason chooses among messages that are parked already; --because says why these are to be"
+            "--reason selects messages that are already parked; --because gives the reason for parking"
                 .to_owned(),
         ));
     }
@@ -123,9 +125,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
     };
     drop(reader);
     if total > 1 && !sure {
-        return Err(Failure::Usage(format!(
-            "this means {total} messages; say --yes to remove them for ever"
-        )));
+        return Err(Failure::Usage(format!("this removes {total} messages for ever; confirm it with --yes")));
     }
     progress.show("asking the process that has the spool", 0, 0);
     let hands = place.hands().await?;

@@ -1,4 +1,4 @@
-//! `export`: writes messages as envelopes, one a line, which can be published elsewhere.
+//! `export`: writes messages as envelopes, one per line, to publish them elsewhere.
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;
@@ -19,9 +19,9 @@ pub(super) struct ExportArguments {
     /// Only messages in this state.
     #[arg(long)]
     state: Option<StateName>,
-    /// The messages' numbers; without them, all that the options choose.
+    /// The numbers of the messages. Without numbers, all messages that the options select.
     seqs: Vec<i64>,
-    /// Accepted as in the other commands; the output is always one JSON document a line.
+    /// Accepted as in the other commands. The output always has one JSON document per line.
     #[arg(long)]
     json: bool,
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 pub(super) struct StatusArguments {
     #[command(flatten)]
     place: PlaceArguments,
-    /// Destinations to name, the largest first.
+    /// The number of destinations to show, the largest first.
     #[arg(long, value_name = "N", default_value_t = 20)]
     destinations: usize,
     /// One JSON document.
@@ -34,11 +34,11 @@ pub(super) struct ListArguments {
     /// Only messages after this number.
     #[arg(long, value_name = "SEQ")]
     after: Option<i64>,
-    /// The largest number of messages; 0 is all. If there may be more, standard error says how to
-    /// continue.
+    /// The largest number of messages to list; 0 means all. If there may be more, standard error
+    /// says how to continue.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
-    /// One JSON document a line.
+    /// One JSON document per line.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `amqpost spool …`: lets an operator look into the spool and change it.
+//! `amqpost spool …`: the commands with which an operator inspects and changes the spool.
 //!
 //! Commands that only look use a read-only connection, even while a sidecar runs. Changes go
 //! through the control socket of the sidecar that has the spool. If no process has it, the command
@@ -27,25 +27,25 @@ pub(super) struct SpoolArguments {
 
 #[derive(Subcommand)]
 enum SpoolCommand {
-    /// How much is in the spool, for which destinations, and how its sidecar is doing.
+    /// Show how much is in the spool, for which destinations, and the state of its sidecar.
     Status(look::StatusArguments),
     /// List messages, without their contents.
     Ls(look::ListArguments),
     /// Show one message, or write its payload.
     Show(look::ShowArguments),
-    /// Let parked messages be delivered again.
+    /// Deliver parked messages again.
     Redrive(change::RedriveArguments),
-    /// Keep messages from being delivered.
+    /// Park messages: keep them and stop delivering them.
     Park(change::ParkArguments),
-    /// Remove messages, for ever.
+    /// Remove messages for ever.
     Drop(change::DropArguments),
-    /// Write messages as envelopes, one JSON document a line, that POST /v1/messages takes.
+    /// Write messages as envelopes for POST /v1/messages, one JSON document per line.
     Export(export::ExportArguments),
     /// Check every page, message and counter of the spool.
     Verify(verify::VerifyArguments),
 }
 
-/// The options that choose messages.
+/// The options that select messages.
 #[derive(Debug, Clone, Default, Args)]
 struct Which {
     /// Only messages to this exchange; amq.default is the default exchange.

@@ -27,7 +27,7 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(40);
 /// Where the spool is.
 #[derive(Args)]
 pub(super) struct PlaceArguments {
-    /// The spool's directory; spool.path of the configuration when absent.
+    /// The spool's directory. The default is spool.path of the configuration.
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
     #[command(flatten)]

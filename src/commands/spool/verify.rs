@@ -1,4 +1,4 @@
-//! `verify`: checks that the spool has everything as it was stored.
+//! `verify`: checks the spool for damage.
 
 use super::place::{PlaceArguments, SpoolPlace};
 use super::progress::ProgressLine;

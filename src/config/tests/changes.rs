@@ -1,4 +1,5 @@
-//! Tests of what differs between two configurations, and of what a running sidecar takes over.
+//! Tests of the differences between two configurations, and of those that a running sidecar takes
+//! over.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Tests of values that are good alone and bad together.
+//! Tests of values that are valid alone and contradict each other together.
 
 use insta::assert_snapshot;
 

@@ -1,5 +1,5 @@
-//! The answers of amqpost's own dialects: JSON for a success, a problem document for the rest, a
-//! line for one of many.
+//! The answers of amqpost's own dialects: JSON for a success, a problem document for everything
+//! else, a line for each of many messages.
 
 use crate::http::respond::{self, is_ordinary};
 use crate::message::{Settlement, ShortText};

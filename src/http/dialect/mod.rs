@@ -1,9 +1,9 @@
-//! A dialect: how a request's messages are written and how its answer is. A pair of functions, in
-//! one file here.
+//! A dialect: the form of a request's messages and of its answer. Each dialect is a pair of
+//! functions in a file of its own.
 //!
 //! The pipeline does everything else, for every dialect alike: it admits a request, reads its body,
-//! publishes its orders, counts, logs, and puts the `Amqpost-` headers on the answer. A dialect
-//! becomes a door with its line in the table of `routes`.
+//! publishes its orders, counts, logs, and puts the `Amqpost-` headers on the answer. A line in the
+//! table of `routes` makes a dialect a door.
 
 pub(super) mod answer;
 pub(super) mod envelope;

@@ -1,4 +1,5 @@
-//! The body is the message: path, query and headers are all of it but its payload.
+//! The raw dialect: the body is the payload, and path, query and headers are the rest of the
+//! message.
 
 use super::{Decoding, Dialect, Head, answer};
 use crate::envelope::{Envelope, PublishOptions, client_key, message_id, short, timestamp};

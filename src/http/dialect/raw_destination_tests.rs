@@ -1,4 +1,4 @@
-//! Where the path and query of a raw request lead, and which of them are refused.
+//! Tests of the destinations that path and query of a raw request name, and of refused ones.
 
 use super::*;
 

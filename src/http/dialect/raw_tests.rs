@@ -1,4 +1,4 @@
-//! What the headers of a raw request become, and which of them are refused.
+//! Tests of what amqpost makes of the headers of a raw request, and of refused headers.
 
 use super::*;
 use crate::http::headers;

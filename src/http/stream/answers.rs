@@ -1,4 +1,5 @@
-//! The answers of a stream as text: one a line as they come, or an array in its order.
+//! The answers of a stream as text: one per line as they come, or an array in the order of the
+//! request.
 
 use crate::http::dialect::Entries;
 use crate::message::Settlement;

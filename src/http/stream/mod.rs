@@ -3,8 +3,8 @@
 //!
 //! The `engine` is a task of its own. It takes lines from `arriving` (cut by `lines`) or
 //! `elements`, publishes each within the `places`, and writes the `answers` to the `outbox`, from
-//! which the response is read. So a client that reads slowly or leaves keeps no line from its
-//! outcome.
+//! which the response is read. So each line gets its outcome even if the client reads slowly or
+//! leaves.
 
 mod answers;
 mod arriving;

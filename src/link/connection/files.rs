@@ -1,4 +1,4 @@
-//! The files that a dial needs, read anew for each one: user, password, certificate authorities.
+//! The files that a dial needs, read anew for each dial: user, password, certificate authorities.
 
 use super::failure::DialError;
 use crate::config::{BrokerConfig, Certificates, Endpoint, FromFile, Secret, parse_credential};

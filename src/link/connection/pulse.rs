@@ -3,8 +3,8 @@
 //!
 //! A timer on the oldest unconfirmed publish would flap: on a healthy broker, a durable queue on a
 //! slow disk confirms after 240 ms at the 99th percentile, and a queue without quorum never
-//! confirms (ADR-0001). So the sign of life is a **probe** on a channel of its own, which the
-//! broker answers at once, or any verdict instead of it.
+//! confirms (ADR-0001). So the sign of life is the answer to a **probe** on a channel of its own,
+//! which a healthy broker gives at once. Any verdict is as good as that answer.
 //!
 //! A probe waits behind all bytes that were sent before it. As long as the broker's system goes on
 //! acknowledging these, the line is slow and the broker is not stalled. Where that cannot be

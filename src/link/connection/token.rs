@@ -1,4 +1,4 @@
-//! What a password says of itself if it is a JSON Web Token: when it ends.
+//! Reads when a password ends, if the password is a JSON Web Token.
 
 use crate::config::Secret;
 use base64::Engine;

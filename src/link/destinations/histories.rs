@@ -1,15 +1,15 @@
-//! What each destination took and since when it refuses: the process's memory, which outlives every
-//! connection.
+//! Remembers what each destination accepted and since when it refuses. This memory belongs to the
+//! process and outlives every connection.
 //!
-//! A refusal by the broker (403, 404, 312) is a word about the moment if the destination took
-//! messages before: a node restarts, a permission is being changed, an exchange is declared again.
-//! Only if nothing is known of the destination, or the refusals have lasted for
-//! `publish.proven_for`, is it a verdict.
+//! A refusal by the broker (403, 404, 312) is about the moment if the destination accepted messages
+//! before: a node restarts, a permission is being changed, an exchange is declared again. It is a
+//! verdict only if nothing is known of the destination, or if the refusals have lasted for
+//! `publish.proven_for`.
 //!
-//! There are two grades of proof. A destination is *open* after any ack, which speaks against 403
-//! and 404; it is *routable* after the ack of a mandatory message, which speaks against 312. With
-//! `CC` or `BCC` the ack says nothing about the destination's own routing key, so it does not make
-//! it routable.
+//! There are two grades of proof. A destination is *open* after any ack; a 403 or 404 is then about
+//! the moment. It is *routable* after the ack of a mandatory message; a 312 is then about the
+//! moment. With `CC` or `BCC` the ack says nothing about the destination's own routing key, so the
+//! destination does not become routable.
 //!
 //! This is not [`ProvenDestinations`](super::ProvenDestinations), which says for one connection
 //! whether a publish may share its channel.

@@ -1,9 +1,10 @@
 //! Asks the broker whether a queue exists, when it has returned a message to the default exchange.
 //!
 //! A queue whose node is away takes no messages, and the broker returns them as it does for a queue
-//! that never was. A passive `queue.declare` tells the two apart. It travels over a channel of its
-//! own, because the broker closes the channel if there is no such queue. So a queue is asked about
-//! at most once a second, and few queues a second: without an answer the return stands.
+//! that never existed. A passive `queue.declare` tells the two apart. It travels over a channel of
+//! its own, because the broker closes the channel if there is no such queue. So the sidecar asks
+//! about a queue at most once a second, and about few queues a second. Without an answer, the
+//! return counts as it is.
 
 use crate::hashing::Map;
 use crate::link::channel_limit::ChannelLimit;

@@ -4,7 +4,7 @@
 //! Per connection, `proven` knows the destinations that are open to this user, `standstill` finds
 //! those that confirm nothing, and `nacking` those that only nack. For all connections together,
 //! `breakers` has a circuit breaker (`breaker`) for each that failed recently, `histories` knows
-//! what each took and since when it refuses, and `inquiries` asks the broker whether a queue
+//! what each accepted and since when it refuses, and `inquiries` asks the broker whether a queue
 //! exists. `fault_scope` is the unit to which a fault is attributed.
 
 mod breaker;

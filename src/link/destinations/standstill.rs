@@ -4,11 +4,11 @@
 //! A quorum queue without its quorum confirms nothing. With more than 32 unanswered publishes,
 //! RabbitMQ's channel grants no more credit to its connection, and after 200 to 400 further
 //! publishes to any destination the broker stops reading the whole connection (ADR-0004). So the
-//! destination is **held** before that (its messages wait, and others move to another channel), and
-//! if it goes on it is **silent** (its messages are refused). Any verdict ends both.
+//! destination is **held** before that (its messages wait, and others move to another channel). If
+//! the standstill goes on, the destination is **silent** (its messages are refused). Any verdict
+//! ends both states.
 //!
-//! A long way to the broker is not a standstill: there, no later publish is answered before an
-//! earlier one.
+//! A slow network is not a standstill: with it, no later publish is answered before an earlier one.
 //!
 //! Pure: the caller provides the clock and the unanswered publishes.
 

@@ -3,7 +3,7 @@
 //!
 //! lapin queues returned messages and attaches the oldest one to the next confirm that completes,
 //! whatever its delivery tag (ADR-0001). Only the order of events on the socket is reliable: a
-//! message's return is read before its own ack. For one channel with one poller it follows:
+//! message's return is read before its own ack. For one channel with one poller, two rules follow:
 //!
 //! * A confirm that completes **without** a returned message found the queue empty, so every return
 //!   read until then is attached to some confirm that completed earlier. Once all of those have

@@ -1,4 +1,4 @@
-//! What the end of a channel says about each publish that was on it.
+//! Determines what the end of a channel means for each publish that was on it.
 //!
 //! RabbitMQ processes a channel in order. If it closes the channel because of one publish, the
 //! publishes before that one were processed (their confirms are lost), and those after it were not.

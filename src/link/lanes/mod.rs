@@ -1,9 +1,9 @@
 //! The channels of one connection, and the exact verdict on each publish that travels on them.
 //!
 //! `pool` has all channels of a connection, and `lane` is one of them. A lane polls its publishes
-//! (`publishing`, `wire`) until nothing is newly ready (`quiet`). Then it says which ones were
+//! (`publishing`, `wire`) until nothing is newly ready (`quiet`). Then it says which of them were
 //! returned (`attribution`), or what the end of the channel means for each (`closing`). `transfer`
-//! is the time that a slow link is given.
+//! computes how long a slow link may take.
 
 mod attribution;
 mod closing;

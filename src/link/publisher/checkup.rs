@@ -1,5 +1,4 @@
-//! What a publisher learns from verdicts and from silence, and how it replaces channels that stand
-//! still.
+//! Learns from verdicts and from silence, and replaces channels that stand still.
 
 use super::Publisher;
 use crate::link::destinations::{FaultScope, MANY};

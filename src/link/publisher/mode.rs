@@ -1,9 +1,9 @@
-//! What a supervisor asks of its publisher, and why a publisher ended.
+//! The modes in which a supervisor puts its publisher, and the reasons why a publisher ends.
 
 use crate::labels::LossReason;
 use crate::outcome::Outcome;
 
-/// What the supervisor asks of the publisher.
+/// The mode in which the supervisor puts the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublisherMode {
     /// Publish.

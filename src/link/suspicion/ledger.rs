@@ -1,22 +1,22 @@
 //! Decides which connections may take messages while one of them is suspected, and when the permits
 //! of lost publishes are given out again.
 //!
-//! A broker that is gone takes all connections to it along, but they notice it at different times.
-//! If the permits of the first one went to the others at once, each of them could lose a whole
+//! When a broker is gone, all connections to it are lost, but they notice it at different times. If
+//! the permits of the first one went to the others at once, each of them could lose a whole
 //! in-flight limit. So a publish that is lost with its connection keeps its permit until **every
 //! connection that takes messages has answered something that was sent after the loss**.
 //!
 //! Why this bounds the unknown answers of an outage by the in-flight limit: an outage is a moment
-//! and a set of connections over which nothing is answered that is sent after that moment. The
-//! first loss among them comes later, so each of the others either takes nothing or keeps the
-//! permits of all lost publishes back until it is lost itself. At the last loss every lost publish
-//! still has its permit, and there are no more permits than the limit.
+//! and a set of connections. Nothing that is sent over them after that moment is answered. The
+//! first loss among them comes later, so each of the others either takes nothing or holds back the
+//! permits of all lost publishes until it is lost itself. At the last loss every lost publish still
+//! has its permit, and there are no more permits than the limit.
 //!
 //! | a connection | to the suspected address | elsewhere |
 //! |---|---|---|
 //! | is suspected | takes nothing | |
 //! | has answered nothing since the suspicion began | takes nothing | takes its part |
-//! | has answered something since | takes messages as ever | takes messages as ever |
+//! | has answered something since | takes messages as usual | takes messages as usual |
 //!
 //! Pure: the caller provides the clock, carries out the decisions and drops the permits.
 

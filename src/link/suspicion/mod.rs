@@ -1,5 +1,6 @@
-//! One suspicion is everybody's: what the connections know together of a broker that may have
-//! stopped answering. `ledger` decides; this file shares it between tasks and wakes them.
+//! A suspicion of one connection concerns all: the knowledge that all connections share of a broker
+//! that may have stopped answering. `ledger` decides; this file shares the ledger between tasks and
+//! wakes them.
 
 mod ledger;
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! When a refused record is tried again, and when records are parked: by time. Pure.
 //!
-//! Each destination has a clock. It starts when the broker refuses the destination for the first
-//! time after it accepted a message there, and it stops when the broker accepts one. When the time
-//! is over, the records that were kept before the start are parked. The next refusal starts the
-//! clock anew.
+//! Each destination has a clock. It starts at the broker's first refusal after the last message
+//! that the broker accepted for the destination, and it stops when the broker accepts a message
+//! again. When the time is over, the records that were kept before the clock started are parked.
+//! The next refusal starts the clock anew.
 //!
 //! A refusal that left no copy can be repeated often. A refusal that may have left a copy in some
-//! queue is repeated a few times, with growing pauses; after that the record is tried no more, and
-//! it is parked when the time since the first of these refusals is over.
+//! queue is repeated a few times, with growing pauses; after that the record is no longer tried,
+//! and it is parked when the time since the first of these refusals is over.
 
 use crate::spool::store::{RefusedSince, Seq, Stored, Tries};
 

@@ -1,8 +1,9 @@
 //! Which records have been tried for long enough to be parked because of their age. Pure.
 //!
 //! A destination with waiting records is tried whenever the link is up. So a record has been tried
-//! for as long as the link was up since it was kept. To know that time for each record, moments are
-//! noted: the time that the link had been up by then, and the last record that was kept by then.
+//! for as long as the link was up since the record was kept. To know that time for each record, the
+//! drain notes moments: how long the link had been up by then, and which record was the last one
+//! kept by then.
 
 use crate::spool::store::{Seq, TriedUntil};
 use std::collections::VecDeque;

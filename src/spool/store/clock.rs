@@ -3,7 +3,7 @@
 //!
 //! It is the time since the machine's boot, plus an offset that is kept in the database together
 //! with the boot's id. A store that is opened again within the same boot goes on with the same
-//! offset, so what was kept an hour ago is an hour old, whatever the wall clock was set to in
+//! offset, so a record that was kept an hour ago is an hour old, even if the wall clock was set in
 //! between. After a boot the wall clock gives a new offset.
 
 use super::entry::now_ms;

@@ -46,9 +46,9 @@
 //!
 //! # Rooms
 //!
-//! Each names only those before it: `format` has the bytes of a record; `index` knows which records
-//! exist, `keys` which idempotency keys; `disk` is the directory and its files; `reading` and
-//! `writing` are the two threads. `open` builds all of it, and `handle` is the interface.
+//! Each room names only those before it: `format` has the bytes of a record; `index` knows which
+//! records exist, `keys` which idempotency keys; `disk` is the directory and its files; `reading`
+//! and `writing` are the two threads. `open` builds all of it, and `handle` is the interface.
 //!
 //! # The way of a change
 //!

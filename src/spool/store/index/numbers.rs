@@ -1,5 +1,5 @@
-//! Single numbers that are kept in the database, and the highest record number given out, even if
-//! its record is gone.
+//! Single numbers that are kept in the database, and the highest record number that was ever given
+//! out.
 
 use crate::spool::store::entry::Seq;
 use rusqlite::{Connection, OptionalExtension, params};

@@ -1,9 +1,10 @@
 //! Where an idempotency key may be: the runs of keys, and a Bloom filter for each.
 //!
-//! Keys are hashes: in a table in their order each would go to a different page, and each page
-//! twice to the disk. So the tables are in the order of runs of a thousand keys, and only the last
-//! run's pages change. The filters spare a lookup most runs. The filter of a full run is stored, so
-//! that opening reads two bytes per key; the last run's filter is built from its keys.
+//! Keys are hashes. In a table ordered by key, each new key would change a different page, and each
+//! changed page goes to the disk twice. So the tables are ordered by runs of a thousand keys, and
+//! only the last run's pages change. Thanks to the filters, a lookup searches few runs. The filter
+//! of a full run is stored, so that opening reads two bytes per key; the last run's filter is built
+//! from its keys.
 //!
 //! In memory the filters of 64 runs are interleaved bit by bit, so that eight words answer for all
 //! 64: an hour of a thousand keys a second has 3,500 runs.

@@ -1,4 +1,4 @@
-//! What is noted about refusals survives a restart, and parks what it should.
+//! The notes about refusals survive a restart, and the right records are parked.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! What is noted about refusals: of a record, of a destination, and how long records were tried.
+//! The notes about refusals of a record and of a destination, and about how long records were
+//! tried.
 
 use super::change::Effect;
 use super::ledger::Ledger;

@@ -1,7 +1,7 @@
 //! A task that sends the replies of a commit, so that the writer wakes one task and not every
 //! client.
 //!
-//! To wake a task from another thread takes a lock and usually a system call; within the runtime it
+//! Waking a task from another thread takes a lock and usually a system call; within the runtime it
 //! takes neither. With 200 clients this was a tenth of the writer's time
 //! (`scripts/bench-spool --only many`).
 
