@@ -1,5 +1,4 @@
-//! Builds every part in the order of its dependencies, and hands back the addresses that were
-//! bound.
+//! Starts every part in the order of its dependencies, and returns the bound addresses.
 
 use crate::admin::{Admin, AdminError, Readiness, Shown};
 use crate::admission::Admission;
@@ -40,7 +39,8 @@ pub enum StartError {
     /// The listener for operators.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The spool. Without it messages that it holds would stay there, and nobody would know.
+    /// The spool. If amqpost started without it, its messages would stay there, and nobody would
+    /// know.
     #[error(transparent)]
     Spool(#[from] crate::spool::store::OpenError),
     /// The socket for changes to the spool.

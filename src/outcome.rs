@@ -23,7 +23,7 @@ pub struct Row {
     pub recourse: Recourse,
     /// What it proves about the message's destination.
     pub evidence: Evidence,
-    /// Whether it is the broker's word against the destination of its message.
+    /// Whether the broker refuses the destination of the message.
     pub is_refusal: bool,
     /// What the drain does with a spooled record whose delivery had this outcome.
     pub redelivery: Redelivery,
@@ -196,8 +196,8 @@ outcomes! {
     /// The spool takes nothing: its disk has failed, or it is closed.
     SpoolFailed = "spool_failed": "The spool takes no messages",
     503, NotPublished, Safe,         Some(1), Final,        None,       false, AfterPause;
-    /// The broker refuses now what it is known to take: its word is about the moment, not about the
-    /// message.
+    /// The broker refuses a destination that it is known to take: the refusal is about the moment,
+    /// not about the message.
     DestinationUnavailable = "destination_unavailable":
         "The broker does not take this destination at the moment",
     503, NotPublished, Safe,         Some(1), Spool,        None,       true,  AfterPause;

@@ -28,7 +28,7 @@ pub(crate) fn play(arguments: &[&str]) -> bool {
             runtime().block_on(http_floor::run(Path::new(socket)));
         }
         ["amqp-floor", uri] => amqp_floor(uri),
-        // As the executable does, except that the end of the input also ends this process.
+        // Serves as the executable does, but also ends when its input ends.
         ["serve", ..] => {
             std::thread::spawn(|| obey(|_| unreachable!("it is loaded from outside")));
             assert_eq!(amqpost::commands::run(), ExitCode::SUCCESS);

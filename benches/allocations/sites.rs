@@ -10,7 +10,7 @@ use std::path::Path;
 /// The crate that is counted.
 const OURS: &str = "amqpost";
 
-/// Crates that allocate for their callers, which are named instead.
+/// Crates that allocate for their callers. The caller is named instead.
 const LANGUAGE: [&str; 6] = ["alloc", "core", "std", "dhat", "__rustc", "hashbrown"];
 
 /// The blocks that lapin's thread allocates each time it goes to sleep: their number depends on the
@@ -84,8 +84,8 @@ impl<'a> Frame<'a> {
         Self { function, file: file.rsplit_once(':').map_or(file, |(file, _)| file) }
     }
 
-    /// The crate that the function belongs to; for an implementation that of the type, or of the
-    /// trait where the type is a parameter or built in.
+    /// The crate that the function belongs to. A function of an implementation belongs to the crate
+    /// of the type, or to that of the trait if the type is a parameter or built in.
     fn library(&self) -> &'a str {
         let Some(implementation) = self.function.strip_prefix('<') else { return first(self.function) };
         let (of_type, of_trait) = implementation.split_once(" as ").unwrap_or((implementation, ""));

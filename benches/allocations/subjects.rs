@@ -64,7 +64,7 @@ impl Drop for Complaints {
     }
 }
 
-/// All of them, and the broker that only acks.
+/// All subjects, and the broker that only acks.
 pub(crate) struct Subjects {
     runtime: Runtime,
     http_floor: Part,

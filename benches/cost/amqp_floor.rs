@@ -58,7 +58,8 @@ pub(crate) async fn run(uri: &str, queue: &str) {
     }
 }
 
-/// As amqpost connects: its own socket without delay, its frame size and heartbeat.
+/// Connects as amqpost does: over a socket of its own without delay, with amqpost's frame size and
+/// heartbeat.
 pub(crate) async fn connect(uri: &str) -> Connection {
     let mut uri: AMQPUri = uri.parse().expect("a URI");
     uri.query.frame_max = Some(FRAME_MAX);
@@ -86,7 +87,7 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// One that publishes this many bytes to a queue each time.
+    /// A publisher that sends this many bytes to a queue each time.
     pub(crate) fn new(channel: &Channel, queue: &str, bytes: usize) -> Self {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)

@@ -51,7 +51,7 @@ struct Schedule {
 /// The measurements of the workers since the mark.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Latencies {
-    /// From when an exchange was due, or began, to its end.
+    /// The time from the moment when an exchange was due, or began, to its end.
     pub(crate) exchanges: Quantiles,
     /// How late the load was by itself; at a fixed rate only.
     pub(crate) lateness: Quantiles,

@@ -144,8 +144,8 @@ pub(crate) fn rabbitmq(stage: &Stage) -> Section {
     section
 }
 
-/// The expected ratio of the rates if only CPU is scarce: that of the CPU of all processes together
-/// for a message.
+/// The expected ratio of the rates if only CPU is scarce: the ratio of the CPU time that all
+/// processes together take for a message.
 fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
     let median = |readings: &[Reading]| number(Spread::of(readings.iter().map(Reading::cpu_of_all)).median);
     format!(

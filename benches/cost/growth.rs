@@ -77,7 +77,7 @@ async fn greeted(mut stream: Box<dyn Stream>) -> Box<dyn Stream> {
     stream
 }
 
-/// Exchanges and routing keys, each used by turns.
+/// Exchanges and routing keys, which are used in turn.
 fn destinations(stage: &Stage, section: &mut Section) {
     let target = stage.sink();
     for (what, path) in [("routing keys", key_path as fn(usize) -> String), ("exchanges", exchange_path)] {

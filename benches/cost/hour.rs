@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const KIB: usize = 1024;
 const CONCURRENCY: usize = 64;
-/// Requests a second. A sidecar's ordinary load, which leaves the machine to others for the hour,
-/// and 3.6 million requests by its end.
+/// Requests a second. This is a sidecar's ordinary load: it leaves the machine free for other work,
+/// and makes 3.6 million requests in the hour.
 const RATE: f64 = 1000.0;
 const PARTS: u32 = 10;
 /// The clients of a part have connected by then.

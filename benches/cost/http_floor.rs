@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tower::ServiceExt;
 
-/// What amqpost's configuration has by default, and its constant for HTTP/2.
+/// The defaults of amqpost's configuration, and its constant for HTTP/2.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 const HTTP2_STREAMS_MAX: u32 = 256;
 const MAX_BODY: usize = 16 << 20;

@@ -34,7 +34,7 @@ pub(crate) async fn are_taken(address: &Address) -> bool {
     let gauge = Gauge::new(Pace::Closed);
     let first = stream(address, 1, 1, &gauge);
     let ended = tokio::time::timeout(PATIENCE, first).await;
-    // One that has a stream goes on with it until the time is up.
+    // If it has a stream, the stream goes on until the time is up.
     ended.is_err() && gauge.done() > 0
 }
 

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 
 /// Runs the role of a process that was started for one part.
 fn play(role: Role, arguments: &[&str]) {
-    // Of one thread, as amqpost's is by default.
+    // A runtime of one thread, like amqpost's by default.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     match (role, arguments) {
         (Role::Sink, []) => {

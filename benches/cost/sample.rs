@@ -15,7 +15,8 @@ impl Sample {
         Self(all)
     }
 
-    /// The smallest that at least this share of all does not exceed; 0 without any.
+    /// The smallest value that at least this share of all values does not exceed; 0 if there are no
+    /// values.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let rank = (self.0.len() as f64 * share).ceil() as usize;
         Duration::from_nanos(self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default())

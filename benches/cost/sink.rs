@@ -249,7 +249,7 @@ impl Connected {
     fn tune(&mut self) {
         let mut arguments = CHANNEL_MAX.to_be_bytes().to_vec();
         arguments.extend(FRAME_MAX.to_be_bytes());
-        // No heartbeat of its own: the client's holds, and is answered by beats.
+        // The sink proposes no heartbeat of its own. It accepts the client's and sends beats.
         arguments.extend(0_u16.to_be_bytes());
         self.put_method(0, CONNECTION_TUNE, &arguments);
     }

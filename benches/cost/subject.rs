@@ -72,7 +72,7 @@ impl Load {
     }
 }
 
-/// How long a load runs before it is measured, and while it is.
+/// How long a load runs before the measurement, and how long during it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) warm: Duration,

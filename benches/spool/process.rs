@@ -19,7 +19,7 @@ pub(crate) fn resident_bytes() -> u64 {
     number(&fs::read_to_string("/proc/self/status").expect("Linux says it"), "VmRSS:") * 1024
 }
 
-/// Seconds on a CPU of the thread that writes; of the one store that is open.
+/// CPU seconds of the thread that writes, for the one store that is open.
 pub(crate) fn writer_seconds() -> f64 {
     let threads = fs::read_dir("/proc/self/task").expect("Linux lists them");
     let times = threads.filter_map(|thread| {

@@ -76,7 +76,7 @@ impl Admission {
         Ok(permit)
     }
 
-    /// The same, waiting for room. Dropped while it waits, it takes nothing.
+    /// The same, but waits for room. If the future is dropped while it waits, it takes nothing.
     pub async fn admit_to_when_free(&self, share: &Share, bytes: usize) -> Permit {
         let part = share.part_when_free(bytes).await;
         let mut permit = self.0.when_freed(|| self.admit()).await;

@@ -40,7 +40,7 @@ impl Share {
         Some(Part { _publish: publish, _kib: kib })
     }
 
-    /// The same, waiting for room. First come, first served.
+    /// The same, but waits for room. First come, first served.
     pub async fn part_when_free(&self, bytes: usize) -> Part {
         let publish = acquire(&self.publishes, 1).await;
         let kib = acquire(&self.kib, kib_of(bytes).min(self.kib_max)).await;

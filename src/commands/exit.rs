@@ -23,7 +23,7 @@ pub(super) fn failed(error: &dyn Display, exit: u8) -> ExitCode {
     ExitCode::from(exit)
 }
 
-/// Prints the sidecar's answer to a publish, and ends as it says.
+/// Prints the sidecar's answer to a publish, and ends with the exit code of its outcome.
 pub(super) fn report(response: &Response<Bytes>) -> ExitCode {
     // The exit code tells the outcome, even if the answer cannot be printed.
     if let Err(error) = print(format_args!("{}\n", String::from_utf8_lossy(response.body()))) {

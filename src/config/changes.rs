@@ -15,17 +15,17 @@ pub struct Changes {
     pub needs_restart: Vec<&'static str>,
 }
 
-/// What differs between the configuration in force and a new one.
+/// The differences between the configuration in force and a new one.
 #[must_use]
 pub fn changes(old: &Config, new: &Config) -> Changes {
     reload(old, new).1
 }
 
-/// The configuration that holds once `old` has taken over everything it can of `new`, and the
-/// changes.
+/// The configuration that is in force after `old` has taken over everything that it can from `new`,
+/// and the changes.
 ///
-/// The reloadable part of `new` may need a key that waits for the restart, such as a route the path
-/// of the spool. Then everything waits for it.
+/// The reloadable part of `new` may need a key that waits for the restart: a route, for example,
+/// may need the path of the spool. Then all changes wait for the restart.
 pub(super) fn reload(old: &Config, new: &Config) -> (Config, Changes) {
     let mut changes = Changes::default();
     for (path, reloadable) in read_once(old).differing(&read_once(new)) {
@@ -41,8 +41,8 @@ pub(super) fn reload(old: &Config, new: &Config) -> (Config, Changes) {
     (old.clone(), changes)
 }
 
-/// The configuration without what is read from its file at each attempt to connect, and needs no
-/// reload at all.
+/// The configuration without the values that are read from their files at each attempt to connect.
+/// Such values need no reload.
 fn read_once(config: &Config) -> Config {
     let mut config = config.clone();
     let broker = &mut config.broker;

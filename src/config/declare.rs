@@ -18,8 +18,8 @@ pub(super) const EACH_FIELD: &str = "the macro makes one key of each field";
 /// Why every section can be made.
 pub(super) const EACH_KEY: &str = "every key of a section has a default or is optional";
 
-/// Declares the whole configuration: `sections { … }`, each once, and `tables { … }`, of each of
-/// which the file may hold any number.
+/// Declares the whole configuration: `sections { … }`, each of which the file has at most once, and
+/// `tables { … }`, each of which the file may have any number of times.
 macro_rules! configuration {
     (
         sections { $( $(#[doc = $about:literal])+ $section:ident: $Section:ident { $($keys:tt)+ } )+ }
@@ -28,7 +28,7 @@ macro_rules! configuration {
             $table:ident: $Table:ident $(, $when:ident)? { $($table_keys:tt)+ }
         )+ }
     ) => {
-        /// Everything amqpost can be told, valid by construction of [`Config::load`].
+        /// All settings of amqpost. [`Config::load`] makes only valid ones.
         ///
         /// It serialises with secrets redacted, durations and sizes in the textual form of the
         /// file.

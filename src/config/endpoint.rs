@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub tls: bool,
     /// A host name or an IP literal; IPv6 without brackets.
     pub host: String,
-    /// 1 to 65535; without one in the URI 5672, with TLS 5671.
+    /// 1 to 65535. If the URI has none: 5672, or 5671 with TLS.
     pub port: u16,
     /// The virtual host, decoded, 1 to 255 bytes; `/` when the URI names none.
     pub vhost: String,
@@ -162,7 +162,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// As `Display`, with `***` where the credentials would stand.
+/// Like `Display`, but with `***` in place of the credentials.
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.uri("***@"))

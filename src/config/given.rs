@@ -4,8 +4,8 @@ use super::problems::Origin;
 use super::raw::Raw;
 use std::collections::BTreeMap;
 
-/// For each key the value that holds, which may be a secret in clear, and where it was given.
-/// Without `Debug`.
+/// For each key, the value that applies and its origin. Without `Debug`, because the value may be a
+/// secret in clear text.
 #[derive(Default)]
 pub(super) struct Given(BTreeMap<&'static str, (Raw, Origin)>);
 
@@ -29,7 +29,8 @@ pub(super) struct Layers {
     pub(super) given: Given,
     /// By their name, each kind in the order of the file.
     pub(super) tables: BTreeMap<&'static str, Vec<Table>>,
-    /// The file could not be read: without it, the rest may contradict itself by mistake.
+    /// The file could not be read. Without it, the other values may only seem to contradict each
+    /// other.
     pub(super) is_incomplete: bool,
 }
 
@@ -48,7 +49,7 @@ impl Given {
         self.of(path).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
-    /// Whether a source set the key, be it to its default.
+    /// Whether a source set the key, even if only to its default.
     pub(super) fn is_explicit(&self, path: &str) -> bool {
         self.of(path).is_some()
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 /// The configuration in force. Cloning shares it.
 ///
-/// Rooms read the keys that are reloadable here, at each use; what they copy at the start does not
+/// Rooms read reloadable keys here, at each use. A value that they copy at the start does not
 /// change.
 #[derive(Clone, Debug)]
 pub struct Live(Arc<watch::Sender<Config>>);
@@ -26,7 +26,7 @@ impl Live {
         self.0.borrow()
     }
 
-    /// Takes over what is reloadable of a valid configuration. All of it is in force when this
+    /// Takes over the reloadable part of a valid configuration. That part is in force when this
     /// returns.
     pub fn apply(&self, new: &Config) -> Changes {
         let mut changes = Changes::default();

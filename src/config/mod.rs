@@ -68,7 +68,7 @@ impl Config {
         let mut problems = Problems::default();
         let layers = layers::merge(sources, &mut problems);
         let (config, found) = Self::read_whole(&layers, &mut problems);
-        // Of a file that could not be read, any key might resolve what looks like a contradiction.
+        // If a file could not be read, any key in it might resolve an apparent contradiction.
         if !layers.is_incomplete {
             rules::check(&config, &found, &layers, &mut problems);
         }
@@ -89,7 +89,7 @@ impl Config {
 }
 
 impl SpoolConfig {
-    /// How long the broker may refuse a destination, also if the deprecated key says it.
+    /// How long the broker may refuse a destination, even if only the deprecated key says it.
     #[must_use]
     pub fn park_after(&self) -> ParkAfter {
         match self.undeliverable {

@@ -33,12 +33,12 @@ pub(super) struct Reader<'a> {
     table: Option<(String, Origin)>,
 }
 
-/// What the search for contradictions needs to know of what was read.
+/// The facts about the read values that the search for contradictions needs.
 #[derive(Default)]
 pub(super) struct Found {
     /// The keys with a wrong value.
     pub(super) bad: BTreeSet<&'static str>,
-    /// Of each table that was read, what it is called, and where it stands.
+    /// The name of each table that was read, and its place in the file.
     pub(super) tables: BTreeMap<&'static str, Vec<(String, Origin)>>,
 }
 
@@ -109,7 +109,7 @@ impl Found {
     }
 }
 
-/// What a table gives for the keys that there are, and whether that is all.
+/// The values that a table gives for existing keys, and whether it has no other keys.
 fn known(table: &Table, section: &Section, place: &str, problems: &mut Problems) -> (Given, bool) {
     let (mut given, mut all_known) = (Given::default(), true);
     for entry in &table.entries {

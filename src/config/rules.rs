@@ -54,7 +54,7 @@ const fn rule(
 pub(super) struct RouteRule {
     pub(super) key: &'static str,
     pub(super) demand: &'static str,
-    /// The key outside of the table that it is about, if any.
+    /// The key outside of the table that the rule is about, if there is one.
     other: Option<&'static str>,
     got: fn(&RouteConfig) -> &str,
     /// Whether the table at this position does.
@@ -81,8 +81,8 @@ pub(super) const ROUTE_RULES: &[RouteRule] = &[
     },
 ];
 
-/// Pairs of which only one may be given, in whichever source: nobody could tell which of the two
-/// should hold.
+/// Pairs of keys of which only one may be given, whatever the source: nobody could tell which of
+/// the two applies.
 pub(super) const EXCLUSIVE: &[(&str, &str)] = &[
     ("broker.endpoints", "broker.endpoints_file"),
     ("broker.user", "broker.user_file"),

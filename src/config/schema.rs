@@ -28,7 +28,7 @@ pub(super) struct Key {
 pub(super) struct Section {
     pub(super) name: &'static str,
     pub(super) keys: &'static [Key],
-    /// Whether a running sidecar takes over other tables, of a table of which there may be several.
+    /// Of a table of which there may be several: whether a running sidecar takes over other tables.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
     pub(super) reloadable: bool,
     /// What it is about, in Markdown; each line begins with a space.

@@ -6,8 +6,8 @@ use std::fmt;
 /// Shown instead of a secret.
 pub(super) const REDACTED: &str = "***";
 
-/// Whether a text reaches the broker unharmed as a credential: PLAIN separates user and password by
-/// NUL, and a newline was the end of a file, read by mistake.
+/// Whether a text can be a credential: PLAIN separates user and password by NUL, and a newline is
+/// only there if the end of a file was read by mistake.
 pub(super) fn is_credential(text: &str) -> bool {
     !text.is_empty() && !text.contains(char::is_control)
 }

@@ -176,7 +176,7 @@ impl Setting for Vec<Endpoint> {
     }
 }
 
-/// The value, if there is one; else what was given instead of what the kind demands.
+/// The value, if there is one; otherwise an error with the given and the expected form.
 fn fits<T>(raw: &Raw, kind: &Kind, value: Option<T>) -> Result<T, Vec<Mismatch>> {
     value.ok_or_else(|| vec![Mismatch::new(raw.shown(kind), kind.to_string())])
 }

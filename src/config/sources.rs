@@ -13,8 +13,8 @@ pub struct Sources {
     /// bytes are not UTF-8, hand over `to_string_lossy`: for a key of ours its U+FFFD is then among
     /// the problems.
     pub environment: Vec<(String, String)>,
-    /// Key path and text of each flag, such as `("broker.connections", "4")`; of two alike the last
-    /// holds.
+    /// Key path and text of each flag, such as `("broker.connections", "4")`; if a key occurs
+    /// twice, the last text applies.
     pub flags: Vec<(String, String)>,
 }
 

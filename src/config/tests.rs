@@ -73,8 +73,8 @@ fn problems_of<E: ToString>(result: Result<Config, E>) -> String {
 /// Columns of a folded problem.
 const PROBLEM_COLUMNS_MAX: usize = 96;
 
-/// The problems as the tests show them: what was expected by a problem too wide for one line
-/// stands below it, indented. Nothing else differs from what an operator reads.
+/// The problems as the tests show them. If a problem is too wide for one line, its expected form is
+/// on the next line, indented. Nothing else differs from the text that an operator reads.
 fn folded(problems: &str) -> String {
     let fold = |problem: &str| {
         if problem.chars().count() <= PROBLEM_COLUMNS_MAX {
@@ -170,7 +170,7 @@ fn what_is_in_force_is_shown_key_by_key_in_the_form_of_the_file() {
             keys.as_object().unwrap().keys().map(move |name| format!("{section}.{name}"))
         })
         .collect();
-    // They are part of each endpoint, and no business of whoever reads the page.
+    // They are part of each endpoint, and the page does not show them.
     paths.extend(["broker.user".to_owned(), "broker.password".to_owned()]);
     let mut keys: Vec<_> = keys::all_keys().map(|key| key.path.to_owned()).collect();
     paths.sort();

@@ -85,7 +85,7 @@ struct Object<T>(T);
 /// A message and how to publish it.
 #[derive(Debug, PartialEq)]
 pub struct Envelope {
-    /// The message. Whether it is mandatory is said by the options.
+    /// The message. The options say whether it is mandatory.
     pub message: Message,
     /// How it is published.
     pub options: PublishOptions,
@@ -298,8 +298,8 @@ fn headers(text: &RawValue, text_max: usize) -> Result<HeaderTable, Invalid> {
     table(&Place::Headers, text, 1)
 }
 
-/// The members of a JSON object, as they are written. A name that stands twice is refused: which of
-/// the two the client means cannot be known.
+/// The members of a JSON object, as they are written. A name that occurs twice is refused, because
+/// nobody knows which of the two the client means.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -330,7 +330,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads one JSON value. The position in an error would be one in this value, not in the document.
+/// Reads one JSON value. Its errors give no position, which would count from this value and not
+/// from the document.
 fn value_of<'a, T: Deserialize<'a>>(place: &Place<'_>, text: &'a RawValue) -> Result<T, Invalid> {
     serde_json::from_str(text.get()).map_err(|error| {
         let problem = without_text(&error);
@@ -371,7 +372,7 @@ fn header_value(place: &Place<'_>, value: &RawValue, depth: usize) -> Result<Hea
     })
 }
 
-/// An integer is one of 64 bits or refused: as a double it would be another number.
+/// An integer of more than 64 bits is refused: as a double it would be another number.
 fn number(place: &Place<'_>, value: &RawValue) -> Result<HeaderValue, Invalid> {
     let text = value.get();
     if text.contains(['.', 'e', 'E']) {

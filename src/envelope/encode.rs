@@ -15,8 +15,8 @@ struct Document<'a> {
     properties: Map<String, Value>,
 }
 
-/// The envelope of a message, on one line. Published again it makes the same message, its id
-/// included.
+/// The envelope of a message, on one line. If it is published, it makes the same message with the
+/// same id.
 #[must_use]
 pub fn envelope_of(message: &Message) -> String {
     let Message { exchange, routing_key, mandatory, properties, payload } = message;
@@ -108,7 +108,8 @@ mod tests {
             prop_assert!(!line.contains('\n'));
             let envelope = envelope::decode(line.as_bytes(), usize::MAX).unwrap();
             prop_assert_eq!(envelope.options.mandatory, Some(message.mandatory));
-            // Whether it is mandatory is the request's until it is published.
+            // Until a message is published, the request and not the message says whether it is
+            // mandatory.
             prop_assert_eq!(Message { mandatory: message.mandatory, ..envelope.message }, message);
         }
     }

@@ -46,7 +46,8 @@ fn door(
 /// A door whose link is down.
 pub(in crate::http) fn without_a_broker() -> (Arc<Door>, watch::Sender<bool>) {
     let config = config("amqp://127.0.0.1:1");
-    // The link is dropped: nobody dials any more, which would be counted as well, by the clock.
+    // The link is dropped, so that nothing dials. Dialling would be counted, and it depends on the
+    // clock.
     let (_, handle, admission, metrics) = link(&config);
     door(&config, handle, admission, metrics)
 }

@@ -26,7 +26,7 @@ pub struct Door {
     /// Room for the lines of streams, and how many lines one of them may have under way.
     pub(super) places: Places,
     pub(super) stream_in_flight: usize,
-    /// The time after which a stream ends that does not send or does not read.
+    /// The time after which a stream ends if its client does not send, or does not read.
     pub(super) idle_timeout: Duration,
     pub(super) streams: Tasks,
     /// True once no more requests are accepted.
@@ -59,13 +59,13 @@ impl Door {
         })
     }
 
-    /// Why a message would be refused right now, whatever its content. `mode` is `None` while only
-    /// the body says it.
+    /// Why a message would be refused right now, whatever its content. `mode` is `None` if only the
+    /// body says the mode.
     pub(super) fn refusal(&self, mode: Option<Mode>, has_key: bool) -> Option<Rejection> {
         self.service.refusal(mode, has_key).map(Rejection::of)
     }
 
-    /// Counts and logs what became of a message whose request, or line, began at `began`.
+    /// Counts and logs the outcome of a message. Its request (or line) began at `began`.
     pub(super) fn told(&self, began: Instant, settlement: &Settlement) {
         let elapsed = began.elapsed();
         if settlement.replayed {

@@ -12,8 +12,8 @@ pub(super) const PROPERTY_PREFIX: &str = "amqp-";
 /// Prefix of headers that say how to publish.
 pub(super) const CONTROL_PREFIX: &str = "amqpost-";
 
-/// How the messages in the body of a request are published. An `Amqp-` header would be ignored
-/// silently: it is refused.
+/// How the messages in the body of a request are published. An `Amqp-` header is refused, because
+/// it would have no effect.
 pub(super) fn options(headers: &HeaderMap) -> Result<PublishOptions, Rejection> {
     let mut options = PublishOptions::default();
     for name in headers.keys() {
@@ -79,8 +79,8 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'
     std::str::from_utf8(value).map_err(|_| Rejection::invalid(name.as_str(), "is not UTF-8"))
 }
 
-/// The values of a header as one text; `None` if they are not UTF-8 or longer than the 8 KiB that
-/// everybody has to carry of a `baggage` (W3C Baggage, 3.3.2).
+/// The values of a header as one text; `None` if they are not UTF-8, or longer than 8 KiB. This is
+/// the size of `baggage` that everybody must carry (W3C Baggage, 3.3.2).
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     const BYTES_MAX: usize = 8192;
     let values = headers.get_all(name).iter().map(|value| std::str::from_utf8(value.as_bytes()).ok());

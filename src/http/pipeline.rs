@@ -45,9 +45,10 @@ struct Undecoded<D> {
 /// Answers a request that is for this dialect. `name` is where the name of its route stands in the
 /// path.
 ///
-/// The head is read before there is a future, which would have a place for all of it for as long as
-/// it lives. Only a message whose payload is the body is published in this future; everything else
-/// is in boxes, since hyper has room for this future with each connection (ADR-0006).
+/// The head is read before the future exists; otherwise the future would have space for the head as
+/// long as it lives. Only a message whose payload is the body is published in this future.
+/// Everything else is in boxes, because hyper keeps space for this future with each connection
+/// (ADR-0006).
 pub(super) fn answer(
     door: Arc<Door>,
     dialect: Dialect,
@@ -117,7 +118,7 @@ impl Door {
         Box::pin(self.service.publish(order, permit)).await
     }
 
-    /// Publishes what a document holds. Of an array the response has begun with the first of its
+    /// Publishes the messages of a document. The response to an array begins with the first of its
     /// elements.
     async fn publish_document(
         self: &Arc<Self>,
@@ -203,14 +204,14 @@ impl Door {
         }
     }
 
-    /// Takes in and drops what a client still sends whose request is refused by its head.
+    /// Reads and drops the rest of a request that is refused by its head.
     async fn turned_away(&self, start: Instant, upload: &mut Upload, rejection: Rejection) -> Rejection {
         upload.discard(self.terms.default_deadline(start)).await;
         rejection
     }
 
-    /// A permit and the whole body, or the refusal. What a refused client still sends is taken in
-    /// and dropped.
+    /// A permit and the whole body, or the refusal. The rest of a refused request is read and
+    /// dropped.
     async fn take_in(
         &self,
         upload: &mut Upload,
@@ -236,8 +237,8 @@ impl Door {
         }
         let mut permit = self.admission.admit().map_err(|_| Rejection::of(Outcome::Overloaded))?;
         let payload = tokio::select! {
-            // Most bodies are there already: whether the link drains is asked, in a box, of those
-            // that are not.
+            // Most bodies are there already. Only for the others it is asked, in a box, whether the
+            // link drains.
             biased;
             payload = upload.read(&mut permit, self.max_body, deadline) => payload?,
             // Past its budget a shutdown waits for no body.

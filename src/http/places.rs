@@ -21,8 +21,8 @@ struct Limits {
     share: Share,
     /// KiB of long lines that are still arriving.
     arriving: Arc<Semaphore>,
-    /// One line at a time needs no KiB: every line that waits for more holds some, and otherwise
-    /// all could wait for ever.
+    /// One line at a time needs no KiB. Without this rule all lines could wait for ever, because
+    /// each line that waits for more holds some.
     elder: Arc<Semaphore>,
 }
 

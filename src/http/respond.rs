@@ -62,7 +62,7 @@ pub(super) fn status(outcome: Outcome) -> StatusCode {
     StatusCode::from_u16(outcome.row().status).expect("the outcome table holds HTTP statuses only")
 }
 
-/// One attempt, or none, is what everybody expects; more are worth a word.
+/// Everybody expects one attempt or none. Only a larger number is worth a header.
 pub(super) fn is_ordinary(attempts: u32) -> bool {
     attempts <= 1
 }

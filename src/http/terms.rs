@@ -23,7 +23,8 @@ pub(super) struct Terms {
     pub(super) headers_text_max: usize,
 }
 
-/// What the head of a request says of the messages in its body. The members of each message win.
+/// The values that the head of a request sets for the messages in its body. The members of each
+/// message override them.
 #[derive(Clone, Debug)]
 pub(super) struct Defaults {
     pub(super) client: Client,
@@ -89,7 +90,7 @@ impl Defaults {
         Ok(Self { client, options, key, trace })
     }
 
-    /// The same, where the request has many messages, of which each has its own key or none.
+    /// The same for a request with many messages, each of which has its own key or none.
     pub(super) fn for_many(self) -> Result<Self, Rejection> {
         let problem = "is of one message: here each envelope has its own, as the member idempotency_key";
         match self.key {
@@ -98,7 +99,7 @@ impl Defaults {
         }
     }
 
-    /// Adds to a message what it does not say itself.
+    /// Adds the values that the message does not have itself.
     pub(super) fn complete(&self, envelope: &mut Envelope) {
         let headers = &mut envelope.message.properties.headers;
         for (name, value) in &self.trace {

@@ -27,7 +27,7 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// The longest pause that such a client may make. After a longer one it is answered at once.
 const COURTESY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The body of a request, and whether its client waits to be asked for it.
+/// The body of a request, and whether its client waits until it may send it.
 #[derive(Debug)]
 pub(super) struct Upload<B = RequestBody> {
     body: B,
@@ -44,8 +44,8 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         Self { body, waits_for_continue: false }
     }
 
-    /// Whether the client sends it only once it is told `100 Continue`, which it is when the body
-    /// is asked for.
+    /// Whether the client sends the body only after `100 Continue`. It gets `100 Continue` when the
+    /// body is read.
     pub(super) fn waits_for_continue(&self) -> bool {
         self.waits_for_continue
     }
@@ -164,7 +164,7 @@ mod tests {
         AnyBody::from_stream(frames.map(Ok::<_, io::Error>))
     }
 
-    /// The head of a client that waits to be asked.
+    /// The head of a client that waits for `100 Continue`.
     fn waiting() -> HeaderMap {
         HeaderMap::from_iter([(EXPECT, hyper::header::HeaderValue::from_static("100-continue"))])
     }

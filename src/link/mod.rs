@@ -155,8 +155,8 @@ impl Link {
 /// Why no connection takes a message now.
 enum NoLane {
     Refused(Outcome),
-    /// Connections are up, and prove first that the broker answers them. A message may wait for
-    /// that until this moment.
+    /// Connections are up, but have to prove first that the broker answers them. A message may wait
+    /// for that until this moment.
     NotBefore(Instant),
 }
 

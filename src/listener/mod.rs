@@ -66,7 +66,7 @@ impl From<&HttpConfig> for Settings {
     }
 }
 
-/// The body of a request, in place: axum's are each in a box, behind a table of functions
+/// The body of a request, without a box. axum puts each body into a box with a table of functions
 /// (ADR-0006).
 pub type RequestBody = Noted<Incoming>;
 

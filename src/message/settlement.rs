@@ -27,9 +27,9 @@ pub struct Settlement {
 /// The broker's word against a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the outcome is if the word is a verdict.
+    /// The outcome if the refusal is a verdict.
     pub word: Outcome,
-    /// Of a return: whether it is known that the exchange keeps nothing of what it returns.
+    /// For a return: whether the exchange is known not to keep the messages that it returns.
     pub returns_are_certain: bool,
 }
 
@@ -48,7 +48,7 @@ impl Settlement {
         }
     }
 
-    /// The outcome as the broker's own word has it, whether or not that is about the moment.
+    /// The outcome by the broker's own answer, whether or not that answer is about the moment.
     #[must_use]
     pub fn word(&self) -> Outcome {
         self.refusal.map_or(self.outcome, |refusal| refusal.word)

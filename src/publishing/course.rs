@@ -158,8 +158,9 @@ impl Course {
         Some(permit)
     }
 
-    /// Whether the message goes to the spool at once: the link takes nothing; or others wait there
-    /// for its destination, and the broker refuses it or the route keeps the order.
+    /// Whether the message goes to the spool at once. It does if the link takes nothing. It also
+    /// does if others wait there for its destination, and the broker refuses that destination or
+    /// the route keeps the order.
     fn takes_the_detour(&self) -> bool {
         let (message, link) = (&self.order.message, &self.ways.link);
         let waits = || {
@@ -224,8 +225,8 @@ async fn remember(ways: &Ways, claim: Claim, deadline: Instant) {
     claim.settle(Outcome::Confirmed, &message_id);
 }
 
-/// Whether a message with this outcome of its publish goes to the spool: all that is the broker's
-/// or the network's fault, nothing that is the client's.
+/// Whether a message whose publish had this outcome goes to the spool: yes if the fault is the
+/// broker's or the network's, no if it is the client's.
 fn is_for_the_spool(outcome: Outcome) -> bool {
     matches!(outcome.row().recourse, Recourse::RetryOrSpool | Recourse::Spool)
 }

@@ -14,8 +14,8 @@ pub(super) struct Keys {
     window: Duration,
     max: usize,
     entries: HashMap<Fingerprint, Entry>,
-    /// The keys that are not under way, by when their request ended: by its number, which ascends
-    /// with time.
+    /// The keys that are not under way, in the order in which their requests ended: the numbers
+    /// ascend with time.
     ended: BTreeMap<u64, Fingerprint>,
     last: u64,
 }

@@ -55,7 +55,8 @@ struct Ways {
     tasks: Tasks,
 }
 
-/// Tells the drain if the broker accepted a message where messages of the spool wait.
+/// Tells the drain if the broker accepted a message for a destination with waiting messages in the
+/// spool.
 fn tell(watched: Option<&Watched>, settlement: &Settlement) {
     if let Some(watched) = watched.filter(|_| settlement.outcome == Outcome::Confirmed) {
         watched.accepted();
@@ -102,8 +103,8 @@ impl PublishService {
         routes::mode(routes, self.0.spool.is_some(), exchange, asked)
     }
 
-    /// Why a message would be refused right now before its body is read, if it would be. `mode` is
-    /// `None` while only the body says which it is; a request with an idempotency key may be
+    /// Why a message would be refused right now, before its body is read; `None` if it would not.
+    /// `mode` is `None` if only the body says the mode. A request with an idempotency key may be
     /// answered without a broker.
     #[must_use]
     pub fn refusal(&self, mode: Option<Mode>, has_key: bool) -> Option<Outcome> {

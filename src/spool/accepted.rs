@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
-/// The largest number of watched destinations. Of any others the drain hears nothing.
+/// The largest number of watched destinations. The drain hears nothing of other destinations.
 const WATCHED_MAX: usize = 16_384;
 
 /// The destinations that the drain watches. Cloning shares them.

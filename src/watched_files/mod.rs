@@ -48,7 +48,7 @@ struct Asked {
 /// The task that keeps a [`Watched`] current. It ends when nobody is left who reads it.
 struct Watch<T> {
     name: String,
-    /// `None` for what is read only when somebody asks.
+    /// `None` for content that is read only when somebody asks.
     interval: Option<Duration>,
     seen: watch::Sender<Seen<T>>,
     asked: Arc<Asked>,
@@ -122,7 +122,7 @@ impl<T: Clone + Send + Sync + 'static> Watched<T> {
         self.asked.wake.notify_one();
         let mut seen = self.seen.clone();
         // Twice: a read that began earlier may have to end first. A watch that has ended answers
-        // nobody, and what it saw last still counts.
+        // nobody, and its last content still counts.
         drop(tokio::time::timeout(READ_MAX * 2, seen.wait_for(|seen| seen.answered >= mine)).await);
         let Seen { good, problem, .. } = self.seen.borrow().clone();
         good.ok_or_else(|| problem.unwrap_or_else(|| format!("expected {}", Unread::Late)))

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Exchanges with rare publishes, so that many of these go alone until their exchange is proven.
 const RARE: usize = 150;
 
-/// The exchange exists during, and is gone during, this many answers to other messages.
+/// The exchange exists for this many answers to other messages, and is then gone for as many.
 const STAYS: usize = 30;
 const GONE: usize = 10;
 

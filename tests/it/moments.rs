@@ -1,4 +1,5 @@
-//! Refusals by the broker of what it took before: they are about the moment, not about the message.
+//! Refusals by the broker of destinations that it took before: they are about the moment, not about
+//! the message.
 
 use crate::harness::*;
 use lapin::ExchangeKind;

@@ -62,7 +62,7 @@ async fn fallback_to_a_full_queue_goes_to_the_broker_again_once_there_is_room() 
     vhost.set_policy("full", "^q$", r#"{"max-length": 1, "overflow": "reject-publish"}"#).await;
     let spool = SpoolDir::new();
     let builder = Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting());
-    // What is in the spool leaves so slowly that it still waits when there is room again.
+    // The messages in the spool leave so slowly that they still wait when there is room again.
     let sidecar = builder.set("spool.drain_rate", "1").start().await.with_link_up().await;
     eventually("the queue is full", PATIENCE, async || {
         sidecar.post(QUEUE, &[FALLBACK], "x").await.verdict() == (202, "spooled")

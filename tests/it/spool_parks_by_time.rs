@@ -1,5 +1,5 @@
-//! What the broker refuses now is tried again for a time before it is parked; a word about the
-//! moment parks nothing.
+//! A message that the broker refuses is tried again for some time before it is parked; a refusal
+//! that is about the moment parks nothing.
 
 use crate::harness::*;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! One suspicion is everybody's: connections to a broker that is gone notice it together, lose no
-//! more than one in-flight limit together, and cost those to a healthy broker nothing.
+//! A suspicion of one connection concerns all: connections to a broker that is gone notice it
+//! together and lose no more than one in-flight limit together. Connections to a healthy broker
+//! lose nothing.
 
 use crate::harness::*;
 use std::collections::{BTreeMap, HashSet};

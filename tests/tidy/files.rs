@@ -31,7 +31,7 @@ pub(crate) fn text_files() -> Vec<TextFile> {
     paths.iter().filter_map(|path| text_file(path)).collect()
 }
 
-/// The Rust files of the given directories; of those that do not exist there are none.
+/// The Rust files of the given directories. A directory that does not exist has none.
 pub(crate) fn rust_files(directories: &[&str]) -> Vec<TextFile> {
     let is_in =
         |path: &str, directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));

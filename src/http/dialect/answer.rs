@@ -23,8 +23,8 @@ pub(super) fn encode(settlement: &Settlement) -> Response {
     response
 }
 
-/// The answer as one line of many, without the line break. It holds what the headers of a single
-/// answer say. `last`: it stands for all the lines behind it, too.
+/// The answer as one line of many, without the line break. It has the values that a single answer
+/// has in its headers. `last`: the answer also stands for all lines behind this one.
 pub(in crate::http) fn write_line(settlement: &Settlement, index: u64, last: bool, into: &mut BytesMut) {
     let mut line = into.writer();
     write_as_line(settlement, index, last, &mut line).expect("it grows");

@@ -44,8 +44,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// What the path has in place of the template's `{name}`, undecoded; of several names all, with
-    /// the `/` between them.
+    /// The part of the path in place of the template's `{name}`, not decoded. For several names it
+    /// is all of them, with the `/` between them.
     pub(super) fn name(&self) -> &str {
         &self.parts.uri.path()[self.name.clone()]
     }
@@ -86,9 +86,10 @@ pub(super) enum Orders {
 /// One of many messages in a request, each with an answer of its own: a pair of functions as well.
 #[derive(Clone, Copy)]
 pub(super) struct Entries {
-    /// Reads one whose deadline counts from the moment given.
+    /// Reads a message. Its deadline counts from the given moment.
     pub(super) decode: fn(&Terms, &Defaults, &[u8], Instant) -> Result<Order, Rejection>,
-    /// Writes the answer to the one with this index; `true`: it stands for all behind it as well.
+    /// Writes the answer to the message with this index; `true`: the answer also stands for all
+    /// messages behind it.
     pub(super) encode: fn(&Settlement, u64, bool, &mut BytesMut),
     /// That of all the answers together.
     pub(super) media_type: &'static str,

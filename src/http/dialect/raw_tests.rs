@@ -267,7 +267,7 @@ fn the_trace_context_travels_in_the_headers_table_with_its_lists_joined() {
     assert_eq!(head.properties.headers, HeaderTable::from(expected));
 }
 
-/// Which of the two came first on the wire must not decide what a consumer sees.
+/// The order of the two on the wire must not decide what a consumer sees.
 #[test]
 fn an_entry_of_the_message_itself_wins_over_the_trace_context_of_the_request() {
     let (own, request) = (("amqp-header-baggage", "own"), ("baggage", "request"));

@@ -101,8 +101,7 @@ impl Pulse {
         }
     }
 
-    /// The broker last said something `at` that moment. Whether it had been stalled, and no longer
-    /// is.
+    /// The broker last said something `at` that moment. Returns whether it was stalled until now.
     pub(crate) fn word(&mut self, at: Instant) -> bool {
         if at <= self.last_word {
             return false;
@@ -112,8 +111,8 @@ impl Pulse {
         self.stalled.take().is_some()
     }
 
-    /// The connection should prove that it is alive. Whether a probe is to be sent `now`: none is
-    /// under way.
+    /// The connection should prove that it is alive. Returns whether to send a probe `now`: no
+    /// other one may be under way.
     pub(crate) fn asked(&mut self, now: Instant) -> bool {
         let sends = self.probe_sent.is_none();
         self.probe_sent.get_or_insert(now);
@@ -237,7 +236,7 @@ mod tests {
     const TRANSFER_MAX: Duration = Duration::from_secs(60);
     const BUSY: usize = 1024;
 
-    /// Looks until `action` comes, the broker silent; how long it took.
+    /// Looks until `action` comes while the broker is silent; returns how long that took.
     fn until(action: PulseAction, pulse: &mut Pulse, from: Instant, owed: usize) -> Duration {
         let mut now = from;
         for _ in 0..100 {

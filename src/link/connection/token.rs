@@ -34,7 +34,7 @@ impl Token {
         Some(Self { end: exp.and_then(moment), issued: iat.and_then(moment) })
     }
 
-    /// How long it is valid in all, seen from `now` if it does not say since when.
+    /// How long it is valid in total, counted from `now` if it does not say since when.
     pub(crate) fn lifetime(&self, now: SystemTime) -> Duration {
         let since = self.issued.unwrap_or(now);
         self.end.and_then(|end| end.duration_since(since).ok()).unwrap_or_default()

@@ -31,7 +31,7 @@ const FORGOTTEN_AT_ONCE: usize = DESTINATIONS_MAX / 8;
 /// How long the broker's last refusal speaks against trying the destination again.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// Which of the broker's words a refusal is.
+/// The kinds of refusal by the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     /// 403 or 404.
@@ -57,7 +57,7 @@ pub(crate) enum Prior {
 pub(crate) enum Meaning {
     /// What the broker says.
     Verdict,
-    /// That the broker does not take the destination at the moment, and has not for this long.
+    /// The refusal is about the moment: the broker has not taken the destination for this long.
     Moment(Duration),
 }
 
@@ -82,7 +82,7 @@ impl History {
         self.open
     }
 
-    /// When refusals by this word began, and whether it is one by which the destination is proven.
+    /// When refusals of this kind began, and whether the destination is proven against this kind.
     fn against(&mut self, word: Word) -> (&mut Option<Instant>, bool) {
         match word {
             Word::Closed => (&mut self.closed_since, self.open.is_some()),
@@ -130,7 +130,7 @@ impl Histories {
         refused.is_some_and(|at| now.saturating_duration_since(at) < LATELY)
     }
 
-    /// The broker refused the message with this word. Returns what that means.
+    /// The broker refused the message in this way. Returns what that means.
     pub(crate) fn refused(
         &mut self,
         message: &Message,

@@ -127,7 +127,7 @@ async fn ask(connection: Arc<Connection>, closed: Arc<AtomicUsize>, queue: Short
             }
         }
     };
-    // A slow link is no proof of anything: without an answer the return stands.
+    // A slow link proves nothing: without an answer the return counts as it is.
     tokio::time::timeout(ASK_MAX, asking).await.unwrap_or(Existence::NotAsked)
 }
 

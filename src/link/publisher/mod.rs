@@ -337,7 +337,7 @@ impl Publisher {
         deliver(reply_to, reply, &ticket, &self.metrics);
     }
 
-    /// The outcome of the publish because of which the broker closed its channel.
+    /// The outcome of the publish that made the broker close its channel.
     fn refused(&mut self, error: &lapin::Error, message: &Message) -> (Outcome, Option<String>) {
         let size = message.payload.len();
         if channel_error_text(error).is_some_and(|text| self.payload_sizes.refused(text)) {

@@ -26,7 +26,7 @@ pub(crate) fn of_broker(verdict: Verdict, message: &Message) -> Reply {
     }
 }
 
-/// The outcome of the publish because of which the broker closed its channel.
+/// The outcome of the publish that made the broker close its channel.
 ///
 /// The broker's own text names its user and virtual host, so it goes to the log and never to the
 /// client.

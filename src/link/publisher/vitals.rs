@@ -22,7 +22,7 @@ pub(crate) struct Vitals {
 }
 
 impl Vitals {
-    /// Of a connection that was opened now. What it hears goes to `witness`, too.
+    /// The vitals of a connection that was opened now. Each sign of life also goes to `witness`.
     pub(crate) fn new(witness: Witness) -> Self {
         Self {
             begun: Instant::now(),
@@ -66,7 +66,7 @@ impl Vitals {
         self.owed.store(bytes, Ordering::Relaxed);
     }
 
-    /// What the connection knows together with the others.
+    /// The knowledge that the connection shares with the others.
     pub(crate) fn witness(&self) -> &Witness {
         &self.witness
     }

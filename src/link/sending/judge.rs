@@ -52,8 +52,8 @@ impl Judge {
         Self { live, waits, inquiries, histories: Mutex::default() }
     }
 
-    /// Whether a message with this destination is published without mandatory, since its exchange
-    /// returns what it keeps.
+    /// Whether a message with this destination is published without mandatory, because its exchange
+    /// returns messages that it keeps.
     pub(crate) fn ignores_returns(&self, message: &Message) -> bool {
         message.mandatory && self.route(message).1 == Some(Returns::Nothing)
     }
@@ -81,7 +81,7 @@ impl Judge {
         lock(&self.histories).refused_lately(message, Instant::now())
     }
 
-    /// What a settlement means whose outcome is a refusal.
+    /// Gives a settlement whose outcome is a refusal its meaning: a verdict, or about the moment.
     pub(crate) async fn judge(
         &self,
         message: &Message,

@@ -38,8 +38,8 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 struct Member {
     address: String,
-    /// When the newest thing was sent that the broker answered. It is only kept current while
-    /// somebody has to prove itself.
+    /// When the newest request was sent that the broker has answered. This is kept current only
+    /// while a connection has to prove itself.
     proven: Instant,
     doubt: Option<Doubt>,
     /// The broker blocks publishers: it reads nothing, is not asked, and is handed nothing.
@@ -54,7 +54,7 @@ struct Doubt {
     until_proven: Instant,
 }
 
-/// What all connections know together. `P` is the permit of a publish.
+/// The knowledge that all connections share. `P` is the permit of a publish.
 #[derive(Debug)]
 pub(crate) struct Ledger<P> {
     members: BTreeMap<u64, Member>,
@@ -63,7 +63,7 @@ pub(crate) struct Ledger<P> {
     /// The permits of lost publishes, each with the moment of the loss, in this order.
     lost: VecDeque<(Instant, P)>,
     last_loss: Option<Instant>,
-    /// Everybody should prove that it is alive at this moment or later.
+    /// Every connection should prove that it is alive at this moment or later.
     asked: Option<Instant>,
 }
 
@@ -138,13 +138,14 @@ impl<P> Ledger<P> {
         self.lost.push_back((now, permit));
         self.last_loss = Some(now);
         self.asked = Some(now);
-        // Whoever takes nothing keeps no permit back, so it must be proven when it takes again.
+        // A connection that takes nothing holds back no permit, so it must prove itself before it
+        // takes messages again.
         for doubt in self.members.values_mut().filter_map(|member| member.doubt.as_mut()) {
             doubt.until_proven = doubt.until_proven.max(now);
         }
     }
 
-    /// Asks everybody to prove that it is alive at `now` or later.
+    /// Asks every connection to prove that it is alive at `now` or later.
     pub(crate) fn ask(&mut self, now: Instant) {
         self.asked = self.asked.max(Some(now));
     }
@@ -174,7 +175,7 @@ impl<P> Ledger<P> {
         self.members.values().all(|member| member.doubt.is_none())
     }
 
-    /// Whether somebody has to prove itself, so that answers matter.
+    /// Whether a connection has to prove itself, so that answers matter.
     pub(crate) fn answers_matter(&self) -> bool {
         self.members.values().any(|member| self.must_prove(member))
     }
@@ -210,7 +211,7 @@ impl Member {
         });
     }
 
-    /// It took nothing and kept no permits back. If something was lost since its last proof, it
+    /// It took nothing and held back no permits. If something was lost since its last proof, it
     /// proves itself first.
     fn doubt_after_pause(&mut self, last_loss: Option<Instant>, now: Instant) {
         if let Some(loss) = last_loss.filter(|loss| self.proven < *loss) {

@@ -27,7 +27,7 @@ struct Shared {
     all_are_trusted: AtomicBool,
     /// Tells the connections that they are asked, and requests that trust has changed.
     changes: watch::Sender<()>,
-    /// The most publishes in flight on a connection that is to take its part only.
+    /// The most publishes in flight on a connection that may take only its part.
     part: usize,
     /// The longest time that a message waits for a connection to prove itself.
     patience: Duration,
@@ -69,7 +69,7 @@ impl Suspicion {
         Witness { shared, number }
     }
 
-    /// Whether every connection takes messages as ever. The ordinary case, for one load.
+    /// Whether every connection takes messages as usual. The ordinary case costs one load.
     pub(super) fn all_are_trusted(&self) -> bool {
         self.0.all_are_trusted.load(Ordering::Relaxed)
     }
@@ -88,7 +88,8 @@ impl Shared {
         self.answers_matter.store(ledger.answers_matter(), Ordering::Relaxed);
         self.all_are_trusted.store(ledger.all_are_trusted(), Ordering::Relaxed);
         drop(ledger);
-        // Permits wake who waits for one, so they are dropped outside of the lock.
+        // A dropped permit wakes a task that waits for one, so permits are dropped outside of the
+        // lock.
         released.for_each(drop);
         self.changes.send_replace(());
         changed

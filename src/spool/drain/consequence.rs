@@ -39,8 +39,8 @@ pub(super) enum Consequence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copies {
     /// Whether it goes to one queue at most. Then repeated nacks do not leave copy after copy. One
-    /// copy may be there: the broker nacks also what a classic queue took just before its node went
-    /// away.
+    /// copy may be there: the broker also nacks messages that a classic queue took just before its
+    /// node went away.
     goes_to_one_queue: bool,
     /// Whether a return says that no queue has it.
     returns_are_certain: bool,

@@ -48,7 +48,7 @@ const PARKED_MAX: usize = 256;
 
 /// The reason for parking a record that was not delivered in time.
 pub(super) const EXPIRED: &str = "expired";
-/// The reason for parking a record of which only an earlier version knows the refusal.
+/// The reason for parking a record whose refusal was seen only by an earlier version.
 const REFUSED: &str = "refused";
 /// The reason for parking a record whose bytes are not those that were appended.
 pub(super) const DAMAGED: &str = "damaged";
@@ -242,8 +242,8 @@ impl DrainTurn {
         let Ok(unit) = self.shared.confirmed.unit().await else { return Err(End::Stopped) };
         let copies = Copies::of(&stored.message);
         let settlement = self.publish(stored).await?;
-        // Also a refusal about the moment counts against the destination: its clock tells which
-        // last too long.
+        // A refusal about the moment also counts against the destination: the destination's clock
+        // tells which refusals last too long.
         let outcome = settlement.word();
         let is_certain = settlement.refusal.is_some_and(|refusal| refusal.returns_are_certain);
         let consequence = consequence(outcome, copies.with(is_certain));
@@ -295,8 +295,8 @@ impl DrainTurn {
                 tracing::warn!(%seq, %error, "a refusal could not be noted");
             }
         }
-        // Growing pauses are the record's own; only what is repeated often takes its turn among
-        // others.
+        // Growing pauses belong to one record. Only a record that is repeated often takes turns
+        // with others.
         self.trouble.broken = (next == Next::Soon && what == Refused::Destination).then_some(broken);
         self.follow(seq, next, word).await
     }
@@ -335,8 +335,8 @@ impl DrainTurn {
         }
     }
 
-    /// Parks what was kept until the clock started. The turn ends, since its records are among
-    /// them.
+    /// Parks the records that were kept until the clock started. The turn ends, because its records
+    /// are among them.
     async fn park_kept(&mut self, last: Seq, reason: &'static str) -> Result<(), End> {
         // Nothing that was delivered may be parked.
         self.shared.confirmed.flush().await.map_err(|Over| End::Stopped)?;

@@ -61,7 +61,7 @@ pub(super) struct Owner {
     expire_at: Instant,
     /// `None` until the store has told what earlier runs noted.
     tried: Option<TriedTime>,
-    /// Since when the link is up and records wait, and the time is not counted.
+    /// Since when the link is up while records wait, without the time that is counted already.
     counted_until: Option<Instant>,
     /// The number of operators' changes that pausing destinations know of.
     changes: u64,
@@ -239,7 +239,8 @@ impl Owner {
         false
     }
 
-    /// Requests' messages were accepted where the spool's wait: those are tried now.
+    /// Requests' messages were accepted by destinations with waiting records: those records are
+    /// tried now.
     fn hasten(&mut self) {
         for of in self.shared.acceptances.take_news() {
             if let Some(trouble) = self.pausing.remove(&of) {

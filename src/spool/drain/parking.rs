@@ -15,7 +15,7 @@ use crate::spool::store::{RefusedSince, Seq, Stored, Tries};
 /// long, up to this part of the time after which records are parked.
 const PAUSE_FIRST_MS: i64 = 4_000;
 const PAUSE_PART: i64 = 4;
-/// What the longest pause is a part of if records are never parked.
+/// The time of which the longest pause is a part, if records are never parked.
 pub(super) const HOUR_MS: i64 = 60 * 60 * 1000;
 /// When the destination has accepted a message meanwhile, only this part of a pause must have
 /// passed.
@@ -61,7 +61,7 @@ pub(super) enum Next {
     ParkKept(Seq),
 }
 
-/// What a refusal has changed and has to be noted on disk.
+/// The changes by a refusal that must be noted on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
     pub(super) next: Next,
@@ -204,7 +204,7 @@ impl Parking {
         }
     }
 
-    /// What is parked, if the time of anything is over.
+    /// The records to park, if the time of any record is over.
     fn over(&self, now_ms: i64, rules: ParkingRules) -> Option<Next> {
         let is_over = |since_ms| due(since_ms, rules).is_some_and(|due| due <= now_ms);
         if let Some(RefusedSince { since_ms, last }) = self.clock
@@ -227,7 +227,7 @@ fn due(since_ms: i64, rules: ParkingRules) -> Option<i64> {
     rules.park_after_ms.map(|after| since_ms.saturating_add(after))
 }
 
-/// Where nothing is ever parked, a record that was tried no more would wait for ever.
+/// If nothing is ever parked, a record that is no longer tried would wait for ever.
 fn is_exhausted(tries: &Tries, rules: ParkingRules) -> bool {
     rules.park_after_ms.is_some() && tries.count >= rules.tries_max.max(1)
 }

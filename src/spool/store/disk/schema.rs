@@ -24,8 +24,8 @@ pub(crate) struct Migration {
     pub(crate) then: Option<fn(&Connection) -> rusqlite::Result<()>>,
 }
 
-/// A value of a record that changes is in `note` or has a fixed width. SQLite writes a row whose
-/// length changes again as a whole, with the message in it.
+/// A value of a record that changes is in `note` or has a fixed width. If the length of a row
+/// changes, SQLite writes the whole row again, with the message in it.
 ///
 /// Each table and index that an append touches costs a page of the log, so there are few.
 /// `dest.last` is the highest number given to the destination, so that none is used twice;

@@ -118,8 +118,8 @@ impl Stretches {
             Ok(Stretch { first: row.get(0)?, last: row.get(1)?, ready })
         };
         let stored = select.query_row([dest, number], read).optional()?;
-        // The table does not have this transaction's changes yet: of the same stretch the changed
-        // one counts.
+        // The table does not have this transaction's changes yet. If a stretch is in both, the
+        // changed one counts.
         let found = [stored, changed].into_iter().flatten().max_by_key(|stretch| stretch.first);
         self.at_hand = found.map(|stretch| (dest, stretch));
         Ok(())
