@@ -137,7 +137,7 @@ labels! {
         HalfOpen = "half_open",
     }
 
-    /// What became of an append to the spool.
+    /// The result of an append to the spool.
     AppendResult {
         /// It is on disk.
         Stored = "stored",
@@ -151,7 +151,7 @@ labels! {
         Unsure = "unsure",
     }
 
-    /// What became of an attempt to deliver a message from the spool.
+    /// The result of an attempt to deliver a message from the spool.
     DeliveryResult {
         /// The broker has the message; it leaves the spool.
         Confirmed = "confirmed",

@@ -3,7 +3,7 @@
 
 use crate::labels::{Label, labels};
 
-/// One row of the outcome table. A room that asks what an outcome means to it reads a column.
+/// One row of the outcome table. A room reads in a column what an outcome means to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The JSON `code`, the metric label and the log field.
@@ -132,7 +132,7 @@ macro_rules! outcomes {
         $status:literal, $class:ident, $retry:ident, $retry_after:expr,
         $recourse:ident, $evidence:ident, $is_refusal:literal, $redelivery:ident;
     )+) => {
-        /// What became of one message. Every request that asks for a publish ends in exactly one of
+        /// The outcome of one message. Every request that asks for a publish ends in exactly one of
         /// these.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Outcome {

@@ -23,7 +23,8 @@ async fn three_fixed_seeds_break_no_promise() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What scripts/chaos runs: CHAOS_SEED, CHAOS_RUNS consecutive seeds, CHAOS_SECONDS each.
+/// The test that scripts/chaos runs: CHAOS_RUNS consecutive seeds from CHAOS_SEED on, CHAOS_SECONDS
+/// each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "as long as it is asked to be: scripts/chaos"]
 async fn seeds_on_order_break_no_promise() {

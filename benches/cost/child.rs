@@ -74,7 +74,7 @@ impl Part {
         self.line()
     }
 
-    /// The same for an answer that is a number.
+    /// The same, but for an answer that is a number.
     pub(crate) fn ask_number(&mut self, order: impl Display) -> u64 {
         self.ask(order).parse().expect("a number")
     }

@@ -102,7 +102,7 @@ fn row(section: &mut Section, process: &str, readings: &[Reading], is_apart: boo
     ]);
 }
 
-/// The same message as the management API takes it.
+/// The same message in the form of the management API.
 fn management_load() -> Load {
     // guest:guest
     let headers = "authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\ncontent-type: application/json\r\n".to_owned();

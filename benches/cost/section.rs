@@ -88,7 +88,7 @@ impl Section {
         ]);
     }
 
-    /// A figure with a target, without a unit when it is a ratio.
+    /// A figure with a target. A ratio has no unit.
     pub(crate) fn judge(&mut self, what: &str, bound: Bound, unit: &str, measured: Spread) {
         let verdict = Verdict { what: what.to_owned(), bound, unit: unit.to_owned(), measured };
         self.verdicts.push(verdict);

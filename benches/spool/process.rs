@@ -1,4 +1,4 @@
-//! What the kernel counts for this process: bytes to the disk, memory, and the CPU of the writer's
+//! The kernel's counters of this process: bytes to the disk, memory, and the CPU of the writer's
 //! thread.
 
 use std::fs;

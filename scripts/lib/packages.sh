@@ -42,8 +42,8 @@ ensure_packages() {
     return 1
 }
 
-# Installs those of the packages that are missing in the background, beside what the script does
-# meanwhile. Follow it with await_packages. At most one installation at a time.
+# Installs the missing ones of these packages in the background, while the script continues. Follow
+# it with await_packages. At most one installation at a time.
 begin_packages() {
     local package missing=()
     for package in "$@"; do

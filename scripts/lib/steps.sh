@@ -10,7 +10,8 @@ keep_going=${keep_going:-0}
 steps_table=
 steps_failed=()
 step_job=
-# What a step has to say beside its result: a line each, written by `remark` in the step's process.
+# The remarks of the steps beside their results, one per line. `remark` writes them in the step's
+# process.
 STEP_REMARKS=$(mktemp)
 export STEP_REMARKS
 trap 'rm -f -- "$STEP_REMARKS"' EXIT

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// Counts what is in flight against two limits. Cloning shares the counts.
+/// Counts publishes and bytes in flight against two limits. Cloning shares the counts.
 #[derive(Clone, Debug)]
 pub struct Admission(Arc<Counts>);
 
@@ -135,7 +135,7 @@ impl Permit {
         self.reserve_below(self.counts.bytes_max, bytes)
     }
 
-    /// The same below a limit of the caller's own, to leave the rest to others.
+    /// The same, but below a limit that the caller sets to leave the rest to others.
     ///
     /// # Errors
     /// [`Overloaded`] when the sum over all permits would exceed `most`, or the limit.

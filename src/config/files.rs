@@ -15,7 +15,7 @@ const PEM_END: &str = "-----END CERTIFICATE-----";
 pub struct FromFile<T> {
     /// Where it was read from.
     pub path: PathBuf,
-    /// What it held; `None` if it could not be read in time, and may be read later.
+    /// The content; `None` if it could not be read in time, and may be read later.
     pub content: Option<T>,
 }
 
@@ -121,7 +121,7 @@ impl Content for Vec<Endpoint> {
 ///
 /// # Errors
 ///
-/// What was expected of the text, without anything it holds.
+/// The expected form of the text, without anything from the text itself.
 pub fn parse_credential(text: &str) -> Result<Secret, String> {
     // Editors and `echo` end a file with a newline that nobody means.
     let line = text.trim_end_matches(['\r', '\n']);

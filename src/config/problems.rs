@@ -129,7 +129,7 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Records that the value of `key` is not what was expected.
+    /// Records that the value of `key` does not have the expected form.
     pub(super) fn mismatch(&mut self, key: &str, origin: &Origin, mismatch: Mismatch) {
         let Mismatch { part, got, expected } = mismatch;
         let problem = Problem::new(key, origin.clone(), format!("expected {expected}"));

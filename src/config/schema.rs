@@ -28,7 +28,8 @@ pub(super) struct Key {
 pub(super) struct Section {
     pub(super) name: &'static str,
     pub(super) keys: &'static [Key],
-    /// Of a table of which there may be several: whether a running sidecar takes over other tables.
+    /// Whether a running sidecar takes over added, changed and removed tables, if there may be
+    /// several.
     #[cfg_attr(not(test), expect(dead_code, reason = "read by the documents, which a test writes"))]
     pub(super) reloadable: bool,
     /// What it is about, in Markdown; each line begins with a space.

@@ -1,4 +1,4 @@
-//! Tests of the room as a whole: what the other test files share, and the defaults.
+//! Tests of the room as a whole: the helpers of the other test files, and the defaults.
 
 mod changes;
 mod contradictions;
@@ -64,7 +64,7 @@ fn file(toml: &str) -> Result<Config, String> {
     Directory::new().load(toml)
 }
 
-/// What an operator reads, folded; the load must fail.
+/// The text that an operator reads, folded. Loading must fail.
 fn problems_of<E: ToString>(result: Result<Config, E>) -> String {
     let problems = result.expect_err("this configuration must be refused").to_string();
     folded(&problems)

@@ -32,8 +32,8 @@ labels! {
         Moment = "moment",
         /// That no queue takes this message.
         Verdict = "verdict",
-        /// Nothing, since the exchange keeps what it returns: messages are published without
-        /// mandatory.
+        /// Nothing, because the exchange keeps messages that it returns: messages are published
+        /// without mandatory.
         Nothing = "nothing",
     }
 
@@ -41,7 +41,7 @@ labels! {
     Overtaking {
         /// They may: the broker gets them as soon as it takes the destination.
         Relaxed = "relaxed",
-        /// They may not: they go to the spool, behind what waits there.
+        /// They may not: they go to the spool, behind the waiting messages.
         Strict = "strict",
     }
 

@@ -110,8 +110,8 @@ pub fn decode(text: &[u8], headers_text_max: usize) -> Result<Envelope, Invalid>
     }
 }
 
-/// What is wrong with a text that is not an envelope. It is read again, since keeping track of the
-/// path doubles the time of reading.
+/// Finds the fault of a text that is not an envelope. For this the text is read again, because
+/// keeping track of the path doubles the time of reading.
 fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read: Result<Object<Document<'_>>, _> = serde_path_to_error::deserialize(&mut deserializer);
@@ -127,7 +127,7 @@ fn named(text: &[u8], error: &serde_json::Error) -> Invalid {
     }
 }
 
-/// What is wrong and what was expected, without quoting a client's text: nobody else may read it.
+/// The fault and the expected form, without the client's text: nobody else may read that text.
 fn without_text(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match (text.find('"'), text.rfind(", expected")) {

@@ -148,7 +148,7 @@ fn text_that_is_not_utf_8_is_refused() {
     }
 }
 
-/// The detail quotes what was sent, and without a bound a body of 16 MiB would come back as an
+/// The detail quotes the client's text. Without a bound, a body of 16 MiB would come back as an
 /// answer of 16 MiB.
 #[test]
 fn a_detail_stays_short_however_long_the_value_it_quotes() {

@@ -16,7 +16,7 @@ const DETAIL_BYTES_MAX: usize = 512;
 pub struct Invalid(String);
 
 impl Invalid {
-    /// What is wrong with `field`, at most 512 bytes of it.
+    /// The problem with `field`, cut after 512 bytes.
     #[must_use]
     pub fn new(field: &str, problem: impl Display) -> Self {
         Self(shortened(format!("{field}: {problem}")))

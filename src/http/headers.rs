@@ -52,7 +52,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientKey>, 
     Ok(Some(client_key(name.as_str(), single(headers, &name)?)?))
 }
 
-/// Reads one control header; `name` is what stands behind the prefix.
+/// Reads one control header; `name` is the part of its name behind the prefix.
 pub(super) fn control_value(
     options: &mut PublishOptions,
     name: &str,

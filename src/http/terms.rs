@@ -50,15 +50,15 @@ impl Terms {
         Deadline::after(start, self.live.now().publish.timeout)
     }
 
-    /// The time from the start of a request with these options to its deadline. `field` is what the
-    /// client calls it.
+    /// The time from the start of a request with these options to its deadline. `field` is the
+    /// client's name for the timeout.
     pub(super) fn timeout(&self, field: &str, options: PublishOptions) -> Result<Duration, Rejection> {
         let publish = &self.live.now().publish;
         Ok(options.timeout_within(field, publish.timeout, publish.max_timeout)?)
     }
 
-    /// The order to publish a message, with a deadline that counts from `start`. The fields are
-    /// what the client calls the timeout and the mode.
+    /// The order to publish a message, with a deadline that counts from `start`. The fields are the
+    /// client's names for the timeout and the mode.
     pub(super) fn order(
         &self,
         client: &Client,

@@ -39,7 +39,7 @@ impl<B: Body<Data = Bytes, Error: Display> + Unpin> Upload<B> {
         Self { body, waits_for_continue: headers.contains_key(EXPECT) }
     }
 
-    /// A body of which something has been read already.
+    /// A body that has been read in part.
     pub(super) fn begun(body: B) -> Self {
         Self { body, waits_for_continue: false }
     }

@@ -7,8 +7,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the broker says when it closes the connection. The rest names the user or node, and the
-/// limit. Recorded from RabbitMQ 3.10.8 and 4.0.5 with the user limit `max-channels`.
+/// The beginning of the broker's text when it closes the connection. The rest of the text names the
+/// user or node, and the limit. Recorded from RabbitMQ 3.10.8 and 4.0.5 with the user limit
+/// `max-channels`.
 const ONE_TOO_MANY: &str = "number of channels opened ";
 
 /// What is known for all connections.

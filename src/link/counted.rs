@@ -1,4 +1,4 @@
-//! The work of the link that `scripts/instructions` counts: what a publisher does with each
+//! The work of the link that `scripts/instructions` counts: the steps of a publisher for each
 //! publish.
 
 use super::acceptance::{may_close_its_channel, unacceptable};

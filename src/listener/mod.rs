@@ -70,7 +70,7 @@ impl From<&HttpConfig> for Settings {
 /// (ADR-0006).
 pub type RequestBody = Noted<Incoming>;
 
-/// A request, and what is known of its arrival.
+/// A request and its arrival.
 ///
 /// Not as an extension of the request, which would put it into a map and two boxes (ADR-0006).
 #[derive(Debug)]

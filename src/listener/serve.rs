@@ -59,7 +59,7 @@ struct UnlinkOnDrop(PathBuf);
 
 impl Drop for UnlinkOnDrop {
     fn drop(&mut self) {
-        // It may be gone already, which is what matters.
+        // The file may be gone already, which is as good.
         drop(std::fs::remove_file(&self.0));
     }
 }
@@ -149,7 +149,8 @@ impl<A: Answering> Acceptor<A> {
         'accepting: loop {
             let accepting = accept(&listener, &places);
             tokio::pin!(accepting);
-            // The same `accepting` until it ends: dropping it half-way would drop a connection.
+            // Polls the same `accepting` until it ends: dropping it half-way would drop a
+            // connection.
             let accepted = loop {
                 tokio::select! {
                     () = stopped(&mut stop) => break 'accepting,

@@ -55,7 +55,8 @@ impl<B: Body + Unpin> Body for Noted<B> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(None) => self.has_ended = true,
-            // Whatever follows an error is not the end: nobody knows where the next request begins.
+            // Whatever follows an error is not the end of the body: nobody knows where the next
+            // request begins.
             Poll::Ready(Some(Err(_))) => self.unread.note(),
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
@@ -87,7 +88,7 @@ mod tests {
     use futures_util::stream;
     use http_body_util::BodyExt;
 
-    /// Two chunks, of which `end` says how the second one is.
+    /// Two chunks. `end` is the second one, or the error in its place.
     fn chunks(end: Result<Bytes, std::io::Error>) -> AnyBody {
         AnyBody::from_stream(stream::iter([Ok(Bytes::from_static(b"a")), end]))
     }

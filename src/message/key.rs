@@ -27,7 +27,7 @@ impl ClientKey {
 }
 
 impl fmt::Debug for ClientKey {
-    /// A key lets its holder ask what became of a request, so it reaches no log.
+    /// A key lets its holder ask for the outcome of a request, so it reaches no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ClientKey")
     }

@@ -60,7 +60,7 @@ impl Settlement {
         self.retry_after.or(self.outcome.row().retry_after)
     }
 
-    /// The same about the message with this id.
+    /// The same settlement, with this id of the message.
     #[must_use]
     pub fn about(self, message_id: ShortText) -> Self {
         Self { message_id: Some(message_id), ..self }

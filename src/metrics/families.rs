@@ -9,7 +9,7 @@ use crate::outcome::Class;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, Result};
 
-/// Declares the families. What is declared is registered, and its doc comment is its help text.
+/// Declares the families. Each declared family is registered, and its doc comment is its help text.
 macro_rules! families {
     ($($(#[doc = $help:literal])+ $family:ident: $kind:ty = $name:literal $([$($label:literal),+])?;)+) => {
         pub(super) struct Families {
@@ -37,9 +37,9 @@ macro_rules! families {
 families! {
     /// Messages by what became of them.
     publishes: Publishes = "publishes_total" ["outcome", "code"];
-    /// From a request's first byte to its outcome.
+    /// Time from a request's first byte to its outcome.
     publish_duration: By<Class, Histogram> = "publish_duration_seconds" ["outcome"];
-    /// From the hand-over to the broker's verdict.
+    /// Time from the hand-over to the broker's verdict.
     confirm_duration: Histogram = "confirm_duration_seconds";
     /// HTTP requests.
     requests: IntCounterVec = "requests_total" ["method", "route", "status"];

@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What is read at the moment of a scrape.
+/// The values that are read at the moment of a scrape.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// Publishes in flight.
@@ -37,7 +37,7 @@ pub struct Observed {
     pub spool: ObservedSpool,
 }
 
-/// What is read of the spool at the moment of a scrape.
+/// The values of the spool that are read at the moment of a scrape.
 #[derive(Clone, Debug, Default)]
 pub struct ObservedSpool {
     /// Messages that wait for delivery.

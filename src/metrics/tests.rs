@@ -1,4 +1,4 @@
-//! What a scrape shows, and that nothing is missing from it.
+//! Tests of the content of a scrape, and that nothing is missing from it.
 
 use super::*;
 use crate::outcome::Retry;

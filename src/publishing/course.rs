@@ -38,8 +38,8 @@ impl Answering {
         drop(self.reply.send(settlement.about(message_id)));
     }
 
-    /// Answers with what the spool remembers of the key: the outcome of the same request, or
-    /// another request.
+    /// Answers by the spool's memory of the key: with the outcome of the same request, or with a
+    /// refusal because the key belongs to another request.
     fn seen(self, seen: &FirstUse, claim: Claim) {
         if !seen.same_request {
             claim.forget();

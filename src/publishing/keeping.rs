@@ -39,9 +39,9 @@ pub(super) enum Kept {
 }
 
 impl Keeping {
-    /// Appends the message. If the deadline passes first, `unsure` is told what to answer, and the
-    /// append goes on, since it cannot be taken back. Returns once the store has said what became
-    /// of it.
+    /// Appends the message. If the deadline passes first, `unsure` gets the answer to send, and the
+    /// append continues, because it cannot be taken back. Returns when the store has reported the
+    /// result.
     pub(super) async fn run(
         self,
         idempotency: Option<Idempotency>,

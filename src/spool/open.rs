@@ -26,7 +26,7 @@ pub struct SpoolHandle {
     pub backlog: Backlog,
     /// How fast messages enter and leave.
     pub flow: Flow,
-    /// Tells the drain what requests to its destinations were accepted.
+    /// Tells the drain which of its destinations have accepted a request's message.
     pub acceptances: Acceptances,
 }
 

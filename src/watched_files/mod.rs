@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 /// The interval between two reads of a file.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a file holds, as a `T`. Cloning shares the watch.
+/// The content of a file, as a `T`. Cloning shares the watch.
 #[derive(Clone, Debug)]
 pub struct Watched<T> {
     seen: watch::Receiver<Seen<T>>,
@@ -65,8 +65,8 @@ struct Reader<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Watched<T> {
-    /// Watches the file that the key `key` of the configuration names. `parse` makes the content of
-    /// its text, or says what it expected. `first` is the content that is known already.
+    /// Watches the file that the key `key` of the configuration names. `parse` turns its text into
+    /// the content, or returns the expected form. `first` is the content that is known already.
     ///
     /// The caller runs the returned task for as long as the file is watched.
     pub fn file<P>(

@@ -23,7 +23,7 @@ const FIFO_WAIT: Duration = Duration::from_millis(500);
 /// How often a reader looks whether a FIFO has bytes.
 const FIFO_LOOK: Duration = Duration::from_millis(10);
 
-/// Why a file was not read. It displays as what was expected of the file.
+/// Why a file was not read. Its `Display` is the expectation that the file did not meet.
 #[derive(Debug)]
 pub enum Unread {
     /// It did not answer in time: a FIFO without a writer, or a file on a dead mount.

@@ -42,7 +42,7 @@ async fn connected<'a>(sidecar: &Sidecar, case: &'a str) -> Refused<'a> {
     Refused { wire: SlowClient::connect(sidecar.http()).await, left: 0, case }
 }
 
-/// A request of which the client sends `sent` out of `length` bytes of body.
+/// A request whose client sends `sent` of the `length` bytes of its body.
 async fn begun<'a>(sidecar: &Sidecar, case: &'a str, path: &str, length: usize, sent: usize) -> Refused<'a> {
     let mut refused = connected(sidecar, case).await;
     let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{case}content-length: {length}\r\n\r\n");

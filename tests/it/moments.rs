@@ -11,7 +11,8 @@ use tokio::net::TcpListener;
 const MENDED: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A vhost with the exchange `orders`, of which the queue `all` takes the routing key `k`.
+/// A vhost with the exchange `orders`, and the queue `all` that is bound to it with the routing key
+/// `k`.
 async fn scene(name: &str) -> (Vhost, AmqpClient) {
     let vhost = shared().await.vhost(name).await;
     let client = AmqpClient::connect(&vhost.uri()).await;
@@ -204,8 +205,8 @@ async fn what_is_kept_in_fallback_is_delivered_when_the_exchange_is_back() {
     assert!(messages.iter().any(|message| message.text() == "second"));
 }
 
-// RabbitMQ 3 returns the message. RabbitMQ 4 nacks it, as it nacks what the queue took just before
-// its node went away; so nobody can say that it was not published.
+// RabbitMQ 3 returns the message. RabbitMQ 4 nacks it. It also nacks messages that the queue took
+// just before its node went away, so nobody can say that this one was not published.
 #[tokio::test]
 async fn a_queue_whose_node_is_away_is_unavailable_also_to_a_sidecar_that_never_saw_it() {
     const VHOST: &str = "away";

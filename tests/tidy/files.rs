@@ -68,7 +68,7 @@ fn walk(directory: &Path, ignored: &[&str], paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// The two kinds of pattern in use: a name, and `*` with what it ends with.
+/// The two kinds of pattern in use: a name, and `*` with the end of a name.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(end) => name.ends_with(end),

@@ -57,7 +57,8 @@ fn some_keys() -> impl Strategy<Value = Vec<&'static Key>> {
     subsequence(keys::all_keys().collect::<Vec<_>>(), 0..8)
 }
 
-/// Paths of keys, and of what else differs because of them: credentials are part of each endpoint.
+/// Paths of keys, and of other keys that differ because of them: credentials are part of each
+/// endpoint.
 fn differing(keys: &[&Key]) -> BTreeSet<&'static str> {
     let mut paths: BTreeSet<_> = keys.iter().map(|key| key.path).collect();
     if ["broker.endpoints_file", "broker.user", "broker.password"].iter().any(|path| paths.contains(path)) {

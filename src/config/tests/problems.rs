@@ -1,4 +1,4 @@
-//! Tests of what an operator reads when a value is wrong.
+//! Tests of the texts that an operator reads when a value is wrong.
 
 use insta::assert_snapshot;
 

@@ -11,7 +11,8 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// What every problem type starts with. An identifier, not an address; docs/problems.md lists them.
+/// The prefix of every problem type. A type is an identifier, not an address; docs/problems.md
+/// lists the types.
 pub const PROBLEM_TYPE_BASE: &str = "https://amqpost.invalid/problems/";
 
 /// The answer about one message, or about a request without one.

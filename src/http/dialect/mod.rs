@@ -64,7 +64,7 @@ pub(super) enum Decoding {
 /// Reads a document.
 pub(super) type DecodeDocument = fn(&Terms, &Expected, &Bytes) -> Result<Orders, Rejection>;
 
-/// What the head of a request says of the messages in its body.
+/// The values that the head of a request sets for the messages in its body.
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) head: Head,

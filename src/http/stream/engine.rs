@@ -104,7 +104,7 @@ pub(super) struct Engine {
 }
 
 impl Ending {
-    /// What the last answer says if the stream ends early.
+    /// The content of the last answer if the stream ends early.
     fn last_line(&self) -> Option<Rejection> {
         match self {
             Ending::Complete | Ending::ClientLeft | Ending::Deaf => None,
@@ -299,7 +299,7 @@ impl Engine {
         })
     }
 
-    /// The same for a line that has to wait for its place. Until it has one, no other line is
+    /// The same for a line that must wait for its place. Until it has its place, no other line is
     /// taken.
     fn waiting(
         &mut self,

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 pub(super) enum Cut {
     /// A line with something in it.
     Line(Bytes),
-    /// A line that is too long; what is left of it is skipped.
+    /// A line that is too long; its rest is skipped.
     TooLong,
 }
 

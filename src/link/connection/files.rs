@@ -55,7 +55,7 @@ impl BrokerFiles {
         (Self { user, password, tls }, tasks)
     }
 
-    /// What to log in to `endpoint` with, as the files say now.
+    /// The credentials for `endpoint`, with the present content of the files.
     pub(crate) async fn login(&self, endpoint: &Endpoint) -> Result<Login, DialError> {
         let fresh = |file: &Option<Watched<Secret>>| {
             let file = file.clone();
@@ -78,7 +78,7 @@ impl BrokerFiles {
         self.password.as_ref().map(Watched::follow)
     }
 
-    /// What verifies the broker's certificate, as the files say now.
+    /// The verifier of the broker's certificate, with the present content of the files.
     pub(crate) async fn tls(&self) -> Result<RustlsConnector, DialError> {
         let unread = |problem| DialError::new(ConnectFailure::Tls, format!("broker.ca_file: {problem}"));
         self.tls.fresh().await.map_err(unread)

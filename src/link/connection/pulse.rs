@@ -17,8 +17,8 @@ use crate::link::lanes::transfer_time;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pause between the two looks that must agree before the broker is called stalled. A sidecar
-/// that was stopped or starved itself reads in this time what has arrived meanwhile.
+/// The pause between the two looks that must agree before the broker is called stalled. If the
+/// sidecar itself was stopped or starved, it reads in this time the bytes that have arrived.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 /// What to do now.

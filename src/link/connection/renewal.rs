@@ -96,7 +96,7 @@ impl Renewal {
         self.renewed.send_replace(Some(secret.clone()));
     }
 
-    /// Logs in with what the files hold now, and out again.
+    /// Logs in with the present content of the files, and out again.
     async fn try_out(&self, rotation: &mut Rotation) -> Tried {
         // It is the only connection beside the configured ones.
         let extra = Arc::clone(&self.settings.homing.extra).acquire_owned().await;

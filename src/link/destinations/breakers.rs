@@ -145,7 +145,7 @@ impl Drop for Passing {
     }
 }
 
-/// What an outcome says about the destination: it works, it fails, or nothing.
+/// The meaning of an outcome for the destination: it works, it fails, or neither.
 fn verdict(outcome: Outcome, is_slow: bool) -> Option<bool> {
     match outcome.row().evidence {
         Evidence::Works => Some(true),

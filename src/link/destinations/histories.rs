@@ -40,7 +40,7 @@ pub(crate) enum Word {
     Returned,
 }
 
-/// What is known of a destination apart from its history.
+/// The knowledge about a destination apart from its history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prior {
     /// Nothing.

@@ -131,7 +131,7 @@ async fn ask(connection: Arc<Connection>, closed: Arc<AtomicUsize>, queue: Short
     tokio::time::timeout(ASK_MAX, asking).await.unwrap_or(Existence::NotAsked)
 }
 
-/// What the broker's refusal to describe a queue says of the queue.
+/// The meaning of the broker's refusal to describe a queue.
 fn existence(error: &lapin::Error, queue: &str) -> Existence {
     let ErrorKind::ProtocolError(amqp) = error.kind() else { return Existence::NotAsked };
     let AMQPErrorKind::Soft(soft) = amqp.kind() else { return Existence::NotAsked };

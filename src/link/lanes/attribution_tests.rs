@@ -8,8 +8,8 @@ fn id(slot: usize) -> ShortText {
     ShortText::new(format!("m{slot}")).unwrap()
 }
 
-/// What lapin does with the frames that it reads: returns wait in a queue, and each completing
-/// confirm takes the oldest.
+/// A model of how lapin treats the frames that it reads: returns wait in a queue, and each
+/// completing confirm takes the oldest.
 #[derive(Default)]
 struct Lapin {
     waiting: VecDeque<usize>,

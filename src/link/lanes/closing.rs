@@ -105,7 +105,7 @@ pub(crate) fn blames_the_broker(text: &str, message: &Message) -> bool {
     reason.contains("', backend ") && reason.contains(" returned an error: ")
 }
 
-/// What the text of a 403 says behind the name of the message's exchange.
+/// The part of a 403's text behind the name of the message's exchange.
 fn about_the_exchange<'a>(text: &'a str, message: &Message) -> Option<&'a str> {
     let exchange = exchange_over_http(&message.exchange);
     let refused = text.strip_prefix("ACCESS_REFUSED - ")?;
@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_broker_that_cannot_check_permissions_is_told_from_one_that_refuses() {
-        // Recorded from RabbitMQ 3.10.8 and 4.0.5, of which only the latter says "write". With
-        // `rabbitmq_auth_backend_http`, of which the server is down, both cut the text off.
+        // Recorded from RabbitMQ 3.10.8 and 4.0.5. Only the latter says "write". With
+        // `rabbitmq_auth_backend_http` and its server down, both cut the text off.
         let about = "access to exchange 'amq.fanout' in vhost '/orders' refused for user 'guest'";
         let away = "backend rabbit_auth_backend_http returned an error: {failed_connect,\n      ...";
         let expired = "backend rabbit_auth_backend_oauth2 returned an error: \"Provided JWT token \

@@ -35,7 +35,7 @@ pub(crate) enum LaneKind {
     Solo,
 }
 
-/// What became of one publish on a channel.
+/// How one publish on a channel ended.
 #[derive(Debug)]
 pub(crate) enum FlightEnd {
     /// The broker's word.
@@ -313,7 +313,8 @@ impl Lane {
         self.lost.push(Unresolved { slot, order, sent, processed: false, message });
     }
 
-    /// Every publish of the dead channel has resolved: applies what its end says about each.
+    /// Every publish of the dead channel has resolved: decides the fate of each by the channel's
+    /// end.
     fn settle_the_lost(&mut self, error: &lapin::Error, settled: &mut Vec<EndedFlight>) {
         for slot in self.attribution.abandon() {
             self.settle(slot, FlightEnd::Lost, settled);

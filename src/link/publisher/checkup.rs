@@ -23,7 +23,7 @@ impl Publisher {
         }
     }
 
-    /// A publish has ended: what that says about its destination and its channel.
+    /// A publish has ended: learns from it about its destination and its channel.
     pub(crate) fn learn(&mut self, kind: LaneKind, flight: &Flight, verdict: &FlightEnd) {
         let message = &*flight.message;
         let (is_proof, is_nack) = match verdict {

@@ -77,7 +77,7 @@ pub(crate) struct Publisher {
     silent_after: Duration,
     properties_max: usize,
     worn_out: bool,
-    /// Whether the socket is dead: what is not answered yet is lost.
+    /// Whether the socket is dead: every publish without an answer is lost.
     winds_up: bool,
     /// Whether this turn has already let other ready requests go first.
     has_given_way: bool,
@@ -310,7 +310,7 @@ impl Publisher {
         any
     }
 
-    /// Tells the request what became of its publish.
+    /// Tells the request the outcome of its publish.
     fn conclude(&mut self, flight: Flight, verdict: FlightEnd) {
         let Flight { reply: reply_to, ticket, permit, message, handed_over_at, .. } = flight;
         let reply = match verdict {

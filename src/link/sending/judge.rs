@@ -38,7 +38,7 @@ impl fmt::Debug for Waits {
     }
 }
 
-/// What the process knows about destinations, over all connections.
+/// The knowledge of the process about destinations, over all connections.
 #[derive(Debug)]
 pub(crate) struct Judge {
     live: Live,
@@ -58,8 +58,8 @@ impl Judge {
         message.mandatory && self.route(message).1 == Some(Returns::Nothing)
     }
 
-    /// What the route of the message's exchange says: whether the exchange is known, and what a
-    /// return means.
+    /// The settings of the route of the message's exchange: whether the exchange is known, and what
+    /// a return means.
     fn route(&self, message: &Message) -> (bool, Option<Returns>) {
         let config = self.live.now();
         let route = RouteConfig::of(&config.route, &message.exchange);
@@ -109,8 +109,8 @@ impl Judge {
         }
     }
 
-    /// What is known of the destination apart from its history; `None` if a return is a verdict
-    /// whatever is known.
+    /// The knowledge of the destination apart from its history; `None` if a return is always a
+    /// verdict.
     async fn prior(
         &self,
         message: &Message,

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// What all attempts share, in every clone of a handle.
+/// The data that all attempts share, in every clone of a handle.
 #[derive(Debug)]
 pub(crate) struct Attempting {
     pub(crate) admission: Admission,

@@ -1,4 +1,4 @@
-//! Tests of the ledger in virtual time: what is decided, and that an outage is bounded whatever
+//! Tests of the ledger in virtual time: its decisions, and that an outage is bounded whatever
 //! happens.
 
 use super::ledger::{Ledger, Trust};

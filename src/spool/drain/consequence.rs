@@ -5,7 +5,8 @@ use crate::labels::DeliveryResult;
 use crate::message::Message;
 use crate::outcome::{Outcome, Redelivery};
 
-/// What the names of the broker's own exchanges begin with. None of them keeps what it returns.
+/// The prefix of the names of the broker's own exchanges. None of these exchanges keeps a message
+/// that it returns.
 const BUILT_IN: &str = "amq.";
 
 /// What must be repaired before the broker accepts a record.
@@ -17,7 +18,7 @@ pub(super) enum Broken {
     Destination,
 }
 
-/// What becomes of a record after one delivery.
+/// What happens to a record after one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consequence {
     /// The broker confirmed it: it is removed.
@@ -35,7 +36,7 @@ pub(super) enum Consequence {
     Stop,
 }
 
-/// What is known about copies of a message that the broker refused.
+/// The knowledge about copies of a message that the broker refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copies {
     /// Whether it goes to one queue at most. Then repeated nacks do not leave copy after copy. One
@@ -54,7 +55,8 @@ impl Copies {
         Self { goes_to_one_queue, returns_are_certain: goes_to_one_queue || is_built_in }
     }
 
-    /// The same, where `is_certain` says that the link knows what a return means there.
+    /// The same knowledge; `is_certain` says that the link knows what a return of the exchange
+    /// means.
     pub(super) fn with(self, is_certain: bool) -> Self {
         Self { returns_are_certain: self.returns_are_certain || is_certain, ..self }
     }

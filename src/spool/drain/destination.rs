@@ -301,7 +301,7 @@ impl DrainTurn {
         self.follow(seq, next, word).await
     }
 
-    /// Does what the parking says about the first record.
+    /// Carries out the parking's decision about the first record.
     async fn follow(&mut self, seq: Seq, next: Next, word: &'static str) -> Result<(), End> {
         match next {
             Next::Try => Ok(()),

@@ -43,8 +43,8 @@ impl Pace {
         self.next.max(asked)
     }
 
-    /// The same for a message among requests, which hold the drain's permits: at [`TRICKLE`] of the
-    /// rate.
+    /// The same for a message that leaves among requests while they hold the drain's permits: at
+    /// [`TRICKLE`] of the rate.
     pub(super) fn due_among_requests(&self, asked: Instant, now: Instant) -> Instant {
         self.due(asked) + Duration::from_secs_f64((1.0 / TRICKLE - 1.0) / self.rate_at(now))
     }

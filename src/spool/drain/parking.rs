@@ -71,7 +71,7 @@ pub(super) struct Noted {
     pub(super) tries: Option<Tries>,
 }
 
-/// What is known of one destination and of its first record.
+/// The knowledge about one destination and its first record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parking {
     clock: Option<RefusedSince>,
@@ -190,7 +190,7 @@ impl Parking {
         }
     }
 
-    /// What follows a try that may have left a copy.
+    /// The next step after a try that may have left a copy.
     fn rest(&self, now_ms: i64, rules: ParkingRules) -> Next {
         if let Some(over) = self.over(now_ms, rules) {
             return over;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     /// The moments at which a record is tried while the broker always refuses it in this way, and
-    /// what becomes of it.
+    /// what happens to the record at the end.
     fn play(what: Refused, rules: ParkingRules, until_ms: i64) -> (Vec<i64>, Option<(i64, Next)>) {
         let (mut parking, mut now, mut tried) = (Parking::default(), 0, Vec::new());
         parking.first_is(&stored(1, None));
@@ -375,7 +375,7 @@ mod tests {
         ]
     }
 
-    /// A destination with its records, and what must hold of it.
+    /// A destination with its records, and the rules that must hold for it.
     #[derive(Default)]
     struct Model {
         now: i64,

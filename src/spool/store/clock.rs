@@ -20,7 +20,7 @@ pub(crate) struct StoreClock {
     offset_ms: i64,
 }
 
-/// What the machine says at the moment at which the store is opened.
+/// The clocks of the machine at the moment when the store is opened.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     /// `None` if the system does not tell.
@@ -58,8 +58,8 @@ impl StoreClock {
     }
 }
 
-/// What to add to the time since the boot. `newest_ms` is when the newest record was kept: time
-/// does not go back behind it when a machine boots with a wall clock that is wrong.
+/// The offset to add to the time since the boot. `newest_ms` is when the newest record was kept:
+/// time does not go back behind it, even if a machine boots with a wrong wall clock.
 fn offset_ms(kept: Option<Kept>, now: Reading, newest_ms: Option<i64>) -> i64 {
     match kept.filter(|kept| now.boot == Some(kept.boot)) {
         Some(kept) => kept.offset_ms,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What happens to a machine with a store.
+    /// An event in the life of a machine with a store.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Passes(i64),

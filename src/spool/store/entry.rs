@@ -171,7 +171,8 @@ pub struct RefusedSince {
     pub last: Seq,
 }
 
-/// A moment: how long the link had been up while records waited, and what was kept by then.
+/// A moment: how long the link had been up while records waited, and the last record that was kept
+/// by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TriedUntil {
     /// The time over all runs, in milliseconds.
@@ -180,7 +181,7 @@ pub struct TriedUntil {
     pub last: Seq,
 }
 
-/// What a refused delivery showed, to be noted.
+/// The result of a refused delivery, which must be noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusalNote {
     /// The record. From now on it counts as handed over.

@@ -139,7 +139,7 @@ impl StoreHandle {
         self.changed(Change::ParkKept { of, last, reason: reason.into(), limit }).await
     }
 
-    /// Notes how long the link has been up while records waited, and forgets what was noted for
+    /// Notes how long the link has been up while records waited, and forgets the moments with
     /// totals below `from_ms`.
     ///
     /// # Errors

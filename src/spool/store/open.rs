@@ -90,8 +90,8 @@ fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
 fn resume(connection: &Connection, high_water: &HighWater) -> rusqlite::Result<(Seq, Option<LostTail>)> {
     let known = known(connection)?;
     let Some(lost) = LostTail::between(known, high_water.written()) else { return Ok((known, None)) };
-    // Lost records' numbers are not given out again: whoever noted one must not find another
-    // message.
+    // Numbers of lost records are not given out again: a person who noted such a number must not
+    // find another message.
     keep_known(connection, lost.committed)?;
     Ok((lost.committed, Some(lost)))
 }

@@ -47,8 +47,8 @@ impl StoreHealth {
 }
 
 impl LostTail {
-    /// What is missing of a database that knows the records up to `known`, by the number that was
-    /// noted beside it.
+    /// The records that are missing from a database that knows the records up to `known`, by the
+    /// number in the file beside it.
     pub(super) fn between(known: Seq, noted: Option<Seq>) -> Option<Self> {
         noted.filter(|committed| *committed > known).map(|committed| Self { known, committed })
     }
@@ -60,8 +60,8 @@ impl LostTail {
     }
 }
 
-/// A snapshot of the store. Its JSON has what only the store's process knows; [`Summary`] has the
-/// rest.
+/// A snapshot of the store. Its JSON has the values that only the store's process knows;
+/// [`Summary`] has the others.
 ///
 /// [`Summary`]: super::Summary
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -310,8 +310,8 @@ impl Broker {
         self.kill_9().await;
     }
 
-    /// Evaluates an Erlang expression (with its final dot) inside the node and returns its value
-    /// as text, for what the other methods do not offer.
+    /// Evaluates an Erlang expression (with its final dot) inside the node and returns its value as
+    /// text, for tasks without a method of their own.
     pub async fn run(&self, expression: &str) -> String {
         self.node.control.run(expression).await
     }

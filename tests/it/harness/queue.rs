@@ -82,7 +82,7 @@ impl AmqpClient {
         Self { connection: within("connecting", connecting).await }
     }
 
-    /// The connection, for what the other methods do not offer.
+    /// The connection, for tasks without a method of their own.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }

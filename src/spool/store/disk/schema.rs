@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 /// Marks the file as a spool: `amqp` in ASCII.
 pub(crate) const APPLICATION_ID: i64 = 0x616d_7170;
 
-/// Each one migrates the tables from the version that is its index to the next. Never changed once
-/// released.
+/// The migrations. Each one takes the tables from the version that is its index to the next
+/// version. A released migration never changes.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { sql: V1, then: None },
     Migration { sql: V2, then: Some(find_anew) },
@@ -127,7 +127,7 @@ DROP INDEX msg_expires;
 CREATE INDEX msg_expires ON msg(expires_ms) WHERE ages <> 1 AND state = 0;
 ";
 
-/// Computes what version 2 adds from the existing rows.
+/// Computes the values that version 2 adds, from the existing rows.
 fn find_anew(connection: &Connection) -> rusqlite::Result<()> {
     Stretches::find_all(connection)?;
     Runs::make_filters(connection)

@@ -7,8 +7,8 @@
 //! parked. A stretch without ready records has no row.
 //!
 //! What must stay true: all stretches are disjoint, and each ready record is in a stretch of its
-//! destination, which has no record of another destination. So a stretch grows only by the number
-//! that immediately follows it, and `verify` counts the records that stretches lead to.
+//! destination, and no stretch has records of two destinations. So a stretch grows only by the
+//! number that immediately follows it, and `verify` counts the records that stretches lead to.
 
 use crate::spool::store::entry::Seq;
 use rusqlite::{Connection, OptionalExtension, params};

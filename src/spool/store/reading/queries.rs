@@ -223,7 +223,7 @@ fn listed(
     select.query_map(given, entry)?.collect()
 }
 
-/// What the store holds, as of one moment.
+/// The contents of the store, as of one moment.
 pub(crate) fn summary(connection: &Connection, largest: usize) -> Result<Summary, ReadError> {
     let moment = connection.unchecked_transaction()?;
     let count = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);

@@ -45,9 +45,9 @@ impl Expiry {
         ages
     }
 
-    /// The next expired records. They must be parked in the same transaction. What is older than
-    /// `max_age` counts as expired only up to `tried`, the last record that was tried for long
-    /// enough.
+    /// The next expired records. They must be parked in the same transaction. A record that is
+    /// older than `max_age` counts as expired only up to `tried`, the last record that was tried
+    /// for long enough.
     pub(crate) fn expired(
         &mut self,
         connection: &Connection,
