@@ -36,9 +36,9 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// Publishes that are counted, one after the other.
 const PUBLISHES: u32 = 1000;
 
-/// The blocks that a publish may allocate beyond both floors: exactly the present number, so that
-/// one more is a decision. It is negative, because the floor's router allocates eight blocks that
-/// amqpost does not need.
+/// The blocks that a publish may allocate beyond both floors. This is exactly the present number,
+/// so that one more block is a deliberate decision. It is negative, because the floor's router
+/// allocates eight blocks that amqpost does not need.
 const BEYOND_FLOORS_MAX: f64 = -0.5;
 
 /// Prints where blocks are allocated.

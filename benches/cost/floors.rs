@@ -158,7 +158,7 @@ fn by_cpu_alone(load: &str, lapin: &[Reading], amqpost: &[Reading]) -> String {
     )
 }
 
-/// The same for a sidecar that costs no more than both floors.
+/// The expected ratio of the rates for a sidecar that costs no more than both floors.
 fn at_best(load: &str, three: &Three) -> String {
     let floors = three.http.iter().zip(&three.amqp);
     let shares = floors.map(|(http, amqp)| amqp.cpu_of_all() / (amqp.cpu_of_all() + http.cpu_of_all()));

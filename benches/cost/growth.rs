@@ -11,7 +11,8 @@ use std::time::Duration;
 
 const KIB: usize = 1024;
 const CONCURRENCY: usize = 64;
-/// Bodies of all sizes go at this concurrency: as many of the largest as amqpost takes at a time.
+/// Bodies of every size are sent at this concurrency: the number of the largest bodies that amqpost
+/// takes at a time.
 const FEW: usize = 4;
 
 /// Every table of this kind in one.
@@ -58,7 +59,7 @@ fn connections(stage: &Stage, section: &mut Section) {
     }
 }
 
-/// Each has had one answer: amqpost closes connections without a first request.
+/// Each connection has had one answer, because amqpost closes connections without a first request.
 async fn open_more(address: &Address, many: usize) -> Vec<Box<dyn Stream>> {
     let mut open = Vec::new();
     for _ in 0..many {

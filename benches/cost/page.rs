@@ -3,7 +3,7 @@
 use crate::section::{Section, line};
 use std::fmt::Write;
 
-/// The widest line of a paragraph. Tables are as wide as they are.
+/// The widest line of a paragraph. Tables may be wider.
 const COLUMNS_MAX: usize = 100;
 
 const HEAD: &str = "\

@@ -23,7 +23,7 @@ const MANAGEMENT: [&str; 6] = [
     "cowlib",
 ];
 
-/// Set by the script where FastAPI could be installed: the python that has it.
+/// The python that has FastAPI. The script sets it if FastAPI could be installed.
 const PYTHON: &str = "BENCH_PYTHON";
 
 /// The peers side by side.

@@ -50,7 +50,7 @@ impl Quantiles {
     }
 }
 
-/// The middle of several values, the smallest and the largest.
+/// The median of several values, the smallest and the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,

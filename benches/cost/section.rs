@@ -146,7 +146,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The median, and between which values it is the median.
+/// The median, with the smallest and the largest value.
 pub(crate) fn shown(spread: Spread) -> String {
     format!("{} ({}–{})", number(spread.median), number(spread.least), number(spread.most))
 }

@@ -110,7 +110,7 @@ impl Stage {
         })
     }
 
-    /// amqpost with its defaults and these settings, its link up unless there is no broker.
+    /// amqpost with its defaults and these settings. Its link is up unless there is no broker.
     pub(crate) fn amqpost(&self, uri: &str, settings: &[(&str, &str)], is_up: bool) -> Amqpost {
         let socket = self.path("sidecar");
         let listen = format!("[\"127.0.0.1:0\", \"unix:{}\"]", socket.display());

@@ -36,8 +36,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// 1 KiB or a given number of bytes to the queue that every benchmark uses, each client with
-    /// the next request at once.
+    /// Requests of 1 KiB, or of a given size, to the queue that every benchmark uses. Each client
+    /// sends its next request at once.
     pub(crate) fn of(concurrency: usize, bytes: usize) -> Self {
         let post = Post {
             paths: vec![format!("/v1/queues/{QUEUE}/messages")],

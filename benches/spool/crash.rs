@@ -67,7 +67,7 @@ pub(crate) fn after_a_kill(place: &Path, messages: u64, rows: &mut Rows) {
     let directory = crate::fresh(place);
     let (mut times, mut memory, mut found) = (Vec::new(), Vec::new(), 0);
     for round in 0..OPENINGS {
-        // The first fills it; the others leave a log of their own behind.
+        // The first process fills the store; the others leave a log of their own behind.
         let count = if round == 0 { messages } else { 1000 };
         let mut child = start(&format!("fill {count}"), directory.path()).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();

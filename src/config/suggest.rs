@@ -21,8 +21,8 @@ pub(super) fn suggest(written: &str, spell: impl Fn(&Key) -> String) -> String {
     }
 }
 
-/// The keys nearest to `written`; none if all are far from it. They are compared by the whole path
-/// first, then by the name alone, for a key in the wrong section.
+/// The keys nearest to `written`; none if all are far from it. The whole path is compared first,
+/// and then the name alone, because a key may be in the wrong section.
 fn nearest(written: &str) -> Vec<&'static Key> {
     let written = written.to_ascii_lowercase().replace('-', "_");
     let name = written.rsplit('.').next().unwrap_or_default();

@@ -18,7 +18,7 @@ pub(super) struct Document {
     pub(super) tables: BTreeMap<&'static str, Vec<Table>>,
 }
 
-/// The text of the file, in which each entry has its line.
+/// The text of the file, which shows the line of each entry.
 struct Text<'a> {
     path: &'a Path,
     text: &'a str,

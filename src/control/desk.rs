@@ -84,7 +84,8 @@ impl Desk {
                 let reason = order.reason.as_deref().unwrap_or(BY_OPERATOR);
                 self.park(&in_state(&entries, RecordState::Ready), reason).await?
             }
-            // Parked first, so that either a delivery or this takes a message, never both.
+            // The messages are parked first, so that either a delivery or this change takes a
+            // message, never both.
             Operation::Drop => {
                 self.park(&in_state(&entries, RecordState::Ready), DROPPED).await?;
                 let all = entries.iter().map(|entry| entry.seq).collect();
@@ -108,7 +109,8 @@ impl Desk {
         Ok(changed)
     }
 
-    /// Of the records that the drain has already read, it delivers only one that is in flight.
+    /// Parks ready records. The drain may have read some of them already; it delivers at most the
+    /// one that is in flight.
     async fn park(&self, ready: &[&RecordEntry], reason: &str) -> Result<u64, DeskError> {
         if ready.is_empty() {
             return Ok(0);

@@ -22,8 +22,8 @@ pub(super) struct Declared {
 }
 
 impl Declared {
-    /// The prefix is ours alone: the process collector's names stay the ones that every Prometheus
-    /// client uses.
+    /// Only our own names have the prefix. The process collector keeps the names that every
+    /// Prometheus client uses.
     fn opts(&self) -> Opts {
         Opts::new(self.name, self.help.trim_start()).namespace("amqpost")
     }

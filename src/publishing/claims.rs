@@ -43,7 +43,7 @@ impl Claims {
 }
 
 impl Claim {
-    /// The request ended with a final outcome, which repeated requests are answered, with this
+    /// The request ended with a final outcome. Repeated requests get this outcome, with this
     /// message id.
     pub(super) fn settle(mut self, outcome: Outcome, message_id: &ShortText) {
         self.ended = true;

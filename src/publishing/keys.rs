@@ -49,8 +49,8 @@ impl Keys {
         Self { window, max, entries: HashMap::new(), ended: BTreeMap::new(), last: 0 }
     }
 
-    /// A request with this key begins. If it is published, with the message id of the first
-    /// attempt, it must end.
+    /// A request with this key begins. If it is to be published (with the message id of the first
+    /// attempt), its end must be reported.
     pub(super) fn begin(
         &mut self,
         key: Fingerprint,

@@ -1,5 +1,5 @@
-//! An exchange that is deleted and declared under load, which closes a shared channel: no answer is
-//! false.
+//! An exchange is deleted and declared under load, and a shared channel closes because of it: no
+//! answer is false.
 
 use crate::harness::*;
 use bytes::Bytes;

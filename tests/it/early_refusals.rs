@@ -95,7 +95,8 @@ async fn a_client_that_has_sent_its_whole_body_goes_on_with_its_connection() {
 async fn a_client_that_takes_too_long_for_its_body_is_told_that_its_connection_closes() {
     let sidecar = without_a_link().await;
     let mut refused = begun(&sidecar, "", QUEUE, 100_000, 10).await;
-    // In shorter pauses than a refused client is allowed, but for longer than it is allowed in all.
+    // Each pause is shorter than a refused client may make, but all of them together last longer
+    // than it may take.
     let sending = Duration::from_secs(10);
     let begun = std::time::Instant::now();
     while begun.elapsed() < sending && refused.wire.try_send("x").await.is_ok() {

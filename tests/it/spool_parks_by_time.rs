@@ -121,7 +121,7 @@ async fn a_request_that_is_accepted_brings_the_spools_messages_along() {
     spool.fill([spooled("amq.fanout", "k", "k-0")]).await;
     let sidecar =
         Sidecar::builder(&vhost.uri()).set("spool.path", &spool.setting()).start().await.with_link_up().await;
-    // After the third one the pause is 16 s.
+    // After the third refusal the pause is 16 s.
     deferred(&sidecar, 3.0).await;
 
     client.delete_queue("full").await;

@@ -30,7 +30,7 @@ impl Code {
         Self(chars)
     }
 
-    /// Without the items that are compiled for tests only.
+    /// The same source without the items that are compiled for tests only.
     pub(crate) fn without_tests(mut self) -> Self {
         const MARK: &str = "#[cfg(test)]";
         let mark: Vec<char> = MARK.chars().collect();

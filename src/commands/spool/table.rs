@@ -12,7 +12,7 @@ enum Side {
     Right,
 }
 
-/// A column: its title, how its cells stand, and the cell of an item.
+/// A column: its title, the alignment of its cells, and the function that makes an item's cell.
 type Column<'a, T> = (&'a str, Side, &'a dyn Fn(&T) -> String);
 
 /// A row for each item below the titles, each column as wide as its widest cell.

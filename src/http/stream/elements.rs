@@ -1,4 +1,4 @@
-//! The elements of a JSON array, one after the other, as they are written.
+//! The elements of a JSON array, one after the other, each with its exact text.
 
 use super::arriving::Upcoming;
 use super::engine::Ending;

@@ -1,5 +1,5 @@
-//! Cuts chunks into lines of a largest length, wherever the chunks end. Longer lines are skipped in
-//! constant memory.
+//! Cuts chunks into lines of at most a given length, wherever the chunks end. Longer lines are
+//! skipped in constant memory.
 
 use bytes::{Bytes, BytesMut};
 

@@ -34,7 +34,7 @@ const ASK_MAX: Duration = Duration::from_millis(500);
 /// Whether a queue exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existence {
-    /// It does, although it may be unavailable at the moment.
+    /// The queue exists, although it may be unavailable at the moment.
     Exists,
     /// The broker knows no such queue.
     Missing,

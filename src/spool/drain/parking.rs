@@ -96,7 +96,7 @@ impl Parking {
         }
     }
 
-    /// The first record of the destination is this one.
+    /// Takes note that this is the first record of the destination.
     pub(super) fn first_is(&mut self, stored: &Stored) {
         if self.record != Some(stored.seq) {
             let is_unwritten = self.is_unwritten;

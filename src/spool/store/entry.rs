@@ -167,7 +167,7 @@ pub struct Tries {
 pub struct RefusedSince {
     /// When it started, in Unix milliseconds.
     pub since_ms: i64,
-    /// The last record that was kept before it started.
+    /// The last record that was kept before the clock started.
     pub last: Seq,
 }
 

@@ -122,7 +122,7 @@ impl Writer {
             }
             Err(RolledBack { fault: Fault::Busy, .. }) => self.answer_all(jobs, &Effect::Failed),
             // A failed write must not be tried again: the system may treat lost pages as written.
-            // Only a new start reads what is really on disk.
+            // Only a new start reads the real content of the disk.
             Err(RolledBack { fault: Fault::Broken, at_commit, text }) => {
                 self.fail(&text);
                 self.answer_all(jobs, if at_commit { &Effect::Unsure } else { &Effect::Failed });
