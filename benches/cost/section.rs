@@ -29,7 +29,8 @@ pub(crate) struct Bar {
     pub(crate) amqpost: f64,
 }
 
-/// One section. Printed as it grows, kept whole for the page.
+/// One section. Its rows are printed as they are measured, and the whole section is kept for the
+/// page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Section {
     pub(crate) name: String,

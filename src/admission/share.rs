@@ -13,7 +13,7 @@ pub struct Share {
     kib_max: u32,
 }
 
-/// One publish's part of the share. Given back when dropped.
+/// The part of the share that one publish has. Given back when dropped.
 #[derive(Debug)]
 pub struct Part {
     _publish: OwnedSemaphorePermit,

@@ -15,7 +15,7 @@ pub(super) enum Kind {
     Duration { min: Duration, max: Duration },
     /// A duration in a range, ends included, or `never`.
     DurationOrNever { min: Duration, max: Duration },
-    /// A duration in whole seconds, for what the broker's protocol counts in seconds.
+    /// A duration in whole seconds, for values that the broker's protocol counts in seconds.
     WholeSeconds { min: Duration, max: Duration },
     /// Bytes in a range, ends included.
     Size { min: u64, max: u64 },

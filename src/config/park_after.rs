@@ -15,7 +15,7 @@ const NEVER: &str = "never";
 pub enum ParkAfter {
     /// This long.
     Time(Duration),
-    /// For ever: no message is parked because its destination is refused.
+    /// Never: no message is parked because its destination is refused.
     Never,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Characters of a value that a message shows; a longer value is cut.
 const SHOWN_CHARACTERS_MAX: usize = 80;
 
-/// All problems of a configuration, at least one. It displays them one per line, and the process
+/// All problems of a configuration, at least one. `Display` writes one per line, and the process
 /// exits with 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {

@@ -19,7 +19,7 @@ pub(super) enum Raw {
     Boolean(bool),
     /// A TOML array.
     Array(Vec<Raw>),
-    /// The type, in `<…>`, of a TOML value that no key accepts.
+    /// The type of a TOML value that no key accepts, in `<…>`.
     Other(&'static str),
 }
 

@@ -27,8 +27,7 @@ labels! {
 
     /// What a return of a mandatory message means.
     Returns {
-        /// For a destination that is known to take messages: that it does not take them at the
-        /// moment.
+        /// The destination does not take messages at the moment, if it is known to take them.
         Moment = "moment",
         /// That no queue takes this message.
         Verdict = "verdict",

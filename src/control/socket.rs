@@ -21,7 +21,7 @@ impl SocketPath {
     #[must_use]
     pub fn of(directory: &Path) -> Self {
         let path = directory.join("control.sock");
-        // Without the directory there is no socket either; the use of the path then fails.
+        // If the directory is missing, so is the socket, and the use of the path fails.
         let open = File::open(directory).ok().filter(|_| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX);
         let way = match &open {
             Some(directory) => format!("/proc/self/fd/{}/control.sock", directory.as_raw_fd()).into(),

@@ -38,7 +38,7 @@ fn door(
     metrics: Metrics,
 ) -> (Arc<Door>, watch::Sender<bool>) {
     let service = PublishService::new(config, link, None, admission.clone(), metrics.clone());
-    // Without a sender everything would have been stopped from the start.
+    // The sender is kept: without a sender, everything would be stopped from the start.
     let (stopper, stop) = watch::channel(false);
     (Door::new(config, service, admission, metrics, stop), stopper)
 }

@@ -116,8 +116,8 @@ fn is_a_reply_address(message: &Message) -> Option<&'static str> {
 /// Whether the broker may close the channel because of a property of this message, whatever its
 /// destination.
 ///
-/// It does so (406) for a user id that is not the connection's, for a `CC` or `BCC` header that is
-/// not a list of texts, and for a direct reply-to.
+/// The broker closes the channel (406) for a user id that is not the connection's, for a `CC` or
+/// `BCC` header that is not a list of texts, and for a direct reply-to.
 pub(super) fn may_close_its_channel(message: &Message, user: &str) -> bool {
     let properties = &message.properties;
     properties.user_id.as_ref().is_some_and(|id| id.as_str() != user)

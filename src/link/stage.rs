@@ -14,6 +14,6 @@ pub(super) enum Stage {
 
 /// Ends when the link is asked to drain.
 pub(super) async fn draining(stage: &mut watch::Receiver<Stage>) {
-    // Without a sender the link itself is gone, which is the end as well.
+    // If there is no sender, the link itself is gone, which is an end as well.
     drop(stage.wait_for(|stage| *stage != Stage::Serving).await);
 }

@@ -281,6 +281,6 @@ async fn occasion(stop: &mut watch::Receiver<bool>, ending: bool, check: &mut In
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Without a sender the sidecar itself is gone.
+    // If there is no sender, the sidecar itself is gone.
     drop(stop.wait_for(|stop| *stop).await);
 }

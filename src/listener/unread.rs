@@ -32,7 +32,7 @@ impl Unread {
     pub(super) fn said_in(&self, mut answer: Response, version: Version) -> Response {
         if version < Version::HTTP_2 && self.0.load(Ordering::Relaxed) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            // To an HTTP/1.0 client that asks for it, hyper promises keep-alive in every answer of
+            // If an HTTP/1.0 client asks for keep-alive, hyper promises it in every answer of
             // another version.
             *answer.version_mut() = version;
         }

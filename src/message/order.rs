@@ -61,12 +61,12 @@ labels! {
     /// How a message is published.
     #[derive(Default)]
     Mode {
-        /// To the broker, or an error. The spool is not used.
+        /// The message goes to the broker, or the answer is an error. The spool is not used.
         #[default]
         Direct = "direct",
         /// To the broker, else to the spool.
         Fallback = "fallback",
-        /// To the spool, and from there to the broker, in order.
+        /// The message goes to the spool, and from there to the broker, in order.
         Spool = "spool",
     }
 }

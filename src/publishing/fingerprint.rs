@@ -17,7 +17,8 @@ struct RequestHasher(Sha256);
 pub(super) fn of_key(client: &Client, key: &ClientKey) -> Fingerprint {
     let mut hasher = RequestHasher(Sha256::new());
     hasher.bytes(key.as_str().as_bytes());
-    // Without a name nothing is added: spools hold hashes that were made before clients had names.
+    // A client without a name adds nothing: spools hold hashes that were made before clients had
+    // names.
     if let Some(name) = &client.name {
         hasher.bytes(name.as_str().as_bytes());
     }

@@ -128,7 +128,8 @@ impl Acceptances {
 impl Watched {
     /// The broker has confirmed the message.
     pub fn accepted(&self) {
-        // Once until the drain has heard of it, so that the list is no longer than the table.
+        // Each destination is listed once until the drain has heard of it, so that the list is no
+        // longer than the table.
         if !self.accepted.swap(true, Ordering::AcqRel) {
             lock(&self.table.news).push(self.of.clone());
             self.table.told.notify_one();

@@ -36,7 +36,7 @@ impl Backlog {
     /// Whether records wait for the destination, or may wait.
     #[must_use]
     pub fn has(&self, destination: &Address) -> bool {
-        // In this order: the store reports a change before the change stops being pending.
+        // The order matters: the store reports a change before the change stops being pending.
         lock(&self.pending).contains_key(destination) || self.store.has_ready(destination)
     }
 

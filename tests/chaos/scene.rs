@@ -150,7 +150,8 @@ async fn start_sidecar(uri: &str, limit: usize, spool: &Path) -> Sidecar {
         .set("route", &format!("[{{ exchange = {TOPIC:?}, order = \"strict\" }}]"))
         .set("publish.max_in_flight", &limit.to_string())
         .set("publish.max_body", &format!("\"{}KiB\"", BODY_MAX / 1024))
-        // So small that messages have to wait for the socket, where they can still be withdrawn.
+        // The window is so small that messages have to wait for the socket. While they wait, they
+        // can still be withdrawn.
         .set("broker.write_window", "\"64KiB\"")
         .set("shutdown.request_budget", "\"2s\"")
         .set("shutdown.broker_budget", "\"1s\"");

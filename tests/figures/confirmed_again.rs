@@ -29,8 +29,8 @@ pub(crate) async fn measure(short: bool) -> Table {
     for fault in FAULTS {
         let runs = match fault {
             _ if short => 2,
-            // It depends on when the last attempt was dialled, in a pattern of several seconds:
-            // five runs can miss it.
+            // The time depends on the moment of the last attempt, in a pattern of several seconds.
+            // Five runs can miss that pattern.
             Fault::Lost(_) => 14,
             _ => 5,
         };

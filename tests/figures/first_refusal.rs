@@ -51,7 +51,7 @@ async fn one(table: &mut Table, fault: Fault, runs: u32) {
     }
     let sent = load.stop().await;
 
-    // Without any refusal it took as long as the fault.
+    // If nothing was refused, the time is the length of the fault.
     let first_refusals: Vec<_> = outages
         .iter()
         .map(|outage| {

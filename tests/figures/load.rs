@@ -83,7 +83,7 @@ pub(crate) struct Sent {
     pub(crate) shots: Vec<Shot>,
     /// What went wrong on connections.
     pub(crate) broken: Vec<String>,
-    /// Of the client's own timer, each 5 ms, in the thread that reads the answers.
+    /// The lateness of the client's own timer, every 5 ms, in the thread that reads the answers.
     pub(crate) reader: Lateness,
     /// Of the thread that keeps the schedule.
     pub(crate) pacer: Lateness,
@@ -186,7 +186,7 @@ async fn send(
     ready.send(()).expect("somebody waits");
     loop {
         tokio::select! {
-            // In this order: a job is started before an answer is recorded.
+            // The order matters: a job is started before an answer is recorded.
             biased;
             job = schedule.recv() => match job {
                 Some((number, due)) => {

@@ -47,8 +47,8 @@ async fn while_the_link_is_down_that_is_the_reason_and_not_the_breaker() {
     client.put("full", b"the only place").await;
     let proxy = FaultProxy::to_port(vhost.broker().amqp_port());
     let spool = SpoolDir::new();
-    // With a spool only the envelope tells the mode, so that the link is asked after the body was
-    // read.
+    // If there is a spool, only the envelope tells the mode, so the link is asked after the body
+    // was read.
     let sidecar = Sidecar::builder(&vhost.uri_via(proxy.port())).set("spool.path", &spool.setting());
     let sidecar = sidecar.set("breaker.open_for", "\"60s\"").start().await.with_link_up().await;
     the_breaker_opens(&sidecar).await;

@@ -317,7 +317,7 @@ async fn a_hundred_attempts_on_a_silent_peer_leave_no_threads_and_no_files_behin
     let (threads, files) = failed(5.0).await;
     let (threads_then, files_then) = failed(105.0).await;
 
-    // Those of one attempt may come or go in between; a leak would be a hundred.
+    // The threads and files of one attempt may come or go in between; a leak would be a hundred.
     assert!(threads_then <= threads + 10, "{threads} threads became {threads_then}");
     assert!(files_then <= files + 10, "{files} files became {files_then}");
 }

@@ -1,4 +1,5 @@
-//! From the command line to the last answer: start, requests, and a normal shutdown.
+//! The whole life of a sidecar, from the command line to the last answer: start, requests, and a
+//! normal shutdown.
 
 use crate::harness::*;
 use futures::future::join_all;

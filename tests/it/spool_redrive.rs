@@ -129,7 +129,7 @@ async fn with_a_hundred_keys_without_a_queue_the_one_that_gets_its_queue_is_deli
     let client = AmqpClient::connect(&vhost.uri()).await;
     client.declare_queue("all", true, arguments([])).await;
     client.declare_exchange("orders", lapin::ExchangeKind::Direct).await;
-    // So often that each pause has reached its maximum.
+    // The messages are tried so often that each pause has reached its maximum.
     let (_spool, _sidecar) = with_a_hundred_keys_waiting(&vhost, "amq.direct", 8).await;
 
     let arrivals = Arrivals::of(&client, "all").await;

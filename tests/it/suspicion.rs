@@ -148,7 +148,8 @@ async fn a_flapping_node_costs_the_healthy_ones_nothing() {
             nodes[0].refuse();
             nodes[0].reset_all();
         } else if !goes_away && is_away {
-            // Without the delay: its connections are up again before it goes away again.
+            // This one has no delay, so that its connections are up again before it goes away
+            // again.
             nodes[0].pass();
         }
         is_away = goes_away;

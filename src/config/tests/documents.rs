@@ -40,7 +40,8 @@ fn what_the_default_file_holds_in_comments_is_right_too() {
             .replace("/path/to/file", &secret)
             .replace(&format!("# {} = ", key.name()), &format!("{} = ", key.name()));
         match key.path {
-            // Both of a pair are set then, or the file's content is no URI; but the key is known.
+            // A pair may now be set together, or the file's content may be no URI; but the key is
+            // known.
             "broker.endpoints_file" | "spool.undeliverable" => {
                 assert!(!file(&text).unwrap_err().contains("unknown"))
             }

@@ -149,7 +149,7 @@ impl Engine {
             Source::Elements(_) => Answers::as_array(entries),
         };
         Self {
-            // Without a sender the sidecar itself is gone.
+            // If there is no sender, the sidecar itself is gone.
             stopping: Box::pin(async move { drop(stop.wait_for(|stop| *stop).await) }),
             look: Box::pin(sleep_until(Instant::now() + door.idle_timeout)),
             door,

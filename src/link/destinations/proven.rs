@@ -27,7 +27,7 @@ pub(crate) struct ProvenDestinations {
 enum ProvenKeys {
     /// Any routing key.
     All,
-    /// These so far, and whether a key was ever refused.
+    /// The routing keys so far, and whether one was ever refused.
     These { proven: Set<ShortText>, one_was_refused: bool },
 }
 

@@ -198,7 +198,7 @@ impl Publisher {
                 return Poll::Ready(PublisherEnd::WornOut);
             }
             if mode == PublisherMode::Finishing && self.jobs.is_empty() && self.waiting.is_empty() {
-                // It takes nothing more: nobody has to wait for its proof.
+                // The connection takes nothing more, so nobody has to wait for its proof.
                 self.vitals.witness().leave();
                 if self.is_idle() {
                     return Poll::Ready(PublisherEnd::Finished);

@@ -90,8 +90,8 @@ impl LinkHandle {
                     permit = Some(parcel.permit);
                     (outcome, None, false)
                 }
-                // This was the fault of another publish, so it counts neither as an attempt nor as
-                // a retry. The publish that closed the channel travels alone from now on.
+                // Another publish was at fault, so this counts neither as an attempt nor as a
+                // retry. The publish that closed the channel travels alone from now on.
                 Ok(Reply::Displaced(parcel)) => {
                     permit = Some(parcel.permit);
                     attempts -= 1;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub(crate) enum Trust {
     /// As much as there is.
     Full,
-    /// At most its part of the in-flight limit, since this moment.
+    /// It takes at most its part of the in-flight limit, since this moment.
     Part(Instant),
     /// Nothing, since this moment.
     Nothing(Instant),

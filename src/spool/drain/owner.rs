@@ -44,7 +44,7 @@ const FAR: Duration = Duration::from_secs(60);
 pub(super) struct Owner {
     shared: Arc<Shared>,
     under_way: DeliveringNote,
-    /// With more destinations with faults of their own than this, each is tried less often.
+    /// If more destinations than this have faults of their own, each is tried less often.
     few: usize,
     turns: JoinSet<End>,
     /// Running turns: the destination, and whether it waited for a repair.
@@ -156,7 +156,7 @@ impl Owner {
             self.look().await;
         }
         if self.turns.len() < SIDE_BY_SIDE && !self.queue.is_empty() && now >= self.turns_at {
-            // Without the note, messages would arrive twice after a crash without a mark.
+            // Without the note, messages that arrive twice after a crash would have no mark.
             if let Err(error) = self.under_way.begin().await {
                 tracing::error!(%error, "nothing is delivered: the spool's delivery note was not written");
                 self.turns_at = Instant::now() + EXPIRY;
@@ -183,7 +183,7 @@ impl Owner {
         let limit = LOOK + self.busy.len() + self.pausing.len();
         let begun = Instant::now();
         let found = self.shared.store.destinations(limit).await;
-        // To read thousands of destinations takes long, and others must be able to read as well.
+        // Reading thousands of destinations takes long, and others must be able to read as well.
         self.look_at = Instant::now() + LOOK_PAUSE.max(LOOK_PART * begun.elapsed());
         match found {
             Ok(found) => {
@@ -282,7 +282,8 @@ impl Owner {
         }
     }
 
-    /// This one's fault is repaired: those of the same exchange are tried at once.
+    /// The fault of this destination is repaired: destinations on the same exchange are tried at
+    /// once.
     fn mended(&mut self, of: &Address) {
         let soon = Instant::now() + Duration::from_secs(1);
         for (other, trouble) in &mut self.pausing {

@@ -145,7 +145,7 @@ pub struct Stored {
     pub attempts: u32,
     /// Whether it was ever handed over to the link.
     pub handed_over: bool,
-    /// Its deliveries that the broker refused and that may have left a copy.
+    /// The deliveries of the record that the broker refused and that may have left a copy.
     pub tries: Option<Tries>,
 }
 
@@ -188,7 +188,7 @@ pub struct RefusalNote {
     pub seq: Seq,
     /// Whether the outcome of the delivery is unknown.
     pub is_unsure: bool,
-    /// Its deliveries that may have left a copy, if this is one of them.
+    /// The deliveries of the record that may have left a copy, if this is one of them.
     pub tries: Option<Tries>,
     /// The clock of its destination, if it started now.
     pub clock: Option<(Address, RefusedSince)>,

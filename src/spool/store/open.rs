@@ -74,8 +74,8 @@ pub(super) fn open(settings: StoreSettings) -> Result<Opened, OpenError> {
 /// database and synced, so that no commit follows a hole in the log.
 fn begin_log(ledger: &Ledger) -> Result<(), OpenError> {
     let LogPages { all, moved } = log_pages(&ledger.connection)?;
-    // Of a log that no process had open, SQLite counts no page as moved. If a process has it open,
-    // the rest must not be moved alone: the pages moved before may not have reached the disk.
+    // SQLite counts no page of a log as moved if no process had the log open. If a process has it
+    // open, the rest must not be moved alone: the pages moved before may not have reached the disk.
     if 0 < moved && moved < all {
         return Err(OpenError::LookedInto(ledger.settings.directory.clone()));
     }

@@ -162,7 +162,7 @@ impl Ledger {
                  attempts = max(attempts, excluded.attempts)",
         )?;
         self.noted = true;
-        // At a redrive it may no longer be known which records are suspected.
+        // At a redrive, the store may no longer know which records are suspected.
         let suspected = self.suspected.is_some_and(|last| seq <= last);
         note.execute(params![seq.number(), reason, now_ms, i64::from(suspected)])?;
         drop(note);

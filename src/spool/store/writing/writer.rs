@@ -111,7 +111,7 @@ impl Writer {
                 self.committed(&verdicts);
                 self.answers.give(jobs, verdicts);
             }
-            // One of them found no space, and all were rolled back.
+            // One of the changes found no space, and all were rolled back.
             Err(RolledBack { fault: Fault::Full, .. }) if jobs.len() > 1 => {
                 for job in jobs {
                     self.commit(vec![job]);
