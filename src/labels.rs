@@ -74,7 +74,7 @@ pub(crate) use labels;
 labels! {
     /// The state of one connection, or of the link as a whole.
     ConnectionState {
-        /// The first attempt since the start has not ended yet.
+        /// The first attempt to connect since the start has not ended yet.
         Connecting = "connecting",
         /// Publishes are accepted.
         Up = "up",

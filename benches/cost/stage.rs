@@ -210,7 +210,7 @@ impl Three {
     }
 }
 
-/// The ratio of amqpost to something else, round by round.
+/// The ratio of amqpost to another subject, round by round.
 pub(crate) fn against(ones: &[Reading], others: &[Reading], figure: impl Fn(&Reading) -> f64) -> Spread {
     Spread::of(ones.iter().zip(others).map(|(one, other)| figure(one) / figure(other)))
 }

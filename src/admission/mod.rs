@@ -26,9 +26,9 @@ struct Counts {
 /// The right to have one publish, and the bytes reserved for it, in flight. Given back when
 /// dropped.
 ///
-/// A permit moves with its message: from the request into the link, and stays there until the
-/// publish is resolved. A request that gave up keeps its permit until then, so that the unresolved
-/// publishes of a silent broker stay bounded however long it is silent (promise 3).
+/// A permit moves with its message from the request into the link, and stays there until the
+/// publish is resolved. The permit stays even if the request has given up, so that the unresolved
+/// publishes stay bounded, however long the broker is silent.
 #[derive(Debug)]
 pub struct Permit {
     counts: Arc<Counts>,

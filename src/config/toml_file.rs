@@ -18,7 +18,7 @@ pub(super) struct Document {
     pub(super) tables: BTreeMap<&'static str, Vec<Table>>,
 }
 
-/// The text of the file, which shows the line of each entry.
+/// The path and the text of the file. An entry's position in the text gives its line.
 struct Text<'a> {
     path: &'a Path,
     text: &'a str,

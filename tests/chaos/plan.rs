@@ -35,7 +35,7 @@ pub(crate) enum Fault {
     Refused,
     /// Bytes vanish.
     BlackHole(Direction),
-    /// Bytes are kept, and flow when it is over.
+    /// Bytes are held back, and flow when the fault is over.
     Held(Direction),
     /// The broker's bytes vanish for a moment, then all connections end with RST.
     ConfirmsLost,

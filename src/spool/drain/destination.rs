@@ -106,7 +106,7 @@ pub(super) struct DrainTurn {
     pub(super) of: Address,
     pub(super) shared: Arc<Shared>,
     pub(super) trouble: Trouble,
-    /// The number of operators' changes before the last read.
+    /// The number of changes by operators before the last read.
     changes: u64,
 }
 

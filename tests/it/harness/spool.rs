@@ -61,7 +61,7 @@ impl SpoolDir {
                     (to, Box::pin(maybe_done(store.append(NewRecord { message, idempotency: None }))))
                 };
                 let mut appends: Vec<_> = messages.by_ref().take(256).map(append).collect();
-                // The first poll hands a record over, so the order stays.
+                // The first poll of each append hands its record over, so the order stays.
                 for (_, append) in &mut appends {
                     let _handed_over = poll!(append);
                 }
