@@ -306,8 +306,8 @@ mod tests {
             let row = outcome.row();
             let expected: &[Retry] = match row.status {
                 200..=299 => &[Retry::None],
-                // Something must change first; whether amqpost itself refuses it again is in
-                // `retry`.
+                // Something must change first. `retry` says whether amqpost itself would refuse the
+                // same request again.
                 400..=499 => &[Retry::Safe, Retry::Pointless],
                 503 => &[Retry::Safe],
                 500 | 502 | 504 => &[Retry::MayDuplicate],

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Something that makes exchanges: a connection, or a place on one.
+/// A maker of exchanges: a connection, or one of several users of a connection.
 pub(crate) trait Worker: Send + 'static {
     /// One exchange, from the first byte to the last.
     fn exchange(&mut self) -> impl Future<Output = Result<(), String>> + Send;

@@ -37,7 +37,7 @@ impl ListenAddress {
         Ok(Self::Unix(PathBuf::from(path)))
     }
 
-    /// Whether the system refuses to listen at both.
+    /// Whether the system refuses to listen at both addresses.
     pub(super) fn collides_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => collide(*one, *other),

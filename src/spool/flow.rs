@@ -81,7 +81,7 @@ impl LastSeconds {
         self.counts[Self::place(self.newest)] += 1;
     }
 
-    /// Messages a second. Of the current second only the past part counts.
+    /// Messages a second. Only the past part of the current second counts.
     fn per_second(&mut self, now: Instant) -> f64 {
         self.forget(now);
         let since = now.saturating_duration_since(self.begun);

@@ -61,8 +61,8 @@ async fn one(table: &mut Table, fault: Fault, length: Duration, patient: bool) {
     judge(table, &format!("{}{noticed}", fault.name()), &sent);
 }
 
-/// A request's deadline counts from its first byte; the client's own lateness before it is not the
-/// sidecar's.
+/// A request's deadline counts from its first byte. The client's lateness before that byte is not
+/// the sidecar's fault.
 fn beyond(shot: &Shot) -> Duration {
     shot.answered.saturating_duration_since(shot.written + deadline(shot.number))
 }

@@ -311,7 +311,7 @@ async fn a_broker_whose_permission_service_is_away_is_waited_for_whatever_is_kno
 /// The key of the tokens, in base64.
 const KEY: &str = "dG9rZW5rZXl0b2tlbmtleXRva2Vua2V5dG9rZW5rZXk";
 
-/// A node that accepts tokens of its own making as passwords.
+/// A node that accepts as passwords tokens that the test makes.
 async fn start_broker_with_tokens() -> Broker {
     let plugins = ["rabbitmq_auth_backend_oauth2", "oauth2_client", "jose", "base64url", "cowlib"];
     let broker = Broker::builder()

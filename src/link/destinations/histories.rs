@@ -21,8 +21,8 @@ use crate::message::{Message, ShortText};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most destinations that are remembered. Beyond it, those whose last confirm is oldest are
-/// forgotten.
+/// The most destinations that are remembered. If there are more, those whose last confirm is oldest
+/// are forgotten.
 pub(crate) const DESTINATIONS_MAX: usize = 16_384;
 
 /// The share of the destinations that is forgotten at once, so that each new one costs little.
@@ -45,8 +45,8 @@ pub(crate) enum Word {
 pub(crate) enum Prior {
     /// Nothing.
     Unknown,
-    /// It counts as proven: its route says so, messages wait for it in the spool, or the broker was
-    /// asked.
+    /// The destination counts as proven, because its route says so, messages wait for it in the
+    /// spool, or the broker knows its queue.
     Proven,
     /// The broker says that the fault is its own, so how long the refusals last does not matter.
     BrokerAtFault,

@@ -25,7 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// costs a channel. If a trial has no verdict after this long, another one starts.
 const TRIAL_EVERY: Duration = Duration::from_secs(1);
 
-/// The most destinations that are kept. Beyond it, everything is forgotten.
+/// The most destinations that are kept. If there are more, all are forgotten.
 const NAMES_MAX: usize = 1024;
 
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,8 @@ use crate::message::{Message, ShortText};
 /// After this many different routing keys without a refusal, an exchange is trusted with any key.
 const KEYS_UNTIL_TRUSTED: usize = 256;
 
-/// The most names that are kept. Beyond it, every destination proves itself again.
+/// The most names that are kept. If there are more, all are forgotten, and every destination proves
+/// itself again.
 const NAMES_MAX: usize = 16_384;
 
 /// Destinations for which the broker gave a verdict on this connection.

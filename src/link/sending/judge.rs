@@ -19,7 +19,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 pub struct Waits(Arc<dyn Fn(&Message) -> bool + Send + Sync>);
 
 impl Waits {
-    /// Asks `waits` whether messages wait for this one's destination.
+    /// Asks `waits` whether messages wait for the destination of this message.
     #[must_use]
     pub fn new(waits: impl Fn(&Message) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(waits))

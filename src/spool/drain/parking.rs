@@ -77,7 +77,7 @@ pub(super) struct Parking {
     clock: Option<RefusedSince>,
     record: Option<Seq>,
     tries: Option<Tries>,
-    /// Whether the last refusal left no copy, so that the pause of the tries does not count.
+    /// Whether the last refusal left no copy. If so, the pause between the tries does not apply.
     left_no_copy: bool,
     /// Whether the destination has accepted a message since the record's last try.
     hastens: bool,

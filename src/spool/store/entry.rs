@@ -58,7 +58,7 @@ labels! {
     RecordState {
         /// It waits for delivery.
         Ready = "ready",
-        /// It is kept for an operator and not delivered.
+        /// The record is kept for an operator and is not delivered.
         Parked = "parked",
     }
 

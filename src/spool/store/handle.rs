@@ -125,7 +125,7 @@ impl StoreHandle {
     }
 
     /// Parks the first ready records of a destination up to `last`: at most `limit`, and never more
-    /// than 256. How many there were.
+    /// than 256. Returns how many there were.
     ///
     /// # Errors
     /// When they could not be parked: they stay ready.
@@ -173,7 +173,7 @@ impl StoreHandle {
     }
 
     /// Makes parked records ready again, in their old places and with their whole time to live.
-    /// Returns how many.
+    /// Returns how many there were.
     ///
     /// # Errors
     /// When not all of them could be changed.
@@ -181,7 +181,7 @@ impl StoreHandle {
         self.in_parts(seqs, Change::Redrive).await
     }
 
-    /// Removes records undelivered, for ever. Returns how many.
+    /// Removes records for ever, without delivering them. Returns how many there were.
     ///
     /// # Errors
     /// When not all of them could be changed.

@@ -1,5 +1,5 @@
-//! Prepares and starts one private RabbitMQ node, without epmd, and without distribution outside a
-//! cluster.
+//! Prepares and starts one private RabbitMQ node. It needs no epmd, and it uses Erlang's
+//! distribution only inside a cluster.
 
 use std::ffi::OsString;
 use std::fs;
