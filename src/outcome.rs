@@ -72,9 +72,9 @@ impl Retry {
 /// What amqpost may still do for a message after an attempt with this outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recourse {
-    /// Another attempt, as the retry policy allows; else the spool, where the mode allows it.
+    /// Another attempt if the retry policy allows it; otherwise the spool if the mode allows it.
     RetryOrSpool,
-    /// The spool, where the mode allows it: there is no time for another attempt.
+    /// The spool if the mode allows it: there is no time for another attempt.
     Spool,
     /// Nothing: this is the answer.
     Final,

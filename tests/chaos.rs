@@ -10,7 +10,7 @@ mod run;
 use run::{Settings, a_run};
 use std::time::Duration;
 
-/// Seeds that differ enough; scripts/chaos plays any number of others.
+/// Seeds that differ enough; scripts/chaos runs any number of other seeds.
 const SEEDS: [u64; 3] = [1, 2, 3];
 const SHORT: Duration = Duration::from_secs(20);
 

@@ -76,7 +76,7 @@ pub fn client_key(field: &str, text: &str) -> Result<ClientKey, Invalid> {
     ClientKey::parse(text).ok_or_else(|| Invalid::new(field, problem))
 }
 
-/// A message id: not empty, and fit to be answered in a header.
+/// A message id: not empty, and valid as the value of a header.
 pub fn message_id(field: &str, text: &str) -> Result<ShortText, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new(field, "is empty: leave it out and one is assigned"));

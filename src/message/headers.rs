@@ -29,7 +29,7 @@ pub enum HeaderValue {
 }
 
 impl HeaderValue {
-    /// Bytes of the value on the wire, its type octet included.
+    /// Bytes of the value on the wire, including its type octet.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         const TYPE: usize = 1;
@@ -45,7 +45,7 @@ impl HeaderValue {
     }
 }
 
-/// Bytes of a table on the wire, its length field included.
+/// Bytes of a table on the wire, including its length field.
 #[must_use]
 pub(super) fn table_encoded_len(table: &HeaderTable) -> usize {
     4 + table.iter().map(|(name, value)| 1 + name.len() + value.encoded_len()).sum::<usize>()

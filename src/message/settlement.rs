@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 pub struct Settlement {
     /// The outcome.
     pub outcome: Outcome,
-    /// More than the outcome says, for the client: no host names, no credentials.
+    /// Further information for the client. It has no host names and no credentials.
     pub detail: Option<String>,
     /// Attempts made at publishing; 0 for an order that was refused before the first.
     pub attempts: u32,

@@ -36,7 +36,7 @@ async fn is_confirmed(sidecar: &Sidecar, path: &str, within: Duration) {
     .await;
 }
 
-/// Publishes until the answer is neither the success of before nor the loss of a shared channel.
+/// Publishes until the answer is neither a success, as before, nor the loss of a shared channel.
 async fn refusal(sidecar: &Sidecar, path: &str) -> Answer {
     let refused = async || {
         let answer = sidecar.post(path, &[], "x").await;

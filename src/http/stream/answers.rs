@@ -52,7 +52,7 @@ impl Answers {
         }
     }
 
-    /// The line that says why no more were taken from `index` on.
+    /// The answer that says why no more lines were taken from `index` on.
     pub(super) fn add_last(&mut self, index: u64, settlement: &Settlement) {
         (self.entries.encode)(settlement, index, true, &mut self.text);
         self.text.extend_from_slice(b"\n");

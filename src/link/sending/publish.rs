@@ -63,7 +63,8 @@ impl LinkHandle {
         } else if matches!(settlement.outcome, Outcome::Nacked | Outcome::ConfirmTimeout) {
             judge.not_confirmed(&message);
         } else if settlement.outcome.row().is_refusal {
-            // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
+            // This future is in a box of its own, so that an ordinary publish does not pay for it
+            // (ADR-0006).
             return Box::pin(judge.judge(&message, settlement, deadline)).await;
         }
         settlement
@@ -142,7 +143,8 @@ impl LinkHandle {
         let lane = match self.lane(*attempts, bytes) {
             Ok(lane) => lane,
             Err(NoLane::Refused(outcome)) => return Err(outcome),
-            // In a box of its own: an ordinary publish does not pay for it (ADR-0006).
+            // This future is in a box of its own, so that an ordinary publish does not pay for it
+            // (ADR-0006).
             Err(NoLane::NotBefore(_)) => {
                 Box::pin(self.lane_when_proven(*attempts, bytes, way.deadline.instant())).await?
             }

@@ -133,7 +133,7 @@ impl<P> Ledger<P> {
 
     /// A publish was lost with its connection: keeps its permit.
     pub(crate) fn lost(&mut self, permit: P, now: Instant) {
-        // Losses are told in order of time, but by several threads.
+        // Losses are reported in order of time, but by several threads, so two may be swapped.
         let now = self.last_loss.map_or(now, |last| last.max(now));
         self.lost.push_back((now, permit));
         self.last_loss = Some(now);

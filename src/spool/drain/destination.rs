@@ -150,7 +150,8 @@ impl Trouble {
         self.broken = None;
     }
 
-    /// The destination has accepted a message meanwhile: it is tried now, but not in a tight loop.
+    /// The destination has accepted a message meanwhile, so its first record is tried now, but not
+    /// in a tight loop.
     pub(super) fn hastened(mut self) -> Self {
         self.until = self.until.min(Instant::now().max(self.paused_at + HASTE_PAUSE));
         self

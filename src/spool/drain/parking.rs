@@ -36,11 +36,11 @@ pub(super) struct ParkingRules {
 /// What the broker refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The destination, and no queue has a copy.
+    /// It refused the destination, and no queue has a copy.
     Destination,
-    /// The destination, and some queue may have a copy.
+    /// It refused the destination, and some queue may have a copy.
     Copied,
-    /// Nothing: no verdict came in time. Some queue may have a copy.
+    /// It refused nothing: no verdict came in time. Some queue may have a copy.
     Unanswered,
     /// This message.
     Message,

@@ -18,8 +18,8 @@ static SHARED: OnceCell<Broker> = OnceCell::const_new();
 
 /// The node that most tests of this test process share, started at the first call.
 ///
-/// Take a [`Vhost`] of it, and leave the node itself alone: killing it, pausing it, raising its
-/// memory alarm or closing all connections is for a test's own [`Broker::start`].
+/// Take a [`Vhost`] of it, and leave the node itself alone. A test that kills or pauses a node,
+/// raises its memory alarm or closes all its connections starts its own with [`Broker::start`].
 pub async fn shared() -> &'static Broker {
     SHARED.get_or_init(Broker::start).await
 }

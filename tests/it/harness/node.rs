@@ -174,7 +174,7 @@ impl Node {
         &self.directory
     }
 
-    /// The end of what the node printed and logged, for a failure's message.
+    /// The end of the node's output and logs, for the message of a failure.
     pub fn last_words(&self) -> String {
         let [output, log] = ["output", "log/broker.log"].map(|name| {
             let text = fs::read(self.directory.join(name)).unwrap_or_default();

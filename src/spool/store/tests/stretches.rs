@@ -128,7 +128,8 @@ async fn take(bench: &mut Bench, model: &mut Model, step: &Step) {
     match step {
         Step::Append(keys, life) => {
             let appends = keys.iter().map(|key| append(bench, KEYS[*key], *life));
-            // With tokio's budget for a task the later appends would be handed over out of order.
+            // tokio limits what a task does at once. Under that limit, the later appends would be
+            // handed over out of order.
             let seqs = tokio::task::unconstrained(futures::future::join_all(appends)).await;
             for key in 0..KEYS.len() {
                 let of = keys.iter().zip(&seqs).filter(|(of, _)| **of == key).map(|(_, seq)| *seq);

@@ -264,7 +264,7 @@ mod tests {
         }
     }
 
-    /// The size of the batch that begins with `waiting` changes, when more follow: each pair is a
+    /// The size of a batch. It begins with `waiting` changes, and more follow: each pair is a
     /// number of changes and the pause before them.
     fn batch_with_behind<const N: usize>(
         (mut inbox, send): (Inbox, impl Fn(usize) + Sync),
