@@ -94,7 +94,7 @@ fn main() {
     }
     let missed = rows.finish();
     drop(runtime);
-    // A directory that stays is litter, not a failure.
+    // A directory that cannot be removed is not a failure.
     drop(place.close());
     std::process::exit(i32::from(missed > 0));
 }

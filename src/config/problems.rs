@@ -20,7 +20,7 @@ pub struct Problem {
     pub key: String,
     /// Which part of the value, such as `item 2`; `None` for all of it.
     pub part: Option<String>,
-    /// The value as it was given, redacted; `None` where showing it could show a secret.
+    /// The value as it was given, redacted; `None` if showing it could reveal a secret.
     pub got: Option<String>,
     /// Where it was given.
     pub origin: Origin,

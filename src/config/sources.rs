@@ -9,9 +9,9 @@ use std::path::PathBuf;
 pub struct Sources {
     /// The TOML file of `--config`, if given; it must then be readable.
     pub file: Option<PathBuf>,
-    /// Environment variables, name and value; those not named `AMQPOST__…` are ignored. Where the
-    /// bytes are not UTF-8, hand over `to_string_lossy`: for a key of ours its U+FFFD is then among
-    /// the problems.
+    /// Environment variables, name and value; those not named `AMQPOST__…` are ignored. If bytes
+    /// are not UTF-8, pass the result of `to_string_lossy`: if they belong to a key of ours, the
+    /// U+FFFD in it is reported as a problem.
     pub environment: Vec<(String, String)>,
     /// Key path and text of each flag, such as `("broker.connections", "4")`; if a key occurs
     /// twice, the last text applies.

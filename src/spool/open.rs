@@ -95,7 +95,7 @@ pub fn settings(config: &SpoolConfig, path: &Path, dedup_window: Duration) -> St
 /// Logs once that the store has failed. Metrics and `/link` show it all the time.
 async fn watch(store: StoreHandle) {
     let mut stats = store.watch();
-    // No sender is left only when the store is gone.
+    // If no sender is left, the store is gone.
     let Ok(seen) = stats.wait_for(|stats| matches!(stats.health, StoreHealth::Failed(_))).await else {
         return;
     };

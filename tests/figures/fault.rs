@@ -56,8 +56,8 @@ impl Fault {
         }
     }
 
-    /// Begins it and returns when it counts from. An alarm needs load: the broker tells only
-    /// publishers.
+    /// Begins the fault and returns the moment from which it counts. An alarm needs load: the
+    /// broker tells only publishers.
     pub(crate) async fn begin(self, scene: &Scene) -> Instant {
         let ordered = Instant::now();
         match self {
@@ -79,7 +79,7 @@ impl Fault {
         ordered
     }
 
-    /// Ends it and returns when the broker answered again.
+    /// Ends the fault and returns the moment at which the broker answered again.
     pub(crate) async fn end(self, scene: &Scene) -> Instant {
         let ordered = Instant::now();
         match self {

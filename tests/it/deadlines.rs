@@ -92,7 +92,7 @@ async fn the_deadline_counts_from_the_first_byte() {
     broker.resume().await;
 
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
-    // Counted from the head's end it would be seven seconds.
+    // If it counted from the end of the head, it would be seven seconds.
     assert!(elapsed < Duration::from_secs(6), "{elapsed:?}");
 }
 

@@ -13,7 +13,7 @@ async fn ids(client: &AmqpClient) -> Vec<String> {
     arrived.iter().map(|message| message.message_id().expect("an id").to_owned()).collect()
 }
 
-/// Sends lines and reads the answer to each before the next, in one open request.
+/// Sends lines in one open request, each after the answer to the previous one.
 async fn in_turns(mut stream: LineStream) {
     assert_eq!(stream.head().status.as_u16(), 200);
     assert_eq!(stream.head().headers["content-type"], "application/x-ndjson");
@@ -56,7 +56,7 @@ async fn lines_with_their_length_announced_are_answered_all_the_same() {
     let sidecar = sidecar.start().await.with_link_up().await;
     let lines: Vec<_> = (0..1_000).map(|n| envelope("orders", &format!("m-{n}"))).collect();
 
-    // The line break after the last one may be missing.
+    // The line break after the last line may be missing.
     let answer = sidecar.post("/v1/messages", &[NDJSON], lines.join("\r\n\n")).await;
 
     assert_eq!(answer.status(), 200);

@@ -135,7 +135,7 @@ async fn run(place: PlaceArguments, wanted: Wanted, sure: bool) -> Ended {
             .await;
     drop(progress);
     hands.done();
-    // If it ended early, the messages that it did not reach were selected as well.
+    // If the change ended early, the selected messages include those that it did not reach.
     let meant = if ended.is_ok() { sum.matched } else { total };
     let reported = report(&wanted, sum, meant);
     ended?;

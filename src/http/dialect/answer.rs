@@ -133,7 +133,7 @@ fn write_word(into: &mut impl Write, name: &str, word: &str) -> io::Result<()> {
     into.write_all(b"\"")
 }
 
-/// A further member whose value is anybody's text.
+/// A further member whose value is a text from outside, which may need escapes.
 fn write_text(into: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
     // A loop over each byte without an early end is compiled to compare many bytes at once.
     let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';

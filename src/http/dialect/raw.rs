@@ -22,7 +22,7 @@ pub(in crate::http) struct Said {
     properties: Properties,
     options: PublishOptions,
     key: Option<ClientKey>,
-    /// Whether the request brings no message id, and one is assigned.
+    /// Whether the request has no message id, so that one is assigned.
     id_is_assigned: bool,
 }
 

@@ -56,7 +56,7 @@ impl Gate {
         };
         tokio::select! {
             () = all => {}
-            // No sender is left only when the drain itself is gone.
+            // If no sender is left, the drain itself is gone.
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }

@@ -102,7 +102,7 @@ impl Owner {
             let timer = self.next_timer(is_up);
             let (link, acceptances) = (self.shared.link.clone(), self.shared.acceptances.clone());
             tokio::select! {
-                // No sender is left only when the drain itself is gone.
+                // If no sender is left, the drain itself is gone.
                 _ = stopping.wait_for(|stopping| *stopping) => is_over = true,
                 Some(ended) = self.turns.join_next_with_id() => is_over = self.ended(ended),
                 changed = stats.changed() => {

@@ -24,7 +24,7 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// Without `until`, after a run that ended normally, there are none.
+    /// If the last run ended normally, `until` is `None`, and there are no such records.
     pub(super) fn new(until: Option<Seq>) -> Self {
         Self { until, counted: HashMap::new() }
     }

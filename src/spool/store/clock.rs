@@ -29,7 +29,7 @@ struct Reading {
     wall_ms: i64,
 }
 
-/// The offset that a run before has used, and in which boot.
+/// The offset that an earlier run used, and the boot in which it ran.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     boot: i64,
