@@ -40,7 +40,8 @@ CONF
     # Erlang would otherwise ask the resolver, perhaps a distant one, for the name of 127.0.0.1.
     printf '{lookup, [file]}.\n{host, {127,0,0,1}, ["localhost"]}.\n' >"$directory/inetrc"
 
-    # An empty environment and a path for everything that /etc/rabbitmq would otherwise decide.
+    # The environment is empty, and a path is set for everything that /etc/rabbitmq would otherwise
+    # decide.
     local environment=(
         PATH="$PATH" LANG=C.UTF-8 HOME="$directory/home" ERL_INETRC="$directory/inetrc"
         ERL_CRASH_DUMP=/dev/null ERL_CRASH_DUMP_SECONDS=0

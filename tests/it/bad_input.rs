@@ -22,7 +22,7 @@ fn assert_problem(answer: &Answer, expected: (u16, &str), named: &str) {
     assert!(answer.detail().contains(named), "{named} is not in: {text}");
     let problem = answer.json();
     assert_eq!((&problem["status"], &problem["code"]), (&expected.0.into(), &expected.1.into()), "{text}");
-    // A word of the broker is never pointless.
+    // A refusal by the broker never has the advice `pointless`.
     let is_the_brokers = ["access_refused", "refused_by_broker"].contains(&expected.1);
     let retry = if is_the_brokers { "safe" } else { "pointless" };
     assert_eq!((&problem["outcome"], &problem["retry"]), (&"not_published".into(), &retry.into()));

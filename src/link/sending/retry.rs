@@ -28,8 +28,8 @@ pub(crate) fn pauses() -> Backoff {
     Backoff::new(Duration::from_millis(20), Duration::from_secs(1))
 }
 
-/// Keeps retries a share of the traffic: each publish earns a part of a retry, each retry spends a
-/// whole one.
+/// Limits retries to a share of the traffic: each publish earns a part of a retry, and each retry
+/// spends a whole one.
 #[derive(Debug)]
 pub(crate) struct RetryBudget {
     /// In hundredths of a retry.

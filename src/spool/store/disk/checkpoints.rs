@@ -90,8 +90,8 @@ impl LogSeen {
 }
 
 impl Checkpoints {
-    /// Starts the thread with a connection of its own, which has the `synchronous` setting of the
-    /// writer's.
+    /// Starts the thread with a connection of its own, which has the same `synchronous` setting as
+    /// the writer's connection.
     pub(crate) fn start(connection: Connection, kept: HeldFiles) -> std::io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let (done, made) = sync_channel(1);
