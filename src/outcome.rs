@@ -102,15 +102,16 @@ pub enum Evidence {
 pub enum Redelivery {
     /// Nothing more: the broker has it.
     Delivered,
-    /// Certainly not published, and its destination is not the reason: again as soon as the link
-    /// takes it.
+    /// It is certainly not published, and its destination is not the reason: it is tried again as
+    /// soon as the link takes it.
     AtOnce,
-    /// Again after a pause. Also for outcomes that the link never answers: nothing is known to be
-    /// wrong with the record.
+    /// The record is tried again after a pause. This also holds for outcomes that the link never
+    /// gives: nothing is known to be wrong with the record.
     AfterPause,
-    /// It may have been published: again after a pause, marked as possibly a duplicate.
+    /// It may have been published: it is tried again after a pause, marked as a possible duplicate.
     Marked,
-    /// It may have been published, and no verdict came: again a few times, with growing pauses.
+    /// It may have been published, and no verdict came: it is tried again a few times, with growing
+    /// pauses.
     Unanswered,
     /// The broker refuses it; whether a queue has it depends on the destination. Parked by time.
     Nacked,

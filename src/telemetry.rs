@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 /// request.
 const LINES_MAX: usize = 8192;
 
-/// The logger of the process. Dropped, it writes the lines that are left.
+/// The logger of the process. When it is dropped, it writes the remaining lines.
 #[derive(Debug)]
 #[must_use = "without it the last lines are lost"]
 pub struct Log {

@@ -200,8 +200,8 @@ async fn missing_after(journal: &Journal, cut: usize, syncs: Syncs, random: &mut
     promised.iter().filter(|(seq, number)| found.get(seq) != Some(*number)).count()
 }
 
-/// The places of power cuts: during the creation of the store, then half of them anywhere, half
-/// between a write and its sync.
+/// The places of power cuts. The first are during the creation of the store. Of the others, half
+/// are anywhere and half between a write and its sync.
 fn cuts(journal: &Journal, random: &mut Rng) -> Vec<usize> {
     let syncs: Vec<_> = (0..journal.0.len())
         .filter(|at| matches!(journal.0[*at].operation, Operation::Sync))

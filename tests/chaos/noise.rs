@@ -31,7 +31,7 @@ enum Source {
     Broker,
 }
 
-/// The worst of each tenth of a second.
+/// The worst delay in each tenth of a second.
 #[derive(Debug)]
 pub(crate) struct Noise {
     start: Instant,

@@ -119,7 +119,7 @@ impl Code {
                 '(' | '[' => brackets += 1,
                 ')' | ']' => brackets -= 1,
                 ';' if brackets == 0 && braces == 0 => return at..at,
-                // A variant or an arm, the last one.
+                // This is a variant or an arm, and the last one.
                 '}' if brackets == 0 && braces == 0 => return at..at,
                 '{' => {
                     opened = if braces == 0 { at } else { opened };

@@ -83,7 +83,8 @@ pub(super) enum Orders {
     All(Vec<Order>, fn(&[Settlement]) -> Response),
 }
 
-/// One of many messages in a request, each with an answer of its own: a pair of functions as well.
+/// How each of many messages in a request is read, and how it is answered: a pair of functions,
+/// like a dialect.
 #[derive(Clone, Copy)]
 pub(super) struct Entries {
     /// Reads a message. Its deadline counts from the given moment.
