@@ -1,4 +1,4 @@
-//! The doors in: HTTP requests become orders, settlements become responses.
+//! The doors: HTTP requests become orders, and settlements become responses.
 //!
 //! `routes` is the table of doors: it finds a request's `dialect` and counts it. `pipeline` takes
 //! every request through the same stages, under the `terms` of the configuration and of the

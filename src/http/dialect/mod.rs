@@ -53,7 +53,7 @@ impl Head {
 
 /// How the messages of a request are decoded.
 pub(super) enum Decoding {
-    /// The head was the message; the body is its payload.
+    /// The head describes one message, and the body is its payload.
     Payload(Order),
     /// The body is a document, which is read whole.
     Document(DecodeDocument),

@@ -113,7 +113,8 @@ pub struct Idempotency {
 pub struct FirstUse {
     /// Whether the request was the same one.
     pub same_request: bool,
-    /// The record that was stored for it, if any; it may be delivered and removed since.
+    /// The record that was stored for it, if there was one. It may have been delivered and removed
+    /// since.
     pub seq: Option<Seq>,
     /// The outcome of the first request.
     pub outcome: FinalOutcome,

@@ -163,8 +163,9 @@ impl StoreHandle {
     }
 
     /// Parks at most `limit` records, never more than 256, that expired before `now_ms` (Unix
-    /// milliseconds), with the reason `expired`. Returns how many there were. Only those up to
-    /// `tried` can be older than `max_age`; the expiration of a message itself holds for all.
+    /// milliseconds), with the reason `expired`. Returns how many there were. An age above
+    /// `max_age` counts only for records up to `tried`; a message's own expiration counts for every
+    /// record.
     ///
     /// # Errors
     /// When they could not be parked: they stay ready.
