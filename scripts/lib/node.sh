@@ -52,8 +52,8 @@ CONF
         RABBITMQ_CONF_ENV_FILE="$directory/no-such-file"
         RABBITMQ_ENABLED_PLUGINS_FILE="$directory/enabled_plugins"
         RABBITMQ_MNESIA_BASE="$directory/mnesia" RABBITMQ_LOG_BASE="$directory/log"
-        # Port 1 stands for "ask no epmd": RabbitMQ would look for its own name there for five
-        # seconds.
+        # Port 1 stands for "ask no epmd": otherwise RabbitMQ would look for its own name there for
+        # five seconds.
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname $NODE_NAME -setcookie private -dist_listen false \
 -start_epmd false -erl_epmd_port 1"
         # Makes the start script become the node, as under systemd, so that there is one process to

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// A directory of one test, gone with it.
+/// A directory for one test, removed when the test ends.
 struct Directory(PathBuf);
 
 impl Directory {

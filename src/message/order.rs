@@ -43,8 +43,8 @@ impl Order {
 /// Who sends a request. Its idempotency keys are its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// The name by which its credentials are known; `None` for a client without credentials, which
-    /// every client is: requests are not authenticated.
+    /// The name by which its credentials are known; `None` for a client without credentials. No
+    /// client has any, because requests are not authenticated.
     pub name: Option<ShortText>,
 }
 

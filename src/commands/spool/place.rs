@@ -82,7 +82,7 @@ impl SpoolPlace {
             },
             Err(error) => silence(&error),
         };
-        // Only the lock tells: a dead process may have left its socket.
+        // Only the lock shows whether a process has the spool: a dead one may have left its socket.
         let holder = store::holder(&self.settings.directory)?;
         Ok((holder.map_or(Sidecar::None, |Holder { pid }| Sidecar::Silent { pid, why }), None))
     }

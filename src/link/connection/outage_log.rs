@@ -15,8 +15,8 @@ pub(crate) struct OutageLog {
 }
 
 impl OutageLog {
-    /// If this failure is worth a line, the number of failures since the last line that were not
-    /// logged; else `None`.
+    /// The number of failures since the last line that were not logged; `None` if this failure is
+    /// not worth a line.
     pub(crate) fn worth_a_line(&mut self, reason: &str) -> Option<u64> {
         let now = Instant::now();
         if let Some((last, logged_at)) = &self.last

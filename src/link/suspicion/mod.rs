@@ -147,7 +147,7 @@ impl Witness {
         self.shared.all_are_trusted.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes one more message, with `in_flight` on it.
+    /// Whether the connection takes one more message while `in_flight` publishes are on it.
     pub(super) fn takes(&self, in_flight: usize) -> Taking {
         if self.shared.all_are_trusted.load(Ordering::Relaxed) {
             return Taking::Yes;

@@ -18,7 +18,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-/// The largest size of the changes that wait for the writer, in KiB. Callers with more wait.
+/// The largest size of the changes that wait for the writer, in KiB. Callers with further changes
+/// wait until there is room.
 pub(super) const QUEUE_KIB: u32 = 64 << 10;
 
 /// The way to an open store. Cloning shares it. A question fails if the store cannot be read.

@@ -51,8 +51,9 @@ impl<'a> Appends<'a> {
         })
     }
 
-    /// Appends the records destination by destination, each destination's in the given order, so
-    /// that they have consecutive numbers. The effects are in the given order.
+    /// Appends the records destination by destination, so that the records of a destination have
+    /// consecutive numbers. Within a destination they keep the given order. The effects are in the
+    /// given order, too.
     pub(crate) fn all(&mut self, records: &[&Prepared]) -> rusqlite::Result<Vec<Effect>> {
         let known = |record: &Prepared| self.destinations.id(&record.destination);
         let mut places: Vec<_> = (0..).zip(records).map(|(place, record)| (known(record), place)).collect();
