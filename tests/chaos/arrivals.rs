@@ -18,7 +18,7 @@ pub(crate) const QUEUES: [&str; 6] = [QUEUE, TOPIC_QUEUE, SPOOL_QUEUE, TIGHT, FL
 /// The time that the consumer of the tight queue takes for each message.
 const SLOWNESS: Duration = Duration::from_millis(25);
 
-/// Starts a consumer for each queue. They end when this is dropped.
+/// Starts a consumer for each queue. The consumers end when the returned value is dropped.
 pub(crate) fn consume(seed: u64, uri: &str, books: &Arc<Books>) -> JoinSet<()> {
     let mut consumers = JoinSet::new();
     for queue in QUEUES {

@@ -82,7 +82,8 @@ impl History {
         self.open
     }
 
-    /// When refusals of this kind began, and whether the destination is proven against this kind.
+    /// When refusals of this kind began, and whether earlier confirms mean that such a refusal is
+    /// about the moment.
     fn against(&mut self, word: Word) -> (&mut Option<Instant>, bool) {
         match word {
             Word::Closed => (&mut self.closed_since, self.open.is_some()),
