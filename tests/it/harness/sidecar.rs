@@ -37,6 +37,13 @@ pub struct Sidecar {
     hosts: Option<NamedTempFile>,
 }
 
+/// Runs a command with mounts of its own, with or without the rights of root.
+const IN_ITS_OWN_MOUNTS: &str = r#"
+    rights=--map-root-user
+    unshare $rights --mount true 2>/dev/null || rights=
+    exec unshare $rights --mount "$@"
+"#;
+
 impl SidecarBuilder {
     /// One setting, such as `("publish.timeout", "\"2s\"")`: the value as TOML.
     pub fn set(mut self, key: &str, toml: &str) -> Self {
@@ -71,12 +78,9 @@ impl SidecarBuilder {
         }
         // A write beyond the limit on a file's size is an error and no signal, for tests of a
         // failing disk.
-        let mut command = match &self.hosts {
-            None => Command::new("sh"),
-            Some(_) => Command::new("unshare"),
-        };
+        let mut command = Command::new("sh");
         if let Some(hosts) = &self.hosts {
-            command.args(["--map-root-user", "--mount", "sh", "-c"]);
+            command.args(["-c", IN_ITS_OWN_MOUNTS, "sh", "sh", "-c"]);
             command.arg("mount --bind \"$0\" /etc/hosts && exec sh \"$@\"").arg(hosts.path());
         }
         let mut child = command
