@@ -1,8 +1,8 @@
 //! The spool measured against its disk: most figures are ratios to the disk's own speed in the same
 //! run.
 //!
-//! `scripts/bench-spool` runs it and explains its options. If a target is missed, the exit code is
-//! 1. Absolute rates drift threefold on a shared machine, so they are printed, and only two of them
+//! `scripts/bench-spool` runs it and explains its options. It exits with 1 if a target is missed.
+//! Absolute rates drift threefold on a shared machine, so they are printed, and only two of them
 //! have targets.
 
 #[path = "../cost/drive.rs"]
