@@ -11,6 +11,7 @@ mod width;
 
 use code::{Code, Identifier};
 use files::{TextFile, rust_files, text_files};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 const FUNCTION_LINES_MAX: usize = 70;
@@ -220,6 +221,16 @@ fn every_mutation_of_the_chaos_run_applies() {
 fn every_rust_file_begins_by_saying_its_one_job() {
     let files = rust_files(&["src", "tests", "benches"]).into_iter();
     none(files.filter(|file| !file.text.starts_with("//! ")).map(|file| file.path));
+}
+
+#[test]
+fn every_executable_file_names_its_interpreter() {
+    let is_executable = |file: &TextFile| {
+        let metadata = files::root().join(&file.path).metadata().expect("a file of the repository");
+        metadata.permissions().mode() & 0o111 != 0
+    };
+    let files = text_files().into_iter();
+    none(files.filter(|file| is_executable(file) && !file.text.starts_with("#!/")).map(|file| file.path));
 }
 
 #[test]
