@@ -157,6 +157,7 @@ impl Message {
             Kind::Spooled => Some(format!("spool.{}", self.variant % SPOOL_KEYS)),
             Kind::Fallback => Some(format!("fallback.{}", self.variant % FALLBACK_KEYS)),
             Kind::Topic => Some(format!("good.{}", self.variant % 8)),
+            Kind::Envelope if !self.variant.is_multiple_of(2) => Some(format!("good.{}", self.variant % 8)),
             Kind::Queue | Kind::Envelope | Kind::Leaver => Some(QUEUE.to_owned()),
             _ => None,
         }

@@ -119,8 +119,12 @@ async fn ask(connection: Arc<Connection>, closed: Arc<AtomicUsize>, queue: Short
         let Ok(name) = ShortString::try_new(queue.as_str()) else { return Existence::NotAsked };
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         match channel.queue_declare(name, options, FieldTable::default()).await {
-            // The channel closes when it is dropped; nobody waits for that.
-            Ok(_) => Existence::Exists,
+            // A channel that is dropped open may have its id given to the next one, which then gets
+            // the answer to its close and takes the connection with it.
+            Ok(_) => {
+                drop(channel.close(200, "answered".into()).await);
+                Existence::Exists
+            }
             Err(error) => {
                 closed.fetch_add(1, Ordering::Relaxed);
                 existence(&error, queue.as_str())
