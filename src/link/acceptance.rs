@@ -19,56 +19,60 @@ pub fn unacceptable(message: &Message, properties_max: usize) -> Option<String> 
     if size > properties_max {
         return Some(format!("properties and headers take {size} bytes, the broker takes {properties_max}"));
     }
-    is_a_reply_address(message)
-        .map(str::to_owned)
-        .or_else(|| malformed_broker_header(message))
-        .or_else(|| crashes_a_stream(message).map(str::to_owned))
-}
-
-/// Why the message is refused if RabbitMQ 4 closes the whole connection (541) when such a message
-/// goes to a stream. Recorded from RabbitMQ 4.0.5.
-///
-/// It converts a message for a stream to AMQP 1.0, and takes parts that are meant for that as they
-/// are: bytes of AMQP 1.0 that no HTTP client sends, and a filter value that is a text.
-fn crashes_a_stream(message: &Message) -> Option<&'static str> {
-    let properties = &message.properties;
-    if properties.kind.as_ref().is_some_and(|it| it.as_str() == "amqp-1.0") {
-        return Some("type: amqp-1.0 stands for content that is encoded as AMQP 1.0");
-    }
-    properties.headers.iter().find_map(|(name, value)| match name.as_str() {
-        "x-stream-filter-value" => (!matches!(value, HeaderValue::Text(_)))
-            .then_some("headers.x-stream-filter-value: expected a string"),
-        name if name.starts_with("x-amqp-1.0-") => {
-            Some("headers: names that begin with x-amqp-1.0- are for the broker's conversion of AMQP 1.0")
-        }
-        _ => None,
+    let problem = is_a_reply_address(message).or_else(|| is_encoded_as_amqp_1(message)).map(str::to_owned);
+    problem.or_else(|| {
+        let headers = message.properties.headers.iter();
+        let mut brokers = headers.filter(|(name, _)| name.as_str().starts_with("x-"));
+        brokers.find_map(|(name, value)| harmful_header(name.as_str(), value))
     })
 }
 
-/// Why the message is refused if a header that brokers write has a form that no broker writes.
+/// Why the message is refused if its type says that its content is AMQP 1.0.
 ///
-/// Consumers publish dead-lettered messages again with these headers, so the right form is fine. An
-/// `x-death` whose array holds anything but tables crashes the queue of RabbitMQ 3.10 that
-/// dead-letters the message, and with it the queue's transient messages; federation reads
-/// `x-received-from` in the same way.
-fn malformed_broker_header(message: &Message) -> Option<String> {
-    let is_text = |value: &HeaderValue| matches!(value, HeaderValue::Text(_));
-    let is_number = |value: &HeaderValue| matches!(value, HeaderValue::Int(_));
-    let problem = |name: &str, value: &HeaderValue| match name {
+/// RabbitMQ 4 converts a message for a stream to AMQP 1.0 and takes such content as it is. If it is
+/// not AMQP 1.0, the broker closes the whole connection (541). Recorded from RabbitMQ 4.0.5.
+fn is_encoded_as_amqp_1(message: &Message) -> Option<&'static str> {
+    let is_encoded = message.properties.kind.as_ref().is_some_and(|kind| kind.as_str() == "amqp-1.0");
+    is_encoded.then_some("type: amqp-1.0 stands for content that is encoded as AMQP 1.0")
+}
+
+/// Why the message is refused if this header, whose name begins with `x-`, is for brokers and has a
+/// form that harms one.
+///
+/// Consumers publish dead-lettered messages again with the headers that the broker wrote, so the
+/// right form is fine. An `x-death` whose array holds anything but tables crashes the queue of
+/// RabbitMQ 3.10 that dead-letters the message, and with it the queue's transient messages;
+/// federation reads `x-received-from` in the same way. `x-amqp-1.0-*` and an
+/// `x-stream-filter-value` that is no string make a stream of RabbitMQ 4.0.5 close the connection,
+/// like the type `amqp-1.0`.
+fn harmful_header(name: &str, value: &HeaderValue) -> Option<String> {
+    let as_written = match name {
         "x-death" => {
             (!are_tables(value, is_a_death)).then_some("an array of tables, as the broker writes them")
         }
         "x-received-from" => (!are_tables(value, |_| true)).then_some("an array of tables"),
         "x-delivery-count" | "x-acquired-count" => (!is_number(value)).then_some("an integer"),
+        "x-stream-filter-value" => {
+            return (!is_text(value)).then(|| format!("headers.{name}: expected a string"));
+        }
         name if name.starts_with("x-first-death-") || name.starts_with("x-last-death-") => {
             (!is_text(value)).then_some("a string")
         }
+        name if name.starts_with("x-amqp-1.0-") => {
+            let for_what = "names that begin with x-amqp-1.0- are for the broker's conversion of AMQP 1.0";
+            return Some(format!("headers: {for_what}"));
+        }
         _ => None,
     };
-    message.properties.headers.iter().find_map(|(name, value)| {
-        let expected = name.as_str().starts_with("x-").then(|| problem(name.as_str(), value))??;
-        Some(format!("headers.{}: only the broker writes this header, and as {expected}", name.as_str()))
-    })
+    as_written.map(|form| format!("headers.{name}: only the broker writes this header, and as {form}"))
+}
+
+fn is_text(value: &HeaderValue) -> bool {
+    matches!(value, HeaderValue::Text(_))
+}
+
+fn is_number(value: &HeaderValue) -> bool {
+    matches!(value, HeaderValue::Int(_))
 }
 
 fn are_tables(value: &HeaderValue, holds: impl Fn(&HeaderTable) -> bool) -> bool {
@@ -78,10 +82,9 @@ fn are_tables(value: &HeaderValue, holds: impl Fn(&HeaderTable) -> bool) -> bool
 
 /// Whether the fields of an entry of `x-death` have the types that the broker gives them.
 fn is_a_death(entry: &HeaderTable) -> bool {
-    let is_text = |value: &HeaderValue| matches!(value, HeaderValue::Text(_));
     entry.iter().all(|(name, value)| match name.as_str() {
         "queue" | "reason" | "exchange" => is_text(value),
-        "count" | "time" => matches!(value, HeaderValue::Int(_)),
+        "count" | "time" => is_number(value),
         "routing-keys" => matches!(value, HeaderValue::Array(keys) if keys.iter().all(is_text)),
         _ => true,
     })
