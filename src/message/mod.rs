@@ -58,6 +58,13 @@ impl Message {
         let headers = self.properties.headers.iter();
         headers.filter(|(name, _)| matches!(name.as_str(), "CC" | "BCC")).map(|(_, value)| value)
     }
+
+    /// Whether a confirm of this message says that a queue takes messages of its destination. It
+    /// does not if the message need not be routed, or if another routing key may have been.
+    #[must_use]
+    pub fn proves_its_route(&self) -> bool {
+        self.mandatory && self.copies().next().is_none()
+    }
 }
 
 impl fmt::Debug for Message {

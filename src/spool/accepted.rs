@@ -8,7 +8,7 @@ use super::store::Address;
 use crate::locking::lock;
 use crate::message::Message;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -19,10 +19,7 @@ const WATCHED_MAX: usize = 16_384;
 #[derive(Clone, Debug, Default)]
 pub struct Acceptances(Arc<Table>);
 
-/// Stands for "no destination refuses".
-const NEVER: i64 = i64::MAX;
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     watched: Mutex<HashMap<Address, Arc<AtomicBool>>>,
     count: AtomicUsize,
@@ -30,19 +27,7 @@ struct Table {
     news: Mutex<Vec<Address>>,
     told: Notify,
     /// The earliest of the clocks of refusing destinations, in Unix milliseconds.
-    refused_since_ms: AtomicI64,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            watched: Mutex::default(),
-            count: AtomicUsize::default(),
-            news: Mutex::default(),
-            told: Notify::default(),
-            refused_since_ms: AtomicI64::new(NEVER),
-        }
-    }
+    refused_since_ms: Mutex<Option<i64>>,
 }
 
 /// A request's message on its way to a watched destination.
@@ -55,14 +40,10 @@ pub struct Watched {
 
 impl Acceptances {
     /// Whether the drain watches the destination of a message that is about to be published, and
-    /// its confirm would say that the destination takes messages: the confirm of one that need not
-    /// be routed, or that names further routing keys, does not.
+    /// the message's confirm would prove the route.
     #[must_use]
     pub fn look(&self, message: &Message) -> Option<Box<Watched>> {
-        if self.0.count.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        if !message.mandatory || message.copies().next().is_some() {
+        if self.0.count.load(Ordering::Relaxed) == 0 || !message.proves_its_route() {
             return None;
         }
         let of = Address::of(message);
@@ -74,12 +55,12 @@ impl Acceptances {
     /// Unix milliseconds.
     #[must_use]
     pub fn refused_since_ms(&self) -> Option<i64> {
-        Some(self.0.refused_since_ms.load(Ordering::Relaxed)).filter(|ms| *ms != NEVER)
+        *lock(&self.0.refused_since_ms)
     }
 
     /// The drain's answer to [`Acceptances::refused_since_ms`].
     pub(super) fn are_refused_since(&self, ms: Option<i64>) {
-        self.0.refused_since_ms.store(ms.unwrap_or(NEVER), Ordering::Relaxed);
+        *lock(&self.0.refused_since_ms) = ms;
     }
 
     /// From now on requests tell what the destination accepts.
@@ -140,12 +121,10 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Properties, ShortText};
+    use crate::message::testing::message_to;
 
     fn to(queue: &str) -> Message {
-        let (exchange, routing_key) = (ShortText::default(), ShortText::new(queue).unwrap());
-        let properties = Properties::default();
-        Message { exchange, routing_key, mandatory: true, properties, payload: "x".into() }
+        message_to("", queue)
     }
 
     #[tokio::test]

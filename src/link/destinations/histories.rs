@@ -104,7 +104,7 @@ impl Histories {
     pub(crate) fn accepted(&mut self, message: &Message, now: Instant) {
         let history = self.of(message, now);
         (history.open, history.closed_since) = (Some(now), None);
-        if message.mandatory && message.copies().next().is_none() {
+        if message.proves_its_route() {
             (history.routable, history.returned_since) = (Some(now), None);
             history.refused = None;
         }
