@@ -9,7 +9,7 @@ use crate::link::stage::draining;
 use crate::link::ticket::{GaveUp, Job, Parcel, Reply, Ticket, Withdrawal};
 use crate::link::{LinkHandle, NoLane};
 use crate::message::{Deadline, Message, RetryPolicy, Settlement};
-use crate::outcome::{Class, Outcome};
+use crate::outcome::{Class, Evidence, Outcome};
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +60,7 @@ impl LinkHandle {
         passing.ended(settlement.outcome);
         if settlement.outcome == Outcome::Confirmed {
             judge.accepted(&message);
-        } else if matches!(settlement.outcome, Outcome::Nacked | Outcome::ConfirmTimeout) {
+        } else if matches!(settlement.outcome.row().evidence, Evidence::Nacked | Evidence::Unanswered) {
             judge.not_confirmed(&message);
         } else if settlement.outcome.row().is_refusal {
             // This future is in a box of its own, so that an ordinary publish does not pay for it
