@@ -4,7 +4,7 @@
 use super::claims::Claim;
 use super::keeping::{Keeping, Kept};
 use super::keys::NoClaim;
-use super::{Ways, fingerprint, split, tell};
+use super::{Ways, fingerprint, split};
 use crate::admission::Permit;
 use crate::config::{Overtaking, RouteConfig};
 use crate::message::{Mode, Order, Settlement, ShortText};
@@ -96,9 +96,7 @@ impl Course {
 
     async fn direct(self, claim: Option<Claim>, permit: Permit) {
         let Order { message, deadline, retry, .. } = self.order;
-        let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
-        let settlement = self.ways.link.publish(message, permit, deadline, retry).await;
-        tell(watched.as_deref(), &settlement);
+        let settlement = self.ways.to_broker(message, permit, deadline, retry).await;
         if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
             claim.settle(Outcome::Confirmed, &self.answer.message_id);
         }
@@ -130,9 +128,7 @@ impl Course {
         }
         let Order { ref message, deadline, retry, .. } = self.order;
         let brokers_part = split::brokers_part(Instant::now(), deadline);
-        let watched = self.ways.spool.as_ref().and_then(|spool| spool.acceptances.look(message));
-        let settlement = self.ways.link.publish(Arc::clone(message), permit, brokers_part, retry).await;
-        tell(watched.as_deref(), &settlement);
+        let settlement = self.ways.to_broker(Arc::clone(message), permit, brokers_part, retry).await;
         if !is_for_the_spool(settlement.outcome) {
             if let Some(claim) = claim.filter(|_| settlement.outcome == Outcome::Confirmed) {
                 remember(&self.ways, claim, deadline.instant()).await;

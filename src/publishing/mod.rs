@@ -23,10 +23,10 @@ pub use routes::ModeRefused;
 use crate::admission::{Admission, Permit, Share};
 use crate::config::{Live, RouteConfig};
 use crate::link::LinkHandle;
-use crate::message::{Mode, Order, Settlement, ShortText};
+use crate::message::{Deadline, Message, Mode, Order, RetryPolicy, Settlement, ShortText};
 use crate::metrics::Metrics;
 use crate::outcome::Outcome;
-use crate::spool::{SpoolHandle, Watched};
+use crate::spool::SpoolHandle;
 use crate::tasks::Tasks;
 use claims::Claims;
 use course::Course;
@@ -55,11 +55,23 @@ struct Ways {
     tasks: Tasks,
 }
 
-/// Tells the drain if the broker accepted a message for a destination with waiting messages in the
-/// spool.
-fn tell(watched: Option<&Watched>, settlement: &Settlement) {
-    if let Some(watched) = watched.filter(|_| settlement.outcome == Outcome::Confirmed) {
-        watched.accepted();
+impl Ways {
+    /// Publishes a message to the broker, and tells the drain if the broker accepts it where
+    /// messages of the spool wait.
+    fn to_broker(
+        &self,
+        message: Arc<Message>,
+        permit: Permit,
+        deadline: Deadline,
+        retry: RetryPolicy,
+    ) -> impl Future<Output = Settlement> + Send + '_ {
+        let watched = self.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
+        self.link.publish(message, permit, deadline, retry).map(move |settlement| {
+            if let Some(watched) = watched.filter(|_| settlement.outcome == Outcome::Confirmed) {
+                watched.accepted();
+            }
+            settlement
+        })
     }
 }
 
@@ -130,12 +142,8 @@ impl PublishService {
         let message_id = order.message_id().clone();
         if order.mode == Mode::Direct && order.key.is_none() {
             let Order { message, deadline, retry, .. } = order;
-            let watched = self.0.spool.as_ref().and_then(|spool| spool.acceptances.look(&message));
-            let publishing = self.0.link.publish(message, permit, deadline, retry);
-            return Either::Left(publishing.map(move |settlement| {
-                tell(watched.as_deref(), &settlement);
-                settlement.about(message_id)
-            }));
+            let publishing = self.0.to_broker(message, permit, deadline, retry);
+            return Either::Left(publishing.map(move |settlement| settlement.about(message_id)));
         }
         let (reply, settled) = oneshot::channel();
         let course = Course::new(Arc::clone(&self.0), order, reply);
