@@ -133,18 +133,8 @@ async fn a_peer_that_speaks_another_protocol_is_said_and_survived() {
     })
     .await;
     let sidecar = hopeless(&uri).start().await;
-    is_explained(&sidecar, "a web server answers").await;
+    sidecar.explains("a web server answers", PATIENCE).await;
     assert_down_because(sidecar, &["protocol", "io"]).await;
-}
-
-/// The reason on `/link` tells what to try.
-async fn is_explained(sidecar: &Sidecar, words: &str) {
-    eventually("the reason says what answers there", PATIENCE, async || {
-        let link = sidecar.admin("/link").await.json();
-        let reason = link["connections"][0]["reason"].as_str().unwrap_or_default().to_owned();
-        if reason.contains(words) { Ok(()) } else { Err(link) }
-    })
-    .await;
 }
 
 /// A web server answers after the first line, which AMQP does not send.
@@ -162,14 +152,14 @@ async fn a_web_server_that_waits_for_a_line_is_recognized() {
         }
     })
     .await;
-    is_explained(&hopeless(&uri).start().await, "a web server answers").await;
+    hopeless(&uri).start().await.explains("a web server answers", PATIENCE).await;
 }
 
 #[tokio::test]
 async fn a_password_that_is_too_long_for_a_login_is_said() {
     let vhost = shared().await.vhost("long_password").await;
     let uri = vhost.uri_as("guest", &"p".repeat(60_000));
-    is_explained(&hopeless(&uri).start().await, "user and password have 60005 bytes together").await;
+    hopeless(&uri).start().await.explains("user and password have 60005 bytes together", PATIENCE).await;
 }
 
 #[tokio::test]

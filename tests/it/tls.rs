@@ -24,16 +24,6 @@ fn trusting(uri: &str, ca: &std::path::Path) -> SidecarBuilder {
         .set("broker.ca_file", &format!("\"{}\"", ca.display()))
 }
 
-/// The reason on `/link` tells what to try.
-async fn is_explained(sidecar: &Sidecar, words: &str) {
-    eventually("the reason says what answers there", PATIENCE, async || {
-        let link = sidecar.admin("/link").await.json();
-        let reason = link["connections"][0]["reason"].as_str().unwrap_or_default().to_owned();
-        if reason.contains(words) { Ok(()) } else { Err(link) }
-    })
-    .await;
-}
-
 /// Connecting fails for one of `reasons`, requests get 503, and the process lives.
 async fn assert_down_because(mut sidecar: Sidecar, reasons: &[&str]) {
     eventually("connects have failed", PATIENCE, async || {
@@ -144,7 +134,7 @@ async fn plain_amqp_to_the_tls_port_fails_with_a_reason() {
         .set("broker.connect_timeout", "\"2s\"")
         .start()
         .await;
-    is_explained(&sidecar, "the port expects TLS").await;
+    sidecar.explains("the port expects TLS", PATIENCE).await;
     assert_down_because(sidecar, &["protocol", "io", "timeout"]).await;
 }
 
@@ -153,6 +143,6 @@ async fn tls_to_the_plain_port_fails_with_a_reason() {
     let broker = with_tls().await;
     let uri = format!("amqps://guest:guest@localhost:{}", broker.amqp_port());
     let sidecar = trusting(&uri, broker.ca_pem()).set("broker.connect_timeout", "\"2s\"").start().await;
-    is_explained(&sidecar, "the port speaks AMQP without TLS").await;
+    sidecar.explains("the port speaks AMQP without TLS", PATIENCE).await;
     assert_down_because(sidecar, &["tls", "timeout"]).await;
 }

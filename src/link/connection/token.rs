@@ -23,7 +23,7 @@ struct Claims {
 }
 
 impl Token {
-    /// `None` for a password that is no token.
+    /// `None` for a password that is not a token.
     pub(crate) fn of(password: &Secret) -> Option<Self> {
         let parts: Vec<_> = password.expose().splitn(4, '.').collect();
         let [header, claims, _signature] = parts[..] else { return None };

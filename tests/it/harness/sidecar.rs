@@ -214,6 +214,16 @@ impl Sidecar {
         request.body(Full::new(body.into())).expect("a valid request")
     }
 
+    /// Waits until the reason of the first connection on `/link` tells an operator what to try.
+    pub async fn explains(&self, words: &str, patience: Duration) {
+        eventually("the reason says what answers there", patience, async || {
+            let link = self.admin("/link").await.json();
+            let reason = link["connections"][0]["reason"].as_str().unwrap_or_default().to_owned();
+            if reason.contains(words) { Ok(()) } else { Err(link) }
+        })
+        .await;
+    }
+
     /// A GET from the admin listener.
     pub async fn admin(&self, path: &str) -> Answer {
         let request = Request::get(format!("http://{}{path}", self.admin));
